@@ -1,0 +1,1 @@
+"""The box: `install(bundle, store)` and `answer(request, ladder)`. The program is `lifeboat-appliance`."""

@@ -1,0 +1,1 @@
+"""The box's edge: tokens, Host and Origin, TLS, limits, metrics."""

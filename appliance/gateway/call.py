@@ -1,0 +1,91 @@
+"""What goes up the ladder and what comes back: a call, an answer, and the reasons of rungs that did not serve."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+CHAT, TEXT = "chat", "text"
+PATHS = {CHAT: "/chat/completions", TEXT: "/completions"}
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request, checked, on its way up the ladder.
+
+    Args:
+        wire: CHAT for `/v1/chat/completions`, TEXT for `/v1/completions`.
+        body: The request as it came, decoded; `model` is replaced for each upstream.
+        question: What the caller asks, as plain text: the last user message, or the prompt.
+        stream: Whether the caller wants events.
+        model: The name that the caller asked for; "auto" is the whole ladder.
+        needs: Options that change what the caller may rely on (`options.NEEDS`).
+        ignorable: Options that a rung of the box does without.
+        deadline_s: Monotonic time by which an answer must have begun.
+    """
+
+    wire: str
+    body: dict[str, Any]
+    question: str
+    stream: bool
+    model: str
+    needs: frozenset[str]
+    ignorable: tuple[str, ...]
+    deadline_s: float
+
+    @property
+    def wants_usage(self) -> bool:
+        options = self.body.get("stream_options")
+        return isinstance(options, dict) and options.get("include_usage") is True
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """One event of a stream: the bytes after `data:`, and what they say."""
+
+    raw: bytes
+    value: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Citation:
+    """A passage that an answer rests on: `quote` is `text[start:end]` of the document `source`, in characters."""
+
+    source: str
+    start: int
+    end: int
+    quote: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a rung gives: a whole `body`, or `chunks` whose first one is already there."""
+
+    rung: str
+    kind: str
+    served_by: str
+    body: dict[str, Any] | None = None
+    chunks: AsyncIterator[Chunk] | None = None
+    citations: tuple[Citation, ...] = ()
+    confidence: float | None = None
+    ignored: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Skip:
+    """Why a rung did not serve; `incapable` where it never could have served this request."""
+
+    rung: str
+    reason: str
+    incapable: bool = False
+
+
+@dataclass(frozen=True)
+class Served:
+    """An answer, the box's mode when it was given, and the rungs that were passed on the way."""
+
+    answer: Answer
+    mode: str
+    banner: str | None
+    skips: tuple[Skip, ...] = field(default=())

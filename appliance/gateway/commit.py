@@ -1,0 +1,112 @@
+"""A stream's phases: WAITING until the first real delta, COMMITTED, FINISHED. Pure: bytes in, chunks out.
+
+Rules: before the commit any fault is a free failover, so nothing is handed out; only content, reasoning and tool
+deltas count as progress (role chunks and comments do not); a stream that ends without a finish reason and without
+`[DONE]` was cut, and is never taken for a whole answer.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from appliance.gateway.call import Chunk
+from appliance.gateway.outcome import Failed, Kind
+from appliance.gateway.sse import DONE, EventReader, EventTooLong
+
+WAITING_CHUNKS_MAX = 64
+BAD_CHUNKS_MAX = 3
+DELTA_FIELDS = ("content", "reasoning_content", "reasoning", "refusal", "tool_calls", "function_call")
+
+
+class StreamReader:
+    """Reads one upstream's event stream."""
+
+    def __init__(self) -> None:
+        self._events = EventReader()
+        self._waiting: list[Chunk] = []
+        self._bad = 0
+        self.committed = False
+        self.finished = False
+        self.done = False
+
+    def feed(self, data: bytes) -> tuple[list[Chunk], bool]:
+        """Takes bytes as they came; returns the chunks to hand on, and whether they were progress.
+
+        Raises:
+            Failed: The stream holds an error, or is not of OpenAI's wire.
+        """
+        try:
+            events = self._events.feed(data)
+        except EventTooLong:
+            raise Failed(Kind.TOO_LONG, "an event of its stream is longer than the limit") from None
+        ready: list[Chunk] = []
+        progress = False
+        for raw in events:
+            if self.done:
+                break
+            if raw == DONE:
+                self.done = True
+            elif (chunk := self._chunk(raw)) is not None:
+                progress |= self._take(chunk, ready)
+        return ready, progress
+
+    def end(self) -> None:
+        """The upstream closed the stream.
+
+        Raises:
+            Failed: The stream is not whole.
+        """
+        if not self.committed:
+            whole = self.finished or self.done
+            raise Failed(Kind.EMPTY if whole else Kind.CUT, "" if whole else "the stream was cut before it began")
+        if not (self.finished or self.done):
+            raise Failed(Kind.CUT)
+
+    def _chunk(self, raw: bytes) -> Chunk | None:
+        try:
+            value = msgspec.json.decode(raw)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            value = None
+        if not isinstance(value, dict):
+            self._bad += 1
+            if self._bad >= BAD_CHUNKS_MAX:
+                raise Failed(Kind.NOT_JSON, "its stream is not of OpenAI's wire")
+            return None
+        if value.get("error"):
+            raise in_band(value["error"])
+        return Chunk(raw, value)
+
+    def _take(self, chunk: Chunk, ready: list[Chunk]) -> bool:
+        progress, finish = _look(chunk.value)
+        self.finished = self.finished or finish is not None
+        # "stop" without a delta is an empty answer; any other reason is an outcome that the caller must see.
+        self.committed = self.committed or progress or finish not in (None, "stop")
+        self._waiting.append(chunk)
+        if self.committed:
+            ready.extend(self._waiting)
+            self._waiting.clear()
+        elif len(self._waiting) > WAITING_CHUNKS_MAX:
+            raise Failed(Kind.SILENT, "its stream holds chunks and no content")
+        return progress
+
+
+def in_band(error: object) -> Failed:
+    """Returns the failure that an `error` object inside a 200 answer means."""
+    code = error.get("code") if isinstance(error, dict) else None
+    return Failed(Kind.IN_BAND, code=code if isinstance(code, str) else "")
+
+
+def _look(value: dict[str, Any]) -> tuple[bool, str | None]:
+    progress, finish = False, None
+    choices = value.get("choices")
+    for choice in choices if isinstance(choices, list) else ():
+        if not isinstance(choice, dict):
+            continue
+        delta = choice.get("delta")
+        fields = delta if isinstance(delta, dict) else {}
+        progress = progress or bool(choice.get("text")) or any(fields.get(name) for name in DELTA_FIELDS)
+        reason = choice.get("finish_reason")
+        finish = reason if isinstance(reason, str) else finish
+    return progress, finish

@@ -1,0 +1,91 @@
+"""OpenAI's request options: which the box does without, and which a rung must honour or decline. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+# Accepted, without effect on a rung of the box, and named in X-Lifeboat-Ignored (DESIGN section 4).
+IGNORABLE = frozenset(
+    "user metadata store service_tier reasoning_effort verbosity prompt_cache_key prompt_cache_retention "
+    "safety_identifier prediction".split()
+)
+# What the box's rungs understand; any other field goes to upstreams as it came, and the box's rungs name it ignored.
+KNOWN = frozenset(
+    "model messages prompt stream stream_options max_tokens max_completion_tokens temperature top_p top_k min_p seed "
+    "stop presence_penalty frequency_penalty repeat_penalty n logprobs top_logprobs tools tool_choice functions "
+    "function_call parallel_tool_calls response_format modalities audio logit_bias best_of echo suffix "
+    "web_search_options".split()
+)
+# Options of text generation: an FAQ answer or a quotation is given whole and as it stands.
+GENERATION = frozenset(
+    "max_tokens max_completion_tokens temperature top_p top_k min_p seed stop presence_penalty frequency_penalty "
+    "repeat_penalty".split()
+)
+
+
+def needs_of(body: Mapping[str, Any]) -> frozenset[str]:
+    """Returns the options that change what the caller may rely on; each rung honours them or declines."""
+    checks = {
+        "tools": bool(body.get("tools") or body.get("functions")) and body.get("tool_choice") != "none",
+        "response_format": _format(body) not in ("text", None),
+        "n": _number(body.get("n")) > 1 or _number(body.get("best_of")) > 1,
+        "logprobs": body.get("logprobs") not in (None, False),
+        "logit_bias": bool(body.get("logit_bias")),
+        "echo": bool(body.get("echo")),
+        "suffix": bool(body.get("suffix")),
+        "audio": "audio" in (body.get("modalities") or ()) or bool(body.get("audio")),
+        "web_search_options": body.get("web_search_options") is not None,
+        "several prompts": isinstance(body.get("prompt"), list) and len(body["prompt"]) > 1,
+    }
+    needs = {name for name, asked in checks.items() if asked}
+    return frozenset(needs | _parts(body.get("messages")))
+
+
+def ignorable_of(body: Mapping[str, Any]) -> tuple[str, ...]:
+    """Returns the options that a rung of the box does without, sorted."""
+    return tuple(sorted(name for name in body if name in IGNORABLE or name not in KNOWN))
+
+
+def generation_of(body: Mapping[str, Any]) -> tuple[str, ...]:
+    """Returns the options of text generation, which have no effect on a fixed text, sorted."""
+    return tuple(sorted(GENERATION & body.keys()))
+
+
+def text_of(content: object) -> str:
+    """Returns the text of a message's content: a string, or a list of parts of which the text parts count."""
+    if isinstance(content, str):
+        return content
+    parts: Iterable[object] = content if isinstance(content, list) else ()
+    texts = (part.get("text") for part in parts if isinstance(part, dict))
+    return "\n".join(text for text in texts if isinstance(text, str))
+
+
+def question_of(body: Mapping[str, Any]) -> str:
+    """Returns what the caller asks: the text of the last user message, or the prompt."""
+    if "messages" in body:
+        users = [message for message in body["messages"] if message.get("role") == "user"]
+        return text_of(users[-1].get("content")) if users else ""
+    prompt = body.get("prompt")
+    return prompt if isinstance(prompt, str) else str(prompt[0]) if prompt else ""
+
+
+def _format(body: Mapping[str, Any]) -> str | None:
+    value = body.get("response_format")
+    return str(value.get("type")) if isinstance(value, dict) else None
+
+
+def _number(value: object) -> int:
+    return value if isinstance(value, int) else 0
+
+
+def _parts(messages: object) -> set[str]:
+    """What the messages hold besides text: images, audio, files, tool results."""
+    needs: set[str] = set()
+    for message in messages if isinstance(messages, list) else ():
+        content = message.get("content")
+        parts = content if isinstance(content, list) else ()
+        needs |= {str(part.get("type")) for part in parts if part.get("type") not in ("text", "refusal")}
+        if message.get("role") in ("tool", "function") or message.get("tool_calls"):
+            needs.add("tools")
+    return needs

@@ -1,0 +1,142 @@
+"""One attempt at one upstream: a whole answer, or a stream that is handed on from its commit point.
+
+Up to the commit every fault is `Failed` and costs the caller nothing. After it a fault ends the stream with `Failed`
+out of the iterator, which the edge turns into an in-band error without `[DONE]`: never a silent truncation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+import msgspec
+
+from appliance.gateway.call import PATHS, Call, Chunk
+from appliance.gateway.commit import StreamReader, in_band
+from appliance.gateway.outcome import Failed, Kind
+from appliance.gateway.upstream import Client, read_some, read_whole
+
+
+def prepared(call: Call, model: str, *, drop: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Returns the request as one upstream gets it: under its own model name, without what it ignores."""
+    return {name: value for name, value in call.body.items() if name not in drop} | {"model": model}
+
+
+async def whole(client: Client, call: Call, body: dict[str, Any]) -> dict[str, Any]:
+    """Asks for an answer in one piece.
+
+    Raises:
+        Failed: Anything but an answer with content.
+    """
+    target = client.target
+    limit_s = _limit_s(target.whole_s, call.deadline_s)
+    try:
+        async with asyncio.timeout(limit_s):
+            response = await client.post(PATHS[call.wire], body)
+            try:
+                data = await read_whole(response)
+            finally:
+                response.release()
+    except TimeoutError:
+        raise Failed(Kind.SILENT, f"no answer within {limit_s:.0f} s") from None
+    return checked(data)
+
+
+def checked(data: bytes) -> dict[str, Any]:
+    """Returns the completion that a 200 body holds.
+
+    Raises:
+        Failed: It is no completion (a captive portal's page), an error, or empty.
+    """
+    try:
+        value = msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        value = None
+    if isinstance(value, dict) and value.get("error"):
+        raise in_band(value["error"])
+    choices = value.get("choices") if isinstance(value, dict) else None
+    if not isinstance(value, dict) or not isinstance(choices, list) or not all(isinstance(c, dict) for c in choices):
+        raise Failed(Kind.NOT_JSON)
+    if not any(_has_content(choice) for choice in choices):
+        raise Failed(Kind.EMPTY)
+    return value
+
+
+async def stream(client: Client, call: Call, body: dict[str, Any]) -> AsyncIterator[Chunk]:
+    """Asks for a stream; returns once it has committed.
+
+    Raises:
+        Failed: It did not commit in time, or ended, broke or erred before.
+    """
+    limit_s = _limit_s(client.target.first_token_s, call.deadline_s)
+    response: aiohttp.ClientResponse | None = None
+    reader = StreamReader()
+    try:
+        async with asyncio.timeout(limit_s):
+            response = await client.post(PATHS[call.wire], body)
+            first = await _until_commit(response, reader)
+    except BaseException as error:
+        if response is not None:
+            response.close()
+        if isinstance(error, TimeoutError):
+            raise Failed(Kind.SILENT, f"no first token within {limit_s:.0f} s") from None
+        raise
+    return _after_commit(response, reader, first, client.target.stall_s)
+
+
+async def _until_commit(response: aiohttp.ClientResponse, reader: StreamReader) -> list[Chunk]:
+    if response.content_type != "text/event-stream":
+        raise Failed(Kind.NOT_JSON, "its stream is not of OpenAI's wire")
+    while not reader.committed:
+        data = await read_some(response)
+        if not data:
+            reader.end()
+        ready, _ = reader.feed(data)
+        if reader.committed:
+            return ready
+        if reader.done:
+            reader.end()
+    return []
+
+
+async def _after_commit(
+    response: aiohttp.ClientResponse, reader: StreamReader, first: list[Chunk], stall_s: float
+) -> AsyncIterator[Chunk]:
+    try:
+        for chunk in first:
+            yield chunk
+        progress_at = time.monotonic()
+        while not reader.done:
+            data = await _read_before(response, progress_at + stall_s)
+            if not data:
+                reader.end()
+                return
+            ready, progress = reader.feed(data)
+            progress_at = time.monotonic() if progress else progress_at
+            for chunk in ready:
+                yield chunk
+    finally:
+        # Not released to the pool: an abandoned stream must be cut, so that the upstream stops working on it.
+        response.close()
+
+
+async def _read_before(response: aiohttp.ClientResponse, limit_s: float) -> bytes:
+    try:
+        async with asyncio.timeout(max(0.0, limit_s - time.monotonic())):
+            return await read_some(response)
+    except TimeoutError:
+        raise Failed(Kind.STALLED) from None
+
+
+def _limit_s(limit_s: float, deadline_s: float) -> float:
+    return max(0.0, min(limit_s, deadline_s - time.monotonic()))
+
+
+def _has_content(choice: dict[str, Any]) -> bool:
+    message = choice.get("message")
+    fields = message if isinstance(message, dict) else {}
+    said = any(fields.get(name) for name in ("content", "tool_calls", "function_call", "refusal", "reasoning_content"))
+    return bool(said or choice.get("text") or choice.get("finish_reason") not in (None, "stop"))

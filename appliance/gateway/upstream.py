@@ -1,0 +1,175 @@
+"""The HTTP client of one upstream, cloud or engine: the only file of the gateway that opens connections.
+
+No redirects, no proxies or netrc from the environment, no cookies, and a key goes only to its own origin: each
+target has its own session, made for one base URL.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import aiohttp
+import msgspec
+
+from appliance.gateway.outcome import Failed, Kind
+
+BODY_BYTES_MAX = 16 * 2**20
+ERROR_BYTES_MAX = 64 * 2**10
+MESSAGE_CHARS_MAX = 500
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a rung's requests go.
+
+    Args:
+        name: The upstream's or the local model's name.
+        base_url: Up to and with `/v1`.
+        model: The model name that the upstream knows.
+        key: Its API key, or "".
+        socket: The engine's Unix socket, or None for a provider.
+        connect_s: Limit of a connection, name look-up included.
+        first_token_s: Limit until the first token of a stream.
+        whole_s: Limit until an answer without streaming begins.
+        stall_s: Limit between two tokens.
+    """
+
+    name: str
+    base_url: str
+    model: str
+    key: str
+    socket: Path | None
+    connect_s: float
+    first_token_s: float
+    whole_s: float
+    stall_s: float
+
+
+class Client:
+    """A connection pool for one target; `async with` it, inside the loop that uses it."""
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Client:
+        target = self.target
+        connector = aiohttp.TCPConnector(limit=0) if target.socket is None else aiohttp.UnixConnector(str(target.socket))
+        headers = {"Authorization": f"Bearer {target.key}"} if target.key else {}
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            headers=headers,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,
+            timeout=aiohttp.ClientTimeout(total=None, connect=target.connect_s, sock_connect=target.connect_s),
+            max_line_size=2**16,
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def post(self, path: str, body: dict[str, Any]) -> aiohttp.ClientResponse:
+        """Sends one request; returns once the headers of a 200 are there.
+
+        Raises:
+            Failed: No connection, or another status.
+        """
+        if self._session is None:
+            raise RuntimeError("the client is used outside its block")
+        try:
+            response = await self._session.post(
+                self.target.base_url.rstrip("/") + path,
+                data=msgspec.json.encode(body),
+                headers={"Content-Type": "application/json"},
+                allow_redirects=False,
+            )
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise Failed(Kind.CONNECT, connection_reason(error)) from error
+        if response.status == 200:
+            return response
+        try:
+            raise await refusal(response)
+        finally:
+            response.close()
+
+
+async def read_whole(response: aiohttp.ClientResponse, limit_bytes: int = BODY_BYTES_MAX) -> bytes:
+    """Reads a body of at most `limit_bytes`.
+
+    Raises:
+        Failed: It is longer, or the connection broke.
+    """
+    body = bytearray()
+    while data := await read_some(response):
+        body += data
+        if len(body) > limit_bytes:
+            raise Failed(Kind.TOO_LONG)
+    return bytes(body)
+
+
+async def read_some(response: aiohttp.ClientResponse) -> bytes:
+    """Reads what is there; b"" is the end.
+
+    Raises:
+        Failed: The connection broke.
+    """
+    try:
+        return await response.content.readany()
+    except (aiohttp.ClientError, OSError) as error:
+        raise Failed(Kind.CUT, "the connection broke in mid-answer") from error
+
+
+async def refusal(response: aiohttp.ClientResponse) -> Failed:
+    """Returns the failure that a status other than 200 means; its body is read up to a limit and a second."""
+    data = b""
+    try:
+        async with asyncio.timeout(1.0):
+            data = await read_whole(response, ERROR_BYTES_MAX)
+    except (Failed, TimeoutError):
+        pass  # the status alone is the outcome
+    code, message = error_of(data)
+    retry = retry_after_s(response.headers.get("Retry-After", ""))
+    return Failed(Kind.STATUS, status=response.status, code=code, message=message, retry_after_s=retry)
+
+
+def error_of(data: bytes) -> tuple[str, str]:
+    """Returns code and message of an OpenAI error body, ("", "") of anything else."""
+    try:
+        value = msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return "", ""
+    error = value.get("error") if isinstance(value, dict) else None
+    if not isinstance(error, dict):
+        return "", ""
+    code, message = error.get("code"), error.get("message")
+    return (code if isinstance(code, str) else ""), (message[:MESSAGE_CHARS_MAX] if isinstance(message, str) else "")
+
+
+def retry_after_s(text: str) -> float | None:
+    """Reads a Retry-After in seconds; other forms (RFC 9110, 10.2.3: a date) count as absent."""
+    return float(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
+
+
+def connection_reason(error: BaseException) -> str:
+    """Returns our words for a failed connection; the library's text holds addresses and is not shown."""
+    reasons: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str], ...] = (
+        ((aiohttp.ServerTimeoutError, TimeoutError), "no connection in time"),
+        (aiohttp.ClientConnectorDNSError, "its name is not found"),
+        ((aiohttp.ClientConnectorCertificateError, aiohttp.ClientSSLError), "its certificate is not trusted"),
+        (aiohttp.ServerDisconnectedError, "it closed the connection"),
+        (aiohttp.ClientPayloadError, "it broke the connection"),
+        (aiohttp.ClientResponseError, "it does not speak HTTP"),
+    )
+    for kinds, words in reasons:
+        if isinstance(error, kinds):
+            return words
+    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    return "connection refused" if isinstance(cause, ConnectionRefusedError) else "no connection"

@@ -1,0 +1,223 @@
+"""`install(bundle, store)`: verify, copy, check every chunk, prove that it answers, and only then switch.
+
+Order, and why: nothing of the medium is parsed before it is authenticated; nothing is shown under a final name before it
+is whole; the old version serves until one rename; a failure at any step leaves the box as it was.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from appliance.store import medium, versions
+from appliance.store.enrol import Enroller
+from appliance.store.layout import StateLayout
+from appliance.store.seal import Seal, SiteSecrets
+from appliance.store.trust import TrustStore
+from bundler.files import DISK, FileLayer, read_limited, write_atomic
+from bundler.format import paths
+from bundler.format.bundle import Bundle, check_chunks, open_bundle
+from bundler.format.errors import BadBundle, Busy, SelftestFailed, TooOld
+from bundler.format.limits import DESCRIPTOR_BYTES, KEYS_BYTES
+from bundler.format.manifest import Descriptor, decode_descriptor
+from bundler.format.site import open_keys
+from bundler.format.trust.medium import check_file, load_repository
+from bundler.format.trust.verify import TrustedRepository
+from bundler.terminal import Terminal, size
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What the self-test of a candidate said; `model_tested` is false where no engine could be started."""
+
+    passed: bool
+    lines: tuple[str, ...]
+    model_tested: bool
+
+
+@dataclass(frozen=True)
+class InstallReport:
+    """What an install did."""
+
+    bundle: str
+    version: int
+    changed: bool
+    copied_bytes: int
+    warnings: tuple[str, ...]
+    selftest: tuple[str, ...]
+    model_tested: bool
+
+
+@dataclass(frozen=True)
+class Installer:
+    """Installs bundles into one state.
+
+    Attributes:
+        layout: The state.
+        enroller: Opens the site card on first contact.
+        prove: Loads a candidate and runs its self-test.
+        terminal: Progress.
+        layer: Where faults can be put.
+    """
+
+    layout: StateLayout
+    enroller: Enroller
+    prove: Callable[[Bundle], Proof]
+    terminal: Terminal
+    layer: FileLayer = DISK
+
+    def install(self, folder: Path, now: datetime) -> InstallReport:
+        """Installs the newest bundle of the repository in `folder`.
+
+        Raises:
+            UnknownRoot, MetadataExpired, TooOld, FileMissing, BadBundle, WrongKey, NewerFormat: The medium is refused.
+            NoSpace: It does not fit.
+            SelftestFailed: It is authentic and does not answer.
+            Busy: Another install runs.
+        """
+        self.layout.make()
+        with _locked(self.layout.run / "install.lock"):
+            seal = Seal(self.layout.keys, self.layer)
+            fresh = not seal.enrolled
+            secrets = self.enroller.enrol(folder) if fresh else seal.open()
+            trust = TrustStore(self.layout.trust, self.layer)
+            trusted = load_repository(
+                folder,
+                root=trust.pinned_root(folder, secrets),
+                repository=secrets.repository,
+                now=now,
+                remembered=trust.remembered(),
+            )
+            for warning in trusted.warnings:
+                self.terminal.warn(warning)
+            report = self._install(folder, secrets, trusted, now)
+            if fresh:
+                seal.store(secrets)
+            trust.store(trusted)
+            if report.changed:
+                versions.activate(self.layout, report.version, self.layer)
+            return report
+
+    def _install(self, folder: Path, secrets: SiteSecrets, trusted: TrustedRepository, now: datetime) -> InstallReport:
+        path, descriptor = newest(folder, trusted)
+        installed = versions.installed_order(self.layout, secrets)
+        if installed is not None and installed.bundle == descriptor.bundle:
+            return self._unchanged(secrets, trusted)
+        if installed is not None and descriptor.order <= installed.order:
+            raise TooOld(
+                f"the medium's newest bundle is {descriptor.bundle}, this box has {installed.bundle}",
+                "ask the builder for a fresh copy",
+            )
+        keys = read_limited(folder / "sites" / secrets.site / "keys.age", KEYS_BYTES)
+        identities = open_keys(keys, secrets.identity)
+        copied_bytes = self._copy(folder, path, descriptor, trusted)
+        bundle = self._check(descriptor, identities)
+        proof = self._proved(bundle)
+        version = versions.Version(
+            number=versions.next_number(self.layout),
+            bundle=descriptor.bundle,
+            descriptor_path=path,
+            descriptor_sha256=trusted.targets[path].sha256,
+            made=descriptor.made,
+            installed=now.isoformat(timespec="seconds"),
+            egress=tuple(trusted.policy.egress),
+            selftest=proof.lines,
+            model_tested=proof.model_tested,
+        )
+        versions.write_version(self.layout, secrets, version, keys, self.layer)
+        return InstallReport(
+            descriptor.bundle,
+            version.number,
+            True,
+            copied_bytes,
+            trusted.warnings,
+            proof.lines,
+            proof.model_tested,
+        )
+
+    def _unchanged(self, secrets: SiteSecrets, trusted: TrustedRepository) -> InstallReport:
+        version = versions.read_current(self.layout, secrets)
+        return InstallReport(
+            version.bundle, version.number, False, 0, trusted.warnings, version.selftest, version.model_tested
+        )
+
+    def _copy(self, folder: Path, path: str, descriptor: Descriptor, trusted: TrustedRepository) -> int:
+        files = medium.files_of(descriptor)
+        for file in files:
+            target = trusted.targets.get(file.path)
+            if target is None or (target.length, target.sha256) != (file.length_bytes, file.sha256):
+                raise BadBundle(f"{file.path} is not among the signed targets, or with another digest")
+        needed = medium.lacking(self.layout.repository, files)
+        total = medium.check_space(self.layout.repository, needed)
+        with self.terminal.progress(f"copying {size(total)}", total) as progress:
+            for file in needed:
+                medium.copy_file(folder, self.layout.repository, file, progress.advance, self.layer)
+        data = read_limited(paths.inside(folder, path), DESCRIPTOR_BYTES)
+        write_atomic(self.layout.repository / path, data, mode=0o600, layer=self.layer)
+        return total
+
+    def _check(self, descriptor: Descriptor, identities: dict[str, str]) -> Bundle:
+        bundle = open_bundle(self.layout.repository, descriptor, identities)
+        total = sum(asset.length_bytes for asset in bundle.index.assets)
+        with self.terminal.progress("checking every chunk", total) as progress:
+            check_chunks(bundle, progress.advance)
+        return bundle
+
+    def _proved(self, bundle: Bundle) -> Proof:
+        proof = self.prove(bundle)
+        if not proof.passed:
+            raise SelftestFailed(
+                "the bundle is authentic, but it fails its own self-test:\n  " + "\n  ".join(proof.lines),
+                "the box keeps what it had; send these lines to the builder",
+            )
+        return proof
+
+
+def newest(folder: Path, trusted: TrustedRepository) -> tuple[str, Descriptor]:
+    """Returns the path and descriptor of the newest bundle that may be installed.
+
+    The order stands in the bundle's id, which is part of a signed path, so older bundles need not be read.
+    """
+    names = [path for path in trusted.targets if path.startswith("bundles/") and path.endswith("/bundle.json")]
+    allowed = [path for path in names if _may_install(path, trusted)]
+    if not allowed:
+        raise TooOld("the medium holds no bundle that may be installed (none at all, revoked, or below the least)")
+    path = max(allowed, key=_order)
+    check_file(folder, path, trusted.targets[path])
+    descriptor = decode_descriptor(read_limited(paths.inside(folder, path), DESCRIPTOR_BYTES))
+    if path != f"bundles/{descriptor.bundle}/bundle.json" or descriptor.order != _order(path):
+        raise BadBundle(f"{path} describes another bundle: {descriptor.bundle}")
+    if descriptor.repository != trusted.policy.repository:
+        raise BadBundle(f"{path} is of repository {descriptor.repository}, expected {trusted.policy.repository}")
+    return path, descriptor
+
+
+def _order(path: str) -> tuple[int, int]:
+    epoch, sequence, *_ = path.split("/")[1].split("-")
+    try:
+        return int(epoch), int(sequence)
+    except ValueError:
+        raise BadBundle(f"{path} is not named after its order") from None
+
+
+def _may_install(path: str, trusted: TrustedRepository) -> bool:
+    policy = trusted.policy
+    epoch, sequence = _order(path)
+    return epoch == policy.epoch and sequence >= policy.min_sequence and path.split("/")[1] not in policy.revoked
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise Busy("another install is running on this box") from None
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,85 @@
+"""Copies a bundle from the medium into the store: one read of each file, hashed while it is copied."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from bundler.files import FileLayer, staged
+from bundler.format import paths
+from bundler.format.errors import BadBundle, FileMissing, NoSpace
+from bundler.format.manifest import Descriptor, FileDigest
+
+_BLOCK_BYTES = 1 << 20
+# What the store needs beside the volumes: records, links, the file system's own slack.
+_SLACK_BYTES = 16 * 1024 * 1024
+
+
+def files_of(descriptor: Descriptor) -> tuple[FileDigest, ...]:
+    """Returns the files that a bundle uses: its index and every volume."""
+    volumes = (FileDigest(volume.path, volume.length_bytes, volume.sha256) for volume in descriptor.volumes)
+    return (descriptor.index, *volumes)
+
+
+def lacking(store: Path, files: Iterable[FileDigest]) -> list[FileDigest]:
+    """Returns the files that the store does not hold in full length; their content is checked chunk by chunk later."""
+    return [file for file in files if _length(paths.inside(store, file.path)) != file.length_bytes]
+
+
+def check_space(store: Path, needed: Iterable[FileDigest]) -> int:
+    """Returns the bytes to be copied.
+
+    Raises:
+        NoSpace: They do not fit; nothing has been written.
+    """
+    total = sum(file.length_bytes for file in needed)
+    free = shutil.disk_usage(store).free
+    if total + _SLACK_BYTES > free:
+        raise NoSpace(
+            f"{store} has {free} bytes free, the bundle needs {total + _SLACK_BYTES}",
+            "free some space or point --state at a larger disk",
+        )
+    return total
+
+
+def copy_file(medium: Path, store: Path, file: FileDigest, on_bytes: Callable[[int], None], layer: FileLayer) -> None:
+    """Copies one file; under its final name it is whole and has the signed digest.
+
+    Raises:
+        FileMissing: The medium does not hold it.
+        BadBundle: Its bytes are not what was signed, or it cannot be read.
+    """
+    digest, length = hashlib.sha256(), 0
+    try:
+        source = os.open(paths.inside(medium, file.path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise FileMissing(f"{file.path} is missing on the medium", "copy the bundle to the medium again") from None
+    except OSError as error:
+        raise BadBundle(f"{file.path} cannot be read: {error.strerror}") from error
+    with os.fdopen(source, "rb", buffering=0) as reader, staged(store / file.path, mode=0o600, layer=layer) as out:
+        while block := _read(reader.fileno(), file.path):
+            digest.update(block)
+            length += len(block)
+            out.write(block)
+            on_bytes(len(block))
+            if length > file.length_bytes:
+                break
+        if length != file.length_bytes or digest.hexdigest() != file.sha256:
+            raise BadBundle(
+                f"{file.path} is not what was signed (expected {file.length_bytes} bytes, read {length})",
+                "copy this file to the medium again",
+            )
+
+
+def _read(descriptor: int, path: str) -> bytes:
+    try:
+        return os.read(descriptor, _BLOCK_BYTES)
+    except OSError as error:
+        raise BadBundle(f"{path} cannot be read: {error.strerror}", "try another stick") from error
+
+
+def _length(path: Path) -> int | None:
+    return path.stat().st_size if path.is_file() else None

@@ -1,0 +1,102 @@
+"""Versions of the box: what each one uses, MACed under a sealed secret, and the one link that says which serves."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from dataclasses import dataclass
+
+from bundler.format.site import open_keys
+
+from appliance.store.layout import StateLayout
+from appliance.store.seal import SiteSecrets
+from bundler.files import DISK, FileLayer, read_limited, write_atomic
+from bundler.format import canonical, paths
+from bundler.format.bundle import Bundle, open_bundle
+from bundler.format.errors import BadBundle, FileMissing, NotReady
+from bundler.format.limits import DESCRIPTOR_BYTES, KEYS_BYTES
+from bundler.format.manifest import Descriptor, decode_descriptor
+from bundler.format.record import from_json, to_json
+
+
+@dataclass(frozen=True)
+class Version:
+    """What one version uses, and what its self-test said when it was activated."""
+
+    number: int
+    bundle: str
+    descriptor_path: str
+    descriptor_sha256: str
+    made: str
+    installed: str
+    egress: tuple[str, ...]
+    selftest: tuple[str, ...]
+    model_tested: bool
+
+
+def write_version(layout: StateLayout, secrets: SiteSecrets, version: Version, keys: bytes, layer: FileLayer) -> None:
+    """Writes a version's record, its MAC and its copy of `keys.age`; it does not serve yet."""
+    folder = layout.version(version.number)
+    record = canonical.encode(to_json(version))
+    write_atomic(folder / "keys.age", keys, mode=0o600, layer=layer)
+    write_atomic(folder / "version.json", record, mode=0o600, layer=layer)
+    write_atomic(folder / "version.mac", _mac(secrets, record), mode=0o600, layer=layer)
+
+
+def activate(layout: StateLayout, number: int, layer: FileLayer = DISK) -> None:
+    """Makes a version the serving one by one rename."""
+    layer.replace_link(layout.current, f"versions/{number}")
+
+
+def current_number(layout: StateLayout) -> int | None:
+    """Returns the number of the serving version, or None where nothing is installed."""
+    if not layout.current.is_symlink():
+        return None
+    name = layout.current.readlink().name
+    return int(name) if name.isascii() and name.isdigit() else None
+
+
+def next_number(layout: StateLayout) -> int:
+    numbers = [int(path.name) for path in layout.versions.iterdir() if path.name.isdigit()]
+    return max(numbers, default=0) + 1
+
+
+def read_version(layout: StateLayout, secrets: SiteSecrets, number: int) -> Version:
+    """Reads a version's record; raises BadBundle if somebody changed it on this disk."""
+    folder = layout.version(number)
+    record = read_limited(folder / "version.json", DESCRIPTOR_BYTES)
+    if not hmac.compare_digest(read_limited(folder / "version.mac", 64), _mac(secrets, record)):
+        raise BadBundle(f"the record of version {number} was changed on this disk")
+    return from_json(Version, canonical.decode(record, "version.json"), "version")
+
+
+def read_current(layout: StateLayout, secrets: SiteSecrets) -> Version:
+    """Reads the serving version; raises NotReady where nothing is installed."""
+    number = current_number(layout)
+    if number is None:
+        raise NotReady("nothing is installed on this box", "run `lifeboat-appliance install MEDIUM`")
+    return read_version(layout, secrets, number)
+
+
+def open_version(layout: StateLayout, secrets: SiteSecrets, version: Version) -> Bundle:
+    """Opens the bundle that a version uses, from the store."""
+    data = read_limited(paths.inside(layout.repository, version.descriptor_path), DESCRIPTOR_BYTES)
+    if hashlib.sha256(data).hexdigest() != version.descriptor_sha256:
+        raise BadBundle(f"{version.descriptor_path} was changed on this disk")
+    keys = open_keys(read_limited(layout.version(version.number) / "keys.age", KEYS_BYTES), secrets.identity)
+    return open_bundle(layout.repository, decode_descriptor(data), keys)
+
+
+def installed_order(layout: StateLayout, secrets: SiteSecrets) -> Descriptor | None:
+    """Returns the descriptor of the serving bundle, or None; its `order` is the least that may be installed."""
+    try:
+        version = read_current(layout, secrets)
+        data = read_limited(paths.inside(layout.repository, version.descriptor_path), DESCRIPTOR_BYTES)
+    except (NotReady, FileMissing):
+        return None
+    return decode_descriptor(data)
+
+
+def _mac(secrets: SiteSecrets, record: bytes) -> bytes:
+    key = bytes.fromhex(secrets.version_secret)
+    return hmac.new(key, b"lifeboat version record\n" + record, hashlib.sha256).hexdigest().encode()

@@ -1,0 +1,63 @@
+"""What the commands share: the terminal, `--json`, and how a passphrase comes in."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from bundler.files import read_limited
+from bundler.format.errors import BadInput
+from bundler.terminal import Terminal, run
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def command(function: F) -> Callable[..., None]:
+    """Gives a command `--json` and a `Terminal` as first argument, and turns errors into exit codes."""
+
+    @click.option("--json", "json_output", is_flag=True, help="Print the result as JSON.")
+    @functools.wraps(function)
+    def wrapper(*args: Any, json_output: bool, **options: Any) -> None:
+        terminal = Terminal(json_output=json_output)
+        code = run(lambda: function(terminal, *args, **options), terminal, "bundler,cpu")
+        if code:
+            sys.exit(code)
+
+    return wrapper
+
+
+home_option = click.option(
+    "--home",
+    type=click.Path(path_type=Path, file_okay=False),
+    envvar="LIFEBOAT_HOME",
+    default=Path.home() / ".lifeboat",
+    show_default="~/.lifeboat",
+    help="The builder's own folder: keyring, ledger, cache.",
+)
+repository_option = click.option(
+    "--repository",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    help="Folder of the customer's repository; made if it is new.",
+)
+passphrase_option = click.option(
+    "--passphrase-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File whose first line is the keyring's passphrase; asked for on the terminal otherwise.",
+)
+
+
+def passphrase(file: Path | None, *, confirm: bool = False) -> str:
+    """Returns the keyring's passphrase from the file or the terminal; raises BadInput if it is empty."""
+    if file is None:
+        text = str(click.prompt("Passphrase of the keyring", hide_input=True, confirmation_prompt=confirm, err=True))
+    else:
+        text = read_limited(file, 4096).decode(errors="replace").split("\n", 1)[0].rstrip("\r")
+    if not text:
+        raise BadInput("the passphrase is empty")
+    return text

@@ -1,0 +1,102 @@
+"""The file layer: whole files or nothing under a final name, with every step replaceable by a fault.
+
+Code that writes takes a `FileLayer`; tests pass one that fails, stops or forgets at the step they choose.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, BinaryIO
+
+from bundler.format.errors import BadBundle, FileMissing
+
+
+class FileLayer:
+    """The operations that durability rests on, one method each, so that a fault can be put at any of them."""
+
+    def open_new(self, path: Path, mode: int) -> BinaryIO:
+        return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "wb")
+
+    def sync(self, file: IO[bytes]) -> None:
+        file.flush()
+        os.fsync(file.fileno())
+
+    def rename(self, source: Path, target: Path) -> None:
+        source.rename(target)
+
+    def replace_link(self, link: Path, target: str) -> None:
+        """Points a symbolic link at `target` by one rename."""
+        fresh = _beside(link)
+        fresh.symlink_to(target)
+        self.rename(fresh, link)
+        self.sync_folder(link.parent)
+
+    def sync_folder(self, folder: Path) -> None:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+DISK = FileLayer()
+
+
+@contextmanager
+def staged(path: Path, *, mode: int = 0o644, layer: FileLayer = DISK) -> Iterator[BinaryIO]:
+    """Opens a new file that appears under `path` only if the block ends well; folders are made.
+
+    Args:
+        path: The final name; a file there is replaced.
+        mode: Permission bits of the file.
+        layer: Where faults can be put.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = _beside(path)
+    try:
+        with layer.open_new(fresh, mode) as file:
+            yield file
+            layer.sync(file)
+        layer.rename(fresh, path)
+        layer.sync_folder(path.parent)
+    except BaseException:
+        fresh.unlink(missing_ok=True)
+        raise
+
+
+def write_atomic(path: Path, data: bytes, *, mode: int = 0o644, layer: FileLayer = DISK) -> None:
+    """Writes a whole small file: the old content or the new under `path`, never a part."""
+    with staged(path, mode=mode, layer=layer) as file:
+        file.write(data)
+
+
+def read_limited(path: Path, limit_bytes: int) -> bytes:
+    """Reads a whole regular file of at most `limit_bytes`.
+
+    Raises:
+        FileMissing: There is no such file.
+        BadBundle: It is longer, or not a regular file.
+    """
+    try:
+        # O_NONBLOCK: a FIFO on a medium must not hang the reader; O_NOFOLLOW: no links from a medium.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        raise FileMissing(f"{path} is missing") from None
+    except OSError as error:
+        raise BadBundle(f"{path} cannot be read: {error.strerror}") from error
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise BadBundle(f"{path} is not a regular file")
+        data = file.read(limit_bytes + 1)
+    if len(data) > limit_bytes:
+        raise BadBundle(f"{path} is longer than {limit_bytes} bytes")
+    return data
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")

@@ -1,0 +1,106 @@
+"""The index: assets and the chunk map. It is encrypted; the chunk digests in it are the gate for use of any byte."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+
+from bundler.format import canonical, paths
+from bundler.format.errors import BadBundle
+from bundler.format.limits import ASSETS, CHUNK_BYTES_MAX, CHUNKS
+from bundler.format.record import from_json, to_json
+from bundler.format.service import Service
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+# Kinds of asset. A reader refuses none that it does not know: it does not load it.
+KINDS = ("gguf", "onnx", "tokenizer", "config", "chunks", "texts", "vectors", "faq", "router", "selftest", "licence")
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A stretch of an asset's plaintext: its SHA-256, and where it stands in the plaintext of a volume.
+
+    `volume` counts from 0 in the descriptor's list of volumes.
+    """
+
+    sha256: str
+    volume: int
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True)
+class Asset:
+    """A file of the bundle, in order of its chunks; `source` is the pinned source it was built from."""
+
+    path: str
+    kind: str
+    length_bytes: int
+    sha256: str
+    licence: str
+    source: str
+    chunks: tuple[Chunk, ...]
+
+
+@dataclass(frozen=True)
+class Index:
+    """Everything a box needs to know of a bundle."""
+
+    format: int
+    repository: str
+    bundle: str
+    profile: str
+    assets: tuple[Asset, ...]
+    service: Service
+
+    def asset(self, path: str) -> Asset:
+        """Returns the asset of that path; raises BadBundle if there is none."""
+        for asset in self.assets:
+            if asset.path == path:
+                return asset
+        raise BadBundle(f"the bundle has no asset {path!r}")
+
+
+def encode_index(index: Index) -> bytes:
+    return canonical.encode(to_json(index))
+
+
+def decode_index(data: bytes, *, volumes: int) -> Index:
+    """Reads the plaintext of `index.age`.
+
+    Args:
+        data: The authenticated plaintext, padding removed.
+        volumes: How many volumes the descriptor lists.
+
+    Raises:
+        BadBundle: Not as `encode_index` writes it, or a chunk that can't be.
+    """
+    index = from_json(Index, canonical.decode(data, "the index"), "index")
+    if len(index.assets) > ASSETS or sum(len(asset.chunks) for asset in index.assets) > CHUNKS:
+        raise BadBundle("the index lists more assets or chunks than the format allows")
+    paths.check_all(asset.path for asset in index.assets)
+    for asset in index.assets:
+        _check_asset(asset, volumes)
+    _check_places(index)
+    return index
+
+
+def _check_asset(asset: Asset, volumes: int) -> None:
+    if not _SHA256.fullmatch(asset.sha256):
+        raise BadBundle(f"{asset.path} has no sound digest")
+    if sum(chunk.length for chunk in asset.chunks) != asset.length_bytes:
+        raise BadBundle(f"the chunks of {asset.path} do not add up to {asset.length_bytes} bytes")
+    for chunk in asset.chunks:
+        sound = _SHA256.fullmatch(chunk.sha256) and 0 < chunk.length <= CHUNK_BYTES_MAX
+        if not sound or not 0 <= chunk.volume < volumes or chunk.offset < 0:
+            raise BadBundle(f"{asset.path} has a chunk that cannot be")
+
+
+def _check_places(index: Index) -> None:
+    """One place holds one chunk: two digests for the same place would let one of them never be checked."""
+    places = {(chunk.volume, chunk.offset, chunk.length, chunk.sha256) for a in index.assets for chunk in a.chunks}
+    starts = Counter((volume, offset) for volume, offset, _, _ in places)
+    if starts and starts.most_common(1)[0][1] > 1:
+        raise BadBundle("two different chunks stand at the same place of a volume")

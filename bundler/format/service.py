@@ -1,0 +1,150 @@
+"""What the box needs of a profile: it travels inside the index, so the box never parses a profile.
+
+No floats (canonical JSON holds none): thresholds that are fractions live in the assets that the builder fitted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+RUNG_KINDS = ("upstream", "model", "faq", "documents", "message")
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A chat model: a GGUF asset and how to run it."""
+
+    name: str
+    asset: str
+    sha256: str
+    context_tokens: int
+    max_output_tokens: int
+
+
+@dataclass(frozen=True)
+class EmbeddingSpec:
+    """The embedding model: its ONNX graph and tokenizer; vectors of another model or precision are refused."""
+
+    name: str
+    asset: str
+    tokenizer: str
+    sha256: str
+    dimensions: int
+    max_tokens: int
+    pooling: str
+    precision: str
+
+
+@dataclass(frozen=True)
+class CollectionSpec:
+    """A document collection: `texts.jsonl`, `chunks.jsonl`, `vectors.npy` and `search.json` under `prefix`."""
+
+    name: str
+    prefix: str
+
+
+@dataclass(frozen=True)
+class FaqSpec:
+    """An FAQ: `faq.jsonl`, `vectors.npy` and `matcher.json` under `prefix`."""
+
+    name: str
+    prefix: str
+
+
+@dataclass(frozen=True)
+class RouterSpec:
+    """A router: `router.json`, `weights.npy` and `examples.npy` under `prefix`."""
+
+    name: str
+    prefix: str
+
+
+@dataclass(frozen=True)
+class UpstreamSpec:
+    """A provider that speaks OpenAI's wire. `key` is `env:NAME` or the name of a secret of the box, or ""."""
+
+    name: str
+    base_url: str
+    model: str
+    key: str
+    region: str
+    connect_timeout_ms: int
+    first_token_timeout_ms: int
+    stall_timeout_ms: int
+
+
+@dataclass(frozen=True)
+class RungSpec:
+    """A rung of a ladder: `kind` is one of RUNG_KINDS, `target` names the upstream, model, FAQ or collection."""
+
+    name: str
+    kind: str
+    target: str
+
+
+@dataclass(frozen=True)
+class LadderSpec:
+    """The order in which rungs are tried, by name, for chat and for `/v1/ask`; and the words of the last rung."""
+
+    rungs: tuple[RungSpec, ...]
+    chat: tuple[str, ...]
+    ask: tuple[str, ...]
+    banner: str
+    message: str
+    handoff: str
+
+
+@dataclass(frozen=True)
+class LimitsSpec:
+    """Limits of the box's edge and queue."""
+
+    body_bytes: int
+    queue_requests: int
+    request_timeout_ms: int
+
+
+@dataclass(frozen=True)
+class SelftestSpec:
+    """The self-test: its cases, and the least share of each kind that must hold, in percent."""
+
+    asset: str
+    faq_percent: int
+    documents_percent: int
+    route_percent: int
+    refuse_percent: int
+
+
+@dataclass(frozen=True)
+class DependencySpec:
+    """A line of the dependency inventory (R67 to R69)."""
+
+    service: str
+    business_function: str
+    cloud_provider: str
+    region: str
+    ai_model_provider: str
+    auth_method: str
+    criticality: str
+    failover_plan: str
+    rto: str
+    rpo: str
+    owner: str
+    contacts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Service:
+    """A profile as the box sees it."""
+
+    profile: str
+    title: str
+    models: tuple[ModelSpec, ...]
+    embedding: EmbeddingSpec | None
+    collections: tuple[CollectionSpec, ...]
+    faqs: tuple[FaqSpec, ...]
+    routers: tuple[RouterSpec, ...]
+    upstreams: tuple[UpstreamSpec, ...]
+    ladder: LadderSpec
+    limits: LimitsSpec
+    selftest: SelftestSpec | None
+    inventory: tuple[DependencySpec, ...]

@@ -1,0 +1,64 @@
+"""`NAME.lock` beside a profile: what every remote source was when first taken. A source that moved is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from bundler.files import read_limited, write_atomic
+from bundler.format import canonical
+from bundler.format.errors import FileMissing, SourceFailed
+from bundler.format.record import from_json, to_json
+
+LOCK_BYTES = 4_000_000
+
+
+@dataclass(frozen=True)
+class Pin:
+    """What a source delivered: its size in bytes and SHA-256."""
+
+    length_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Lock:
+    """Pins by source text."""
+
+    format: int
+    pins: dict[str, Pin]
+
+
+def lock_path(profile: Path) -> Path:
+    """Returns where the lock of a profile lies."""
+    return profile.with_suffix(".lock")
+
+
+def read_lock(path: Path) -> Lock:
+    """Reads a lock; an absent one is empty."""
+    try:
+        data = read_limited(path, LOCK_BYTES)
+    except FileMissing:
+        return Lock(1, {})
+    return from_json(Lock, canonical.decode(data.strip(), path.name), path.name)
+
+
+def write_lock(path: Path, lock: Lock) -> None:
+    write_atomic(path, canonical.encode(to_json(lock)) + b"\n")
+
+
+def settle(lock: Lock, found: Mapping[str, Pin]) -> Lock:
+    """Returns the lock with new sources added.
+
+    Raises:
+        SourceFailed: A source delivers something else than the lock pins.
+    """
+    for source, pin in found.items():
+        pinned = lock.pins.get(source)
+        if pinned is not None and pinned != pin:
+            raise SourceFailed(
+                f"{source} is not what the lock pins: expected SHA-256 {pinned.sha256}, found {pin.sha256}",
+                "if the change is wanted, delete the lock and build again",
+            )
+    return Lock(lock.format, {**lock.pins, **found})

@@ -1,0 +1,1 @@
+"""Profiles: `profiles/*.toml` to a frozen `Profile`, all issues at once; compiled to `format/service`."""

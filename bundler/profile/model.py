@@ -1,0 +1,67 @@
+"""A profile as the builder sees it: frozen facts, checked by `read`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from bundler.format.service import DependencySpec, LadderSpec, LimitsSpec, UpstreamSpec
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """A `[[model]]`: a chat model to be snapshotted as GGUF."""
+
+    name: str
+    source: str
+    licence: str
+    context_tokens: int
+    max_output_tokens: int
+
+
+@dataclass(frozen=True)
+class EmbeddingEntry:
+    """The `[embedding]`: a folder of a BERT-family model (`config.json`, `model.safetensors`, `tokenizer.json`)."""
+
+    name: str
+    source: str
+    licence: str
+    max_tokens: int
+
+
+@dataclass(frozen=True)
+class ContentEntry:
+    """A `[[documents]]`, `[[faq]]` or `[[router]]`: its name and where its content lies."""
+
+    name: str
+    source: str
+
+
+@dataclass(frozen=True)
+class SelftestEntry:
+    """The `[selftest]`: case files, and the least share of each kind that must hold, in percent."""
+
+    cases: tuple[str, ...]
+    faq_percent: int
+    documents_percent: int
+    route_percent: int
+    refuse_percent: int
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What a bundle shall hold and how the box shall answer; `base` is the folder that `file:` sources start from."""
+
+    name: str
+    title: str
+    base: Path
+    models: tuple[ModelEntry, ...]
+    embedding: EmbeddingEntry | None
+    documents: tuple[ContentEntry, ...]
+    faqs: tuple[ContentEntry, ...]
+    routers: tuple[ContentEntry, ...]
+    upstreams: tuple[UpstreamSpec, ...]
+    ladder: LadderSpec
+    limits: LimitsSpec
+    selftest: SelftestEntry | None
+    inventory: tuple[DependencySpec, ...]

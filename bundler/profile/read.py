@@ -1,0 +1,213 @@
+"""TOML to a frozen `Profile`; all issues are raised at once."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+from bundler.format.errors import BadInput, BadInputs
+from bundler.format.service import DependencySpec, LadderSpec, LimitsSpec, RungSpec, UpstreamSpec
+from bundler.profile.model import ContentEntry, EmbeddingEntry, ModelEntry, Profile, SelftestEntry
+from bundler.profile.table import Table
+
+PROFILE_BYTES = 1_000_000
+T = TypeVar("T")
+MESSAGE = "message"
+_CRITICALITY = ("critical", "internal", "experimental")
+
+
+def read_profile(path: Path, addresses: Mapping[str, str] | None = None) -> Profile:
+    """Reads a profile.
+
+    Args:
+        path: The TOML file; `file:` sources are relative to its folder.
+        addresses: Replaces the `base_url` of upstreams, by name (a staging copy of a provider).
+
+    Raises:
+        BadInput: It can't be read or is not TOML.
+        BadInputs: Everything else that is wrong with it.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(PROFILE_BYTES + 1)
+    except OSError as error:
+        raise BadInput(f"profile {path} cannot be read: {error.strerror}", "name a .toml file") from error
+    if len(data) > PROFILE_BYTES:
+        raise BadInput(f"profile {path} is longer than {PROFILE_BYTES} bytes")
+    try:
+        values = tomllib.loads(data.decode())
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise BadInput(f"profile {path} is not TOML: {error}") from error
+    return parse_profile(values, path.parent, str(path), addresses or {})
+
+
+def parse_profile(values: object, base: Path, subject: str, addresses: Mapping[str, str]) -> Profile:
+    """Builds a `Profile` from parsed TOML; raises BadInputs with every issue."""
+    issues: list[str] = []
+    top = Table(values, "profile", issues)
+    bundle = top.table("bundle")
+    upstreams = _addressed([_upstream(table) for table in top.tables("upstream")], addresses, issues)
+    models = tuple(_closed(table, _model(table)) for table in top.tables("model"))
+    contents = {key: tuple(_content(table) for table in top.tables(key)) for key in ("documents", "faq", "router")}
+    profile = Profile(
+        name=bundle.name(),
+        title=bundle.text("title"),
+        base=base,
+        models=models,
+        embedding=_embedding(top.table("embedding")) if top.has("embedding") else None,
+        documents=contents["documents"],
+        faqs=contents["faq"],
+        routers=contents["router"],
+        upstreams=upstreams,
+        ladder=_ladder(top.table("ladder"), _rungs(upstreams, models, contents), issues),
+        limits=_limits(top.table("limits")),
+        selftest=_selftest(top.table("selftest")) if top.has("selftest") else None,
+        inventory=tuple(_dependency(table) for table in top.tables("service")),
+    )
+    bundle.close()
+    top.close()
+    issues += _conflicts(profile)
+    if issues:
+        raise BadInputs(subject, tuple(issues), "`lifeboat plan PROFILE` checks a profile without building it")
+    return profile
+
+
+def _model(table: Table) -> ModelEntry:
+    return ModelEntry(
+        name=table.name(),
+        source=table.text("source"),
+        licence=table.text("licence"),
+        context_tokens=table.integer("context_tokens", 4096, 256, 1_048_576),
+        max_output_tokens=table.integer("max_output_tokens", 512, 1, 65_536),
+    )
+
+
+def _embedding(table: Table) -> EmbeddingEntry:
+    return _closed(
+        table,
+        EmbeddingEntry(
+            table.name(), table.text("source"), table.text("licence"), table.integer("max_tokens", 256, 16, 8192)
+        ),
+    )
+
+
+def _content(table: Table) -> ContentEntry:
+    return _closed(table, ContentEntry(table.name(), table.text("source")))
+
+
+def _upstream(table: Table) -> UpstreamSpec:
+    spec = UpstreamSpec(
+        name=table.name(),
+        base_url=table.text("base_url"),
+        model=table.text("model"),
+        key=table.text("key", ""),
+        region=table.text("region", ""),
+        connect_timeout_ms=table.integer("connect_timeout_ms", 2_000, 100, 60_000),
+        first_token_timeout_ms=table.integer("first_token_timeout_ms", 10_000, 100, 600_000),
+        stall_timeout_ms=table.integer("stall_timeout_ms", 15_000, 100, 600_000),
+    )
+    for problem in _address_issues(spec.base_url):
+        table.issue(problem)
+    return _closed(table, spec)
+
+
+def _address_issues(base_url: str) -> list[str]:
+    parts = urlsplit(base_url)
+    loopback = parts.hostname in ("127.0.0.1", "localhost", "::1")
+    if parts.scheme != "https" and not (parts.scheme == "http" and loopback):
+        return [f"base_url {base_url!r} must be https (http is for loopback only)"]
+    if parts.query or parts.fragment or parts.username:
+        return [f"base_url {base_url!r} may not hold a query, a fragment or a user"]
+    return []
+
+
+def _addressed(specs: list[UpstreamSpec], addresses: Mapping[str, str], issues: list[str]) -> tuple[UpstreamSpec, ...]:
+    names = [spec.name for spec in specs]
+    issues += [f"--upstream {name}: the profile has no such upstream" for name in addresses if name not in names]
+    issues += [f"--upstream {name}: {issue}" for name, url in addresses.items() for issue in _address_issues(url)]
+    return tuple(replace(spec, base_url=addresses.get(spec.name, spec.base_url)) for spec in specs)
+
+
+def _rungs(
+    upstreams: tuple[UpstreamSpec, ...],
+    models: tuple[ModelEntry, ...],
+    contents: Mapping[str, tuple[ContentEntry, ...]],
+) -> tuple[RungSpec, ...]:
+    named = [("upstream", spec.name) for spec in upstreams] + [("model", model.name) for model in models]
+    named += [("faq", entry.name) for entry in contents["faq"]]
+    named += [("documents", entry.name) for entry in contents["documents"]]
+    return (*(RungSpec(name, kind, name) for kind, name in named), RungSpec(MESSAGE, MESSAGE, ""))
+
+
+def _ladder(table: Table, rungs: tuple[RungSpec, ...], issues: list[str]) -> LadderSpec:
+    names = [rung.name for rung in rungs]
+    ladder = LadderSpec(
+        rungs=rungs,
+        chat=table.texts("chat", names),
+        ask=table.texts("ask", [rung.name for rung in rungs if rung.kind in ("faq", "documents", MESSAGE)]),
+        banner=table.text("banner", "The cloud service is not reachable. This answer comes from the local box."),
+        message=table.text("message", "I cannot answer this right now. A person will get back to you."),
+        handoff=table.text("handoff", ""),
+    )
+    for order in ("chat", "ask"):
+        listed = getattr(ladder, order)
+        issues += [
+            f"[ladder]: {order} names {name!r}, which is not in the profile" for name in listed if name not in names
+        ]
+        if len(set(listed)) != len(listed) or listed[-1:] != (MESSAGE,):
+            issues.append(f"[ladder]: {order} must list each rung once and end with {MESSAGE!r}")
+    return _closed(table, ladder)
+
+
+def _limits(table: Table) -> LimitsSpec:
+    return _closed(
+        table,
+        LimitsSpec(
+            body_bytes=table.integer("body_bytes", 2_000_000, 1_000, 100_000_000),
+            queue_requests=table.integer("queue_requests", 32, 1, 10_000),
+            request_timeout_ms=table.integer("request_timeout_ms", 120_000, 1_000, 3_600_000),
+        ),
+    )
+
+
+def _selftest(table: Table) -> SelftestEntry:
+    percent = {key: table.integer(f"{key}_percent", 90, 0, 100) for key in ("faq", "documents", "route", "refuse")}
+    return _closed(
+        table,
+        SelftestEntry(table.texts("cases"), percent["faq"], percent["documents"], percent["route"], percent["refuse"]),
+    )
+
+
+def _dependency(table: Table) -> DependencySpec:
+    texts = ("service", "business_function", "cloud_provider", "region", "ai_model_provider", "auth_method")
+    values = {key: table.text(key) for key in texts}
+    spec = DependencySpec(
+        **values,
+        criticality=table.choice("criticality", _CRITICALITY),
+        failover_plan=table.text("failover_plan"),
+        rto=table.text("rto"),
+        rpo=table.text("rpo"),
+        owner=table.text("owner"),
+        contacts=table.texts("contacts"),
+    )
+    return _closed(table, spec)
+
+
+def _conflicts(profile: Profile) -> list[str]:
+    names = [rung.name for rung in profile.ladder.rungs]
+    issues = [f"the name {name!r} is used twice" for name in sorted({n for n in names if names.count(n) > 1})]
+    needs = [("documents", profile.documents), ("faq", profile.faqs), ("router", profile.routers)]
+    if profile.embedding is None:
+        issues += [f"[[{key}]] needs an [embedding]" for key, entries in needs if entries]
+    routers = [entry.name for entry in profile.routers]
+    issues += [f"the router {name!r} is named twice" for name in sorted({n for n in routers if routers.count(n) > 1})]
+    return issues
+
+
+def _closed(table: Table, value: T) -> T:
+    table.close()
+    return value

@@ -1,0 +1,86 @@
+"""A TOML table that is read key by key, with every issue noted instead of the first one raised."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+
+
+class Table:
+    """Reads typed values out of a table and notes what is wrong, missing or not known.
+
+    Args:
+        value: What the TOML parser returned at this place.
+        where: Names the place in issues, such as "[[model]] 2".
+        issues: Collects one line an issue.
+    """
+
+    def __init__(self, value: object, where: str, issues: list[str]) -> None:
+        self._values: dict[str, Any] = dict(value) if isinstance(value, dict) else {}
+        self._where, self._issues = where, issues
+        if not isinstance(value, dict):
+            self.issue("must be a table")
+
+    def issue(self, text: str) -> None:
+        self._issues.append(f"{self._where}: {text}")
+
+    def text(self, key: str, default: str | None = None) -> str:
+        value = self._take(key, default)
+        if not isinstance(value, str) or (default is None and not value.strip()):
+            self.issue(f"{key} must be text, found {value!r}")
+            return ""
+        return value
+
+    def name(self, key: str = "name") -> str:
+        value = self.text(key)
+        if value and not NAME.fullmatch(value):
+            self.issue(f"{key} {value!r} may hold lower-case letters, digits, '.', '_' and '-' only, 64 at most")
+        return value
+
+    def choice(self, key: str, choices: tuple[str, ...]) -> str:
+        value = self.text(key)
+        if value and value not in choices:
+            self.issue(f"{key} is {value!r}, expected one of {', '.join(choices)}")
+        return value
+
+    def integer(self, key: str, default: int, least: int, most: int) -> int:
+        value = self._take(key, default)
+        if type(value) is not int or not least <= value <= most:
+            self.issue(f"{key} must be a whole number from {least} to {most}, found {value!r}")
+            return default
+        return value
+
+    def texts(self, key: str, default: list[str] | None = None) -> tuple[str, ...]:
+        value = self._take(key, default)
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            self.issue(f"{key} must be a list of texts, found {value!r}")
+            return ()
+        return tuple(value)
+
+    def table(self, key: str) -> Table:
+        """Returns a sub-table; an absent one is empty."""
+        return Table(self._values.pop(key, {}), f"[{key}]", self._issues)
+
+    def has(self, key: str) -> bool:
+        return key in self._values
+
+    def tables(self, key: str) -> list[Table]:
+        """Returns the tables of an array `[[key]]`; an absent one is empty."""
+        value = self._values.pop(key, [])
+        if not isinstance(value, list):
+            self.issue(f"{key} must be written as [[{key}]]")
+            return []
+        return [Table(item, f"[[{key}]] {number}", self._issues) for number, item in enumerate(value, 1)]
+
+    def close(self) -> None:
+        """Notes every key that nobody asked for: a misspelt key must not be ignored in silence."""
+        for key in self._values:
+            self.issue(f"{key} is not known")
+
+    def _take(self, key: str, default: object) -> object:
+        if key not in self._values and default is None:
+            self.issue(f"{key} is missing")
+            return ""
+        return self._values.pop(key, default)

@@ -1,0 +1,97 @@
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bundler.format.errors import BadInput, BadInputs
+from bundler.profile.model import Profile
+from bundler.profile.read import parse_profile, read_profile
+
+MINIMAL = """
+[bundle]
+name = "x"
+title = "X"
+"""
+FAQ = """
+[embedding]
+name = "e"
+source = "file:e/"
+licence = "MIT"
+[[faq]]
+name = "f"
+source = "file:f.jsonl"
+"""
+
+
+def parse(text: str, addresses: dict[str, str] | None = None) -> Profile:
+    values: dict[str, Any] = tomllib.loads(MINIMAL + text)
+    return parse_profile(values, Path("/p"), "p.toml", addresses or {})
+
+
+def test_the_shipped_profiles_are_sound(repo_root: Path) -> None:
+    """Every profile in profiles/ is read without an issue."""
+    found = [read_profile(path) for path in sorted((repo_root / "profiles").glob("*.toml"))]
+    assert "demo" in {profile.name for profile in found}
+
+
+def test_defaults_make_a_ladder() -> None:
+    """Without a [ladder], every rung is used in order of the profile and a message ends it."""
+    profile = parse(FAQ)
+    assert profile.ladder.chat == ("f", "message")
+    assert profile.ladder.ask == ("f", "message")
+
+
+def test_all_issues_come_at_once() -> None:
+    """The operator gets the full list, not the first."""
+    text = '[[model]]\nname = "Bad Name"\nsource = ""\ncontext_tokens = 3\nspeed = 1\n[limits]\nbody_bytes = "big"\n'
+    with pytest.raises(BadInputs) as caught:
+        parse(text)
+    listed = "\n".join(caught.value.issues)
+    for expected in ("Bad Name", "source must be text", "licence is missing", "context_tokens", "speed is not known"):
+        assert expected in listed
+    assert "body_bytes" in listed
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('[[faq]]\nname="f"\nsource="file:f"\n', "needs an \\[embedding\\]"),
+        (FAQ + '[[documents]]\nname="f"\nsource="file:d"\n', "used twice"),
+        (FAQ + '[ladder]\nchat=["f"]\n', "end with 'message'"),
+        (FAQ + '[ladder]\nask=["g","message"]\n', "'g', which is not in the profile"),
+        ('[[upstream]]\nname="u"\nbase_url="http://cloud.example/v1"\nmodel="m"\n', "must be https"),
+        ('[[upstream]]\nname="u"\nbase_url="https://k@cloud.example/v1"\nmodel="m"\n', "may not hold"),
+        ("[typo]\nx=1\n", "typo is not known"),
+        ("model = 3\n[bundle2]\n", "not known"),
+    ],
+)
+def test_each_fault_is_named(text: str, reason: str) -> None:
+    """One fault each, with words that say what to change."""
+    with pytest.raises(BadInputs, match=reason):
+        parse(text)
+
+
+def test_addresses_replace_upstreams() -> None:
+    """--upstream changes where a provider is looked for, and must name one that exists."""
+    text = '[[upstream]]\nname="u"\nbase_url="https://cloud.example/v1"\nmodel="m"\n'
+    assert parse(text, {"u": "http://127.0.0.1:9/v1"}).upstreams[0].base_url == "http://127.0.0.1:9/v1"
+    with pytest.raises(BadInputs, match="no such upstream"):
+        parse(text, {"v": "https://x.example"})
+    with pytest.raises(BadInputs, match="must be https"):
+        parse(text, {"u": "ftp://x.example"})
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"[bundle", b"x" * 1_000_001])
+def test_what_is_not_toml_is_refused(tmp_path: Path, content: bytes) -> None:
+    """Bytes that are no profile give BadInput with the file's name."""
+    path = tmp_path / "p.toml"
+    path.write_bytes(content)
+    with pytest.raises(BadInput, match=r"p\.toml"):
+        read_profile(path)
+
+
+def test_an_absent_profile_is_named(tmp_path: Path) -> None:
+    """The message names the file that is not there."""
+    with pytest.raises(BadInput, match=r"absent\.toml"):
+        read_profile(tmp_path / "absent.toml")

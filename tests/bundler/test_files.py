@@ -1,0 +1,73 @@
+import os
+from pathlib import Path
+from typing import IO, cast
+
+import pytest
+
+from bundler.files import FileLayer, read_limited, staged, write_atomic
+from bundler.format.errors import BadBundle, FileMissing
+
+
+class Failing(FileLayer):
+    """Fails at one named operation."""
+
+    def __init__(self, operation: str) -> None:
+        self.operation = operation
+
+    def sync(self, file: IO[bytes]) -> None:
+        self._maybe("sync")
+        super().sync(file)
+
+    def rename(self, source: Path, target: Path) -> None:
+        self._maybe("rename")
+        super().rename(source, target)
+
+    def _maybe(self, operation: str) -> None:
+        if operation == self.operation:
+            raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize("operation", ["sync", "rename"])
+def test_a_failed_write_leaves_the_old_file_alone(tmp_path: Path, operation: str) -> None:
+    """Neither a half file under the final name nor a leftover beside it."""
+    target = tmp_path / "it"
+    write_atomic(target, b"old")
+    with pytest.raises(OSError, match="No space"):
+        write_atomic(target, b"new", layer=Failing(operation))
+    assert target.read_bytes() == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == ["it"]
+
+
+def test_an_exception_in_the_block_writes_nothing(tmp_path: Path) -> None:
+    """A staged file appears only if its block ends well."""
+    with pytest.raises(TypeError), staged(tmp_path / "it") as file:
+        file.write(b"half" + cast("bytes", "text"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_reading_is_bounded(tmp_path: Path) -> None:
+    """A longer file is refused, not cut."""
+    (tmp_path / "it").write_bytes(b"12345")
+    assert read_limited(tmp_path / "it", 5) == b"12345"
+    with pytest.raises(BadBundle, match="longer than 4"):
+        read_limited(tmp_path / "it", 4)
+
+
+def test_only_regular_files_are_read(tmp_path: Path) -> None:
+    """A FIFO does not hang the reader, a link is not followed, an absent file says so."""
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "link").symlink_to(tmp_path / "fifo")
+    for name in ("fifo", "link"):
+        with pytest.raises(BadBundle):
+            read_limited(tmp_path / name, 10)
+    with pytest.raises(FileMissing):
+        read_limited(tmp_path / "absent", 10)
+
+
+def test_a_link_is_replaced_by_one_rename(tmp_path: Path) -> None:
+    """The link points at the new target, and nothing is left beside it."""
+    layer, link = FileLayer(), tmp_path / "current"
+    layer.replace_link(link, "1")
+    layer.replace_link(link, "2")
+    assert str(link.readlink()) == "2"
+    assert [path.name for path in tmp_path.iterdir()] == ["current"]
