@@ -29,6 +29,7 @@ EXIT_CODES: dict[type[BaseException], int] = {
     errors.SelftestFailed: 20,
 }
 EXIT_INTERNAL = 1
+EXIT_FINDINGS = 8  # `doctor` found something wrong
 EXIT_INTERRUPTED = 130
 
 _RED, _GREEN, _YELLOW, _BOLD, _OFF = "\x1b[31m", "\x1b[32m", "\x1b[33m", "\x1b[1m", "\x1b[0m"
@@ -69,6 +70,10 @@ class Terminal:
 
     def warn(self, text: str) -> None:
         self.note(self._paint(_YELLOW, f"warning: {text}"))
+
+    def alarm(self, text: str) -> None:
+        """Says in red what an operator must know although the command did its work."""
+        self.note(self._paint(_RED, text))
 
     def error(self, error: errors.LifeboatError) -> None:
         """Prints `error:` with the fact and `hint:` with the way out; with --json also on stdout."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 CHAT, TEXT = "chat", "text"
 PATHS = {CHAT: "/chat/completions", TEXT: "/completions"}
@@ -48,6 +48,14 @@ class Chunk:
     value: dict[str, Any]
 
 
+class ChunkStream(Protocol):
+    """Chunks whose first one is already there; `close` also where nobody began to read."""
+
+    def __aiter__(self) -> AsyncIterator[Chunk]: ...
+
+    def close(self) -> None: ...
+
+
 @dataclass(frozen=True)
 class Citation:
     """A passage that an answer rests on: `quote` is `text[start:end]` of the document `source`, in characters."""
@@ -60,13 +68,13 @@ class Citation:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a rung gives: a whole `body`, or `chunks` whose first one is already there."""
+    """What a rung gives: a whole `body`, or the `chunks` of a stream."""
 
     rung: str
     kind: str
     served_by: str
     body: dict[str, Any] | None = None
-    chunks: AsyncIterator[Chunk] | None = None
+    chunks: ChunkStream | None = None
     citations: tuple[Citation, ...] = ()
     confidence: float | None = None
     ignored: tuple[str, ...] = ()
@@ -79,6 +87,7 @@ class Skip:
     rung: str
     reason: str
     incapable: bool = False
+    code: str = ""
 
 
 @dataclass(frozen=True)

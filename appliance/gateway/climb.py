@@ -25,6 +25,7 @@ class NoRung(Exception):
         super().__init__("no rung can serve this request")
         self.skips = skips
         self.incapable = all(skip.incapable for skip in skips)
+        self.code = next((skip.code for skip in skips if skip.code), "unsupported_option")
 
 
 class Climber:
@@ -61,7 +62,7 @@ class Climber:
             try:
                 answer = await open_rung(rung, call)
             except Passed as passed:
-                skips.append(Skip(rung.name, passed.reason, passed.incapable))
+                skips.append(Skip(rung.name, passed.reason, passed.incapable, passed.code))
                 self.failed(rung.name, passed.reason, passed.hold_s)
                 continue
             self._holds = holds.without(self._holds, rung.name)

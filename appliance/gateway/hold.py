@@ -22,9 +22,7 @@ def held(holds: Mapping[str, Hold], name: str, now_s: float) -> str | None:
     return f"{hold.reason}; asked again in {max(1, round(hold.until_s - now_s))} s"
 
 
-def after(
-    holds: Mapping[str, Hold], name: str, *, now_s: float, hold_s: float, reason: str
-) -> dict[str, Hold]:
+def after(holds: Mapping[str, Hold], name: str, *, now_s: float, hold_s: float, reason: str) -> dict[str, Hold]:
     """Returns the holds after `name` failed; a hold of 0 changes nothing, and no hold is shortened."""
     if hold_s <= 0:
         return dict(holds)

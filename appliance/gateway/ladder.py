@@ -28,9 +28,7 @@ class Plan:
     skips: tuple[Skip, ...]
 
 
-def decide(
-    rungs: Sequence[RungSpec], unavailable: Mapping[str, str], needs: frozenset[str] = frozenset()
-) -> Plan:
+def decide(rungs: Sequence[RungSpec], unavailable: Mapping[str, str], needs: frozenset[str] = frozenset()) -> Plan:
     """Splits the rungs into those to try and those to skip.
 
     Args:

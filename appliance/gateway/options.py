@@ -5,22 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-# Accepted, without effect on a rung of the box, and named in X-Lifeboat-Ignored (DESIGN section 4).
-IGNORABLE = frozenset(
-    "user metadata store service_tier reasoning_effort verbosity prompt_cache_key prompt_cache_retention "
-    "safety_identifier prediction".split()
-)
-# What the box's rungs understand; any other field goes to upstreams as it came, and the box's rungs name it ignored.
-KNOWN = frozenset(
-    "model messages prompt stream stream_options max_tokens max_completion_tokens temperature top_p top_k min_p seed "
-    "stop presence_penalty frequency_penalty repeat_penalty n logprobs top_logprobs tools tool_choice functions "
-    "function_call parallel_tool_calls response_format modalities audio logit_bias best_of echo suffix "
-    "web_search_options".split()
-)
 # Options of text generation: an FAQ answer or a quotation is given whole and as it stands.
 GENERATION = frozenset(
-    "max_tokens max_completion_tokens temperature top_p top_k min_p seed stop presence_penalty frequency_penalty "
-    "repeat_penalty".split()
+    {"max_tokens", "max_completion_tokens", "temperature", "top_p", "top_k", "min_p", "seed", "stop"}
+    | {"presence_penalty", "frequency_penalty", "repeat_penalty"}
+)
+# Options that a rung honours or declines. Any other field (`user`, `metadata`, `store`, `service_tier`, cache hints, and
+# what OpenAI adds next) goes to upstreams as it came; the box's rungs do without and name it in X-Lifeboat-Ignored.
+BINDING = frozenset(
+    {"model", "messages", "prompt", "stream", "stream_options", "n", "best_of", "logprobs", "top_logprobs", "tools"}
+    | {"tool_choice", "functions", "function_call", "parallel_tool_calls", "response_format", "modalities", "audio"}
+    | {"logit_bias", "echo", "suffix", "web_search_options"}
 )
 
 
@@ -44,7 +39,7 @@ def needs_of(body: Mapping[str, Any]) -> frozenset[str]:
 
 def ignorable_of(body: Mapping[str, Any]) -> tuple[str, ...]:
     """Returns the options that a rung of the box does without, sorted."""
-    return tuple(sorted(name for name in body if name in IGNORABLE or name not in KNOWN))
+    return tuple(sorted(name for name in body if name not in BINDING | GENERATION))
 
 
 def generation_of(body: Mapping[str, Any]) -> tuple[str, ...]:

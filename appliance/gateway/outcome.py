@@ -61,8 +61,9 @@ class Passed(Exception):
         reason: Shown to the caller.
         hold_s: How long the rung is left alone; 0 for not at all.
         incapable: The rung could never serve this request.
+        code: OpenAI's error code for that, or "".
     """
 
-    def __init__(self, reason: str, *, hold_s: float = 0.0, incapable: bool = False) -> None:
+    def __init__(self, reason: str, *, hold_s: float = 0.0, incapable: bool = False, code: str = "") -> None:
         super().__init__(reason)
-        self.reason, self.hold_s, self.incapable = reason, hold_s, incapable
+        self.reason, self.hold_s, self.incapable, self.code = reason, hold_s, incapable, code

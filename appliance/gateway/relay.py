@@ -65,7 +65,7 @@ def checked(data: bytes) -> dict[str, Any]:
     return value
 
 
-async def stream(client: Client, call: Call, body: dict[str, Any]) -> AsyncIterator[Chunk]:
+async def stream(client: Client, call: Call, body: dict[str, Any]) -> LiveStream:
     """Asks for a stream; returns once it has committed.
 
     Raises:
@@ -84,7 +84,46 @@ async def stream(client: Client, call: Call, body: dict[str, Any]) -> AsyncItera
         if isinstance(error, TimeoutError):
             raise Failed(Kind.SILENT, f"no first token within {limit_s:.0f} s") from None
         raise
-    return _after_commit(response, reader, first, client.target.stall_s)
+    return LiveStream(response, reader, first, client.target.stall_s)
+
+
+class LiveStream:
+    """A committed stream; it ends with `Failed` where the upstream broke it."""
+
+    def __init__(
+        self, response: aiohttp.ClientResponse, reader: StreamReader, first: list[Chunk], stall_s: float
+    ) -> None:
+        self._response, self._reader, self._first, self._stall_s = response, reader, first, stall_s
+
+    def close(self) -> None:
+        """Ends the upstream's connection: not released to a pool, so that it stops working on this answer."""
+        self._response.close()
+
+    async def __aiter__(self) -> AsyncIterator[Chunk]:
+        for chunk in self._first:
+            yield chunk
+        progress_at = time.monotonic()
+        while not self._reader.done:
+            data = await self._read(progress_at + self._stall_s)
+            if not data:
+                self._reader.end()
+                return
+            ready, progress = self._reader.feed(data)
+            progress_at = time.monotonic() if progress else progress_at
+            for chunk in ready:
+                yield chunk
+
+    async def _read(self, limit_s: float) -> bytes:
+        try:
+            async with asyncio.timeout(max(0.0, limit_s - time.monotonic())):
+                return await read_some(self._response)
+        except TimeoutError:
+            fault = Failed(Kind.STALLED)
+        except Failed as failure:
+            fault = failure
+        if self._reader.finished:
+            return b""  # the answer is whole; only its farewell is missing
+        raise fault
 
 
 async def _until_commit(response: aiohttp.ClientResponse, reader: StreamReader) -> list[Chunk]:
@@ -100,35 +139,6 @@ async def _until_commit(response: aiohttp.ClientResponse, reader: StreamReader) 
         if reader.done:
             reader.end()
     return []
-
-
-async def _after_commit(
-    response: aiohttp.ClientResponse, reader: StreamReader, first: list[Chunk], stall_s: float
-) -> AsyncIterator[Chunk]:
-    try:
-        for chunk in first:
-            yield chunk
-        progress_at = time.monotonic()
-        while not reader.done:
-            data = await _read_before(response, progress_at + stall_s)
-            if not data:
-                reader.end()
-                return
-            ready, progress = reader.feed(data)
-            progress_at = time.monotonic() if progress else progress_at
-            for chunk in ready:
-                yield chunk
-    finally:
-        # Not released to the pool: an abandoned stream must be cut, so that the upstream stops working on it.
-        response.close()
-
-
-async def _read_before(response: aiohttp.ClientResponse, limit_s: float) -> bytes:
-    try:
-        async with asyncio.timeout(max(0.0, limit_s - time.monotonic())):
-            return await read_some(response)
-    except TimeoutError:
-        raise Failed(Kind.STALLED) from None
 
 
 def _limit_s(limit_s: float, deadline_s: float) -> float:

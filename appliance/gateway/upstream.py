@@ -58,7 +58,9 @@ class Client:
 
     async def __aenter__(self) -> Client:
         target = self.target
-        connector = aiohttp.TCPConnector(limit=0) if target.socket is None else aiohttp.UnixConnector(str(target.socket))
+        connector = (
+            aiohttp.TCPConnector(limit=0) if target.socket is None else aiohttp.UnixConnector(str(target.socket))
+        )
         headers = {"Authorization": f"Bearer {target.key}"} if target.key else {}
         self._session = aiohttp.ClientSession(
             connector=connector,

@@ -1,4 +1,4 @@
-"""First contact: the site code from the card opens `enroll.age`, which proves the root and holds the site's identity."""
+"""First contact: the code on the site card opens `enroll.age`, which proves the root and holds the identity."""
 
 from __future__ import annotations
 

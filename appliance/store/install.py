@@ -1,7 +1,7 @@
 """`install(bundle, store)`: verify, copy, check every chunk, prove that it answers, and only then switch.
 
-Order, and why: nothing of the medium is parsed before it is authenticated; nothing is shown under a final name before it
-is whole; the old version serves until one rename; a failure at any step leaves the box as it was.
+Order, and why: nothing of the medium is parsed before it is authenticated; nothing is shown under a final name before
+it is whole; the old version serves until one rename; a failure at any step leaves the box as it was.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class Installer:
         path, descriptor = newest(folder, trusted)
         installed = versions.installed_order(self.layout, secrets)
         if installed is not None and installed.bundle == descriptor.bundle:
-            return self._unchanged(secrets, trusted)
+            return _report(versions.read_current(self.layout, secrets), trusted, 0, changed=False)
         if installed is not None and descriptor.order <= installed.order:
             raise TooOld(
                 f"the medium's newest bundle is {descriptor.bundle}, this box has {installed.bundle}",
@@ -130,21 +130,7 @@ class Installer:
             model_tested=proof.model_tested,
         )
         versions.write_version(self.layout, secrets, version, keys, self.layer)
-        return InstallReport(
-            descriptor.bundle,
-            version.number,
-            True,
-            copied_bytes,
-            trusted.warnings,
-            proof.lines,
-            proof.model_tested,
-        )
-
-    def _unchanged(self, secrets: SiteSecrets, trusted: TrustedRepository) -> InstallReport:
-        version = versions.read_current(self.layout, secrets)
-        return InstallReport(
-            version.bundle, version.number, False, 0, trusted.warnings, version.selftest, version.model_tested
-        )
+        return _report(version, trusted, copied_bytes, changed=True)
 
     def _copy(self, folder: Path, path: str, descriptor: Descriptor, trusted: TrustedRepository) -> int:
         files = medium.files_of(descriptor)
@@ -176,6 +162,20 @@ class Installer:
                 "the box keeps what it had; send these lines to the builder",
             )
         return proof
+
+
+def _report(
+    version: versions.Version, trusted: TrustedRepository, copied_bytes: int, *, changed: bool
+) -> InstallReport:
+    return InstallReport(
+        bundle=version.bundle,
+        version=version.number,
+        changed=changed,
+        copied_bytes=copied_bytes,
+        warnings=trusted.warnings,
+        selftest=version.selftest,
+        model_tested=version.model_tested,
+    )
 
 
 def newest(folder: Path, trusted: TrustedRepository) -> tuple[str, Descriptor]:

@@ -6,8 +6,6 @@ import hashlib
 import hmac
 from dataclasses import dataclass
 
-from bundler.format.site import open_keys
-
 from appliance.store.layout import StateLayout
 from appliance.store.seal import SiteSecrets
 from bundler.files import DISK, FileLayer, read_limited, write_atomic
@@ -17,6 +15,7 @@ from bundler.format.errors import BadBundle, FileMissing, NotReady
 from bundler.format.limits import DESCRIPTOR_BYTES, KEYS_BYTES
 from bundler.format.manifest import Descriptor, decode_descriptor
 from bundler.format.record import from_json, to_json
+from bundler.format.site import open_keys
 
 
 @dataclass(frozen=True)

@@ -26,11 +26,20 @@ from bundler.format.service import Service
 
 @dataclass(frozen=True)
 class Bundle:
-    """An open bundle: its facts, and its assets by path."""
+    """An open bundle: its facts, and its assets by path. Close it, or use it as a context manager."""
 
     descriptor: Descriptor
     index: Index
     volumes: Volumes
+
+    def __enter__(self) -> Bundle:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self.volumes.close()
 
     def reader(self, path: str) -> AssetReader:
         return AssetReader(self.index.asset(path), self.volumes)

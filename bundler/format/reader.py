@@ -7,6 +7,7 @@ import threading
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 from bundler.format import age, paths
@@ -31,7 +32,12 @@ class Volumes:
     def __init__(self, root: Path, descriptor: Descriptor, identities: Mapping[str, str]) -> None:
         self._root, self._descriptor, self._identities = root, descriptor, identities
         self._open: dict[int, age.Reader] = {}
+        self._files = ExitStack()
         self._lock = threading.Lock()
+
+    def close(self) -> None:
+        """Closes the volumes; readers of assets are of no use after it."""
+        self._files.close()
 
     def read_chunk(self, chunk: Chunk, buffer: memoryview) -> None:
         """Decrypts one chunk into `buffer`, which has exactly its length, and checks its digest.
@@ -63,10 +69,12 @@ class Volumes:
         except FileNotFoundError:
             raise FileMissing(f"{volume.path} is missing") from None
         try:
-            return age.Reader(file, [age.X25519Identity.from_string(secret)], size=path.stat().st_size)
+            reader = age.Reader(file, [age.X25519Identity.from_string(secret)], size=path.stat().st_size)
         except BaseException:
             file.close()
             raise
+        self._files.enter_context(file)
+        return reader
 
 
 class AssetReader:

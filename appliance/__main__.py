@@ -1,0 +1,5 @@
+"""`python -m appliance` is `lifeboat-appliance`."""
+
+from appliance.cli import main
+
+main()

@@ -1,0 +1,204 @@
+"""`answer(request, ladder)`: joins the box, its clients and the climber; the routes call only this."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from appliance.answer.facts import Box, EngineFacts
+from appliance.answer.rungs import NO_KNOWLEDGE, Holding, Rungs
+from appliance.answer.threads import BoundedThreads
+from appliance.gateway.call import CHAT, Call, Served
+from appliance.gateway.climb import Climber
+from appliance.gateway.ladder import AUTO, order, pinned
+from appliance.gateway.options import ignorable_of, needs_of, question_of
+from appliance.gateway.origin import permitted
+from appliance.gateway.upstream import Client, Target
+from appliance.settings import Settings
+from bundler.format.service import ModelSpec, RungSpec, UpstreamSpec
+
+# A whole answer begins when a stream would have ended; a provider that is silent that long is down.
+WHOLE_FACTOR = 3
+# The engine queues requests and runs on CPUs: only silence far beyond one slow token means that it hangs.
+ENGINE_STALL_S = 60.0
+
+
+class UnknownModel(Exception):
+    """No rung serves a model of this name."""
+
+
+@dataclass(frozen=True)
+class RungState:
+    """One rung as `/health/ready` shows it: ready, held, loading, missing, failed or off."""
+
+    rung: str
+    kind: str
+    state: str
+    reason: str
+
+
+class Answering:
+    """The answering side of one serving process; `async with` it around the serving.
+
+    Args:
+        box: What is installed.
+        settings: Read at start.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(self, box: Box, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
+        service = box.service
+        self.box, self.settings, self._clock = box, settings, clock
+        self.threads = BoundedThreads(settings.knowledge_threads, service.limits.queue_requests)
+        chat = order(service.ladder, service.ladder.chat)
+        self.climber = Climber([rung.name for rung in chat if rung.kind == "upstream"], service.ladder.banner, clock)
+        self._off = dict(_switched_off(service.upstreams, settings, box.policy.egress))
+        self._stack = AsyncExitStack()
+        self._clients: dict[str, Client] = {}
+        holding = Holding(settings.hold_s, settings.hold_longest_s)
+        self._rungs = Rungs(box, self._clients, self.threads, holding, self.climber.failed, new_id)
+
+    async def __aenter__(self) -> Answering:
+        service = self.box.service
+        request_s = service.limits.request_timeout_ms / 1000
+        for upstream in service.upstreams:
+            if upstream.name not in self._off:
+                await self._open(provider_target(upstream, self.settings.keys.get(upstream.name, "")))
+        for model in service.models:
+            if model.name in self.box.engines:
+                await self._open(engine_target(model, self.box.engines[model.name], request_s))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    async def _open(self, target: Target) -> None:
+        self._clients[target.name] = await self._stack.enter_async_context(Client(target))
+
+    def call(self, body: dict[str, Any], wire: str = CHAT) -> Call:
+        """Returns a checked request body as a call."""
+        return Call(
+            wire=wire,
+            body=body,
+            question=question_of(body),
+            stream=body.get("stream") is True,
+            model=str(body.get("model", AUTO)),
+            needs=needs_of(body),
+            ignorable=ignorable_of(body),
+            deadline_s=self._clock() + self.box.service.limits.request_timeout_ms / 1000,
+        )
+
+    async def complete(self, call: Call) -> Served:
+        """Answers a chat or text completion.
+
+        Raises:
+            UnknownModel: Nothing here has that name.
+            NoRung: No rung served it.
+            Refused: An upstream refused the request itself.
+        """
+        rungs = pinned(self.box.service.ladder, self.box.service.upstreams, call.model)
+        if rungs is None:
+            raise UnknownModel(call.model)
+        return await self.climber.climb(call, rungs, self.unavailable(rungs), self._rungs.open)
+
+    async def ask(self, question: str) -> Served:
+        """Answers a question by the ladder of `/v1/ask`.
+
+        Raises:
+            NoRung: No rung served it.
+            Refused: An upstream refused the request itself.
+        """
+        ladder = self.box.service.ladder
+        rungs = order(ladder, ladder.ask)
+        call = self.call({"messages": [{"role": "user", "content": question}]})
+        return await self.climber.climb(call, rungs, self.unavailable(rungs), self._rungs.open)
+
+    def unavailable(self, rungs: Sequence[RungSpec]) -> dict[str, str]:
+        """Returns the rungs that cannot be asked now, with the reason."""
+        return {rung.name: state[1] for rung in rungs if (state := self._state(rung))[0] != "ready"}
+
+    def states(self) -> list[RungState]:
+        """Returns every rung of the profile with its state."""
+        rungs = self.box.service.ladder.rungs
+        held = self.climber.held([rung.name for rung in rungs])
+        states = []
+        for rung in rungs:
+            state, reason = self._state(rung)
+            if state == "ready" and rung.name in held:
+                state, reason = "held", held[rung.name]
+            states.append(RungState(rung.name, rung.kind, state, reason))
+        return states
+
+    def models(self) -> list[str]:
+        """Returns the names that `model` may have in a chat, `auto` first."""
+        served = [rung.target for rung in self.box.service.ladder.rungs if rung.kind in ("model", "upstream")]
+        aliases = [upstream.model for upstream in self.box.service.upstreams if upstream.name in served]
+        return list(dict.fromkeys([AUTO, *served, *aliases]))
+
+    def _state(self, rung: RungSpec) -> tuple[str, str]:
+        if rung.kind == "upstream":
+            return ("off", self._off[rung.target]) if rung.target in self._off else ("ready", "")
+        if rung.kind == "model":
+            return _engine_state(self.box.engines.get(rung.target), known=rung.target in self._clients)
+        if rung.kind in ("faq", "documents") and self.box.knowledge is None:
+            return "missing", NO_KNOWLEDGE
+        return "ready", ""
+
+
+def provider_target(upstream: UpstreamSpec, key: str) -> Target:
+    """Returns where a provider's requests go."""
+    first_s = upstream.first_token_timeout_ms / 1000
+    return Target(
+        name=upstream.name,
+        base_url=upstream.base_url,
+        model=upstream.model,
+        key=key,
+        socket=None,
+        connect_s=upstream.connect_timeout_ms / 1000,
+        first_token_s=first_s,
+        whole_s=first_s * WHOLE_FACTOR,
+        stall_s=upstream.stall_timeout_ms / 1000,
+    )
+
+
+def engine_target(model: ModelSpec, engine: EngineFacts, request_s: float) -> Target:
+    """Returns where a local model's requests go: its Unix socket, so the URL's host means nothing."""
+    return Target(
+        name=model.name,
+        base_url="http://engine/v1",
+        model=model.name,
+        key="",
+        socket=engine.socket,
+        connect_s=2.0,
+        first_token_s=request_s,
+        whole_s=request_s,
+        stall_s=ENGINE_STALL_S,
+    )
+
+
+def new_id() -> str:
+    """Returns a fresh completion id."""
+    return f"lifeboat-{secrets.token_hex(12)}"
+
+
+def _engine_state(engine: EngineFacts | None, *, known: bool) -> tuple[str, str]:
+    if engine is None or not known:
+        return "missing", "the local model is not installed"
+    if engine.state == "ready":
+        return "ready", ""
+    detail = f": {engine.reason}" if engine.reason else ""
+    return engine.state, f"the local model is {engine.state}{detail}"
+
+
+def _switched_off(
+    upstreams: Sequence[UpstreamSpec], settings: Settings, egress: Sequence[str]
+) -> Iterator[tuple[str, str]]:
+    for upstream in upstreams:
+        if not permitted(upstream.base_url, egress):
+            yield upstream.name, "its address is not on the egress list of the signed policy"
+        elif upstream.key and upstream.name not in settings.keys:
+            yield upstream.name, f"its key {upstream.key} is not set on this box"

@@ -1,0 +1,87 @@
+"""What the answering side needs of the box, as protocols; `appliance.host.box` provides the real ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from bundler.format.service import Service
+
+
+class EngineFacts(Protocol):
+    """A local model: where it listens, and whether it can answer."""
+
+    @property
+    def socket(self) -> Path: ...
+
+    @property
+    def state(self) -> str:
+        """One of loading, ready, missing, failed."""
+
+    @property
+    def reason(self) -> str: ...
+
+    @property
+    def device(self) -> str: ...
+
+
+class PolicyFacts(Protocol):
+    """The signed policy, of which the gateway needs the egress list."""
+
+    @property
+    def egress(self) -> Sequence[str]: ...
+
+
+class EncoderFacts(Protocol):
+    """The embedding model: texts in, L2-normalised float32 rows out."""
+
+    @property
+    def dimensions(self) -> int: ...
+
+    @property
+    def provider(self) -> str: ...
+
+    def embed(self, texts: Sequence[str]) -> Any: ...
+
+    def count_tokens(self, text: str) -> int: ...
+
+
+class KnowledgeFacts(Protocol):
+    """`bundler.knowledge.base.KnowledgeBase`: blocking, thread-safe, no I/O."""
+
+    def search(self, query: str, top_k: int, collection: str | None = None) -> Sequence[Any]: ...
+
+    def evidence(self, question: str) -> Any: ...
+
+    def faq(self, question: str) -> Any: ...
+
+    def route(self, text: str, router: str | None = None) -> Any: ...
+
+
+class Box(Protocol):
+    """The installed version as the serving process sees it. `service` does not change while it serves."""
+
+    @property
+    def service(self) -> Service: ...
+
+    @property
+    def version(self) -> int: ...
+
+    @property
+    def bundle(self) -> str: ...
+
+    @property
+    def knowledge(self) -> KnowledgeFacts | None: ...
+
+    @property
+    def encoder(self) -> EncoderFacts | None: ...
+
+    @property
+    def engines(self) -> Mapping[str, EngineFacts]: ...
+
+    @property
+    def policy(self) -> PolicyFacts: ...
+
+    @property
+    def selftest(self) -> str: ...

@@ -1,0 +1,203 @@
+"""Opens one rung for one call: an upstream, the local model, FAQ, documents, the last message.
+
+A rung that does not serve raises `Passed` with the reason; the climber then asks the next one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from appliance.answer import render
+from appliance.answer.context import passages, with_context
+from appliance.answer.facts import Box, KnowledgeFacts
+from appliance.answer.threads import BoundedThreads
+from appliance.gateway import relay
+from appliance.gateway.call import CHAT, Answer, Call, Chunk, ChunkStream, Citation
+from appliance.gateway.classify import classify
+from appliance.gateway.options import generation_of
+from appliance.gateway.outcome import Failed, Passed, Refused
+from appliance.gateway.upstream import Client
+from bundler.format.errors import Busy
+from bundler.format.service import ModelSpec, RungSpec
+
+NO_KNOWLEDGE = "the documents and FAQs are not loaded"
+NOTHING_TO_ASK = "the request holds no question"
+
+
+@dataclass(frozen=True)
+class Holding:
+    """How long a failed upstream is left alone: at least, and at most for a costly failure."""
+
+    shortest_s: float
+    longest_s: float
+
+
+class Rungs:
+    """The openers of every kind of rung.
+
+    Args:
+        box: What is installed.
+        clients: An open client for each upstream and each local model, by name.
+        threads: Where blocking work runs.
+        holding: How long failed upstreams are left alone.
+        on_cut: Told (rung, reason, hold_s) when a stream breaks after its commit.
+        new_id: Makes the id of a completion.
+    """
+
+    def __init__(
+        self,
+        box: Box,
+        clients: Mapping[str, Client],
+        threads: BoundedThreads,
+        holding: Holding,
+        on_cut: Callable[[str, str, float], None],
+        new_id: Callable[[], str],
+    ) -> None:
+        self._box, self._clients, self._threads = box, clients, threads
+        self._holding, self._on_cut, self._new_id = holding, on_cut, new_id
+        self._models = {model.name: model for model in box.service.models}
+        self._openers = {
+            "upstream": self._upstream,
+            "model": self._model,
+            "faq": self._faq,
+            "documents": self._documents,
+            "message": self._message,
+        }
+
+    async def open(self, rung: RungSpec, call: Call) -> Answer:
+        """Returns the rung's answer.
+
+        Raises:
+            Passed: The rung does not serve this request.
+            Refused: An upstream refused the request itself.
+        """
+        return await self._openers[rung.kind](rung, call)
+
+    async def _upstream(self, rung: RungSpec, call: Call) -> Answer:
+        return await self._ask(rung, call, relay.prepared(call, self._clients[rung.target].target.model), ())
+
+    async def _model(self, rung: RungSpec, call: Call) -> Answer:
+        body = relay.prepared(call, rung.target, drop=call.ignorable)
+        citations, context = await self._context(call, self._models[rung.target])
+        if context:
+            try:
+                grounded = body | {"messages": with_context(body["messages"], context)}
+                return await self._ask(rung, call, grounded, citations)
+            except Passed as passed:
+                if not passed.incapable:
+                    raise
+                # The passages made the request too long for this model: once more without them.
+        return await self._ask(rung, call, body, ())
+
+    async def _context(self, call: Call, model: ModelSpec) -> tuple[tuple[Citation, ...], str]:
+        knowledge = self._box.knowledge
+        if knowledge is None or call.wire != CHAT or not call.question.strip() or not self._box.service.collections:
+            return (), ""
+        try:
+            evidence = await self._threads.run(lambda: knowledge.evidence(call.question))
+        except Busy:
+            return (), ""
+        if not evidence.answerable:
+            return (), ""
+        citations = citations_of(evidence)
+        around = [(hit.source, hit.text) for hit in evidence.hits]
+        return citations, passages(citations, around, model.context_tokens)
+
+    async def _ask(self, rung: RungSpec, call: Call, body: dict[str, Any], citations: tuple[Citation, ...]) -> Answer:
+        client = self._clients[rung.target]
+        ignored = call.ignorable if rung.kind == "model" else ()
+        started = time.monotonic()
+        try:
+            whole = None if call.stream else await relay.whole(client, call, body)
+            live = await relay.stream(client, call, body) if call.stream else None
+        except Failed as failure:
+            raise self._judged(failure, rung, time.monotonic() - started) from failure
+        chunks = _Watched(live, lambda failure: self._cut(rung, failure)) if live else None
+        return Answer(rung.name, rung.kind, rung.target, whole, chunks, citations, None, ignored)
+
+    def _judged(self, failure: Failed, rung: RungSpec, cost_s: float) -> Passed | Refused:
+        shortest = self._holding.shortest_s if rung.kind == "upstream" else 0.0
+        longest = self._holding.longest_s if rung.kind == "upstream" else 0.0
+        verdict = classify(failure, cost_s=cost_s, hold_s=shortest, hold_longest_s=longest)
+        if verdict.propagate:
+            return Refused(failure.status, failure.code, failure.message or f"{rung.name}: {verdict.reason}")
+        hold_s = verdict.hold_s if rung.kind == "upstream" else 0.0  # the engine says itself when it is back
+        own_words = rung.kind == "model" and verdict.incapable and failure.message
+        reason = failure.message if own_words else verdict.reason
+        code = failure.code if verdict.incapable else ""
+        return Passed(reason, hold_s=hold_s, incapable=verdict.incapable, code=code)
+
+    def _cut(self, rung: RungSpec, failure: Failed) -> None:
+        if rung.kind == "upstream":
+            self._on_cut(rung.name, failure.detail, self._holding.shortest_s)
+
+    async def _faq(self, rung: RungSpec, call: Call) -> Answer:
+        knowledge = self._asked(call)
+        result = await self._run(lambda: knowledge.faq(call.question))
+        if result.match is None:
+            raise Passed("no FAQ entry answers this question")
+        citation = Citation(f"faq:{result.match.id}", 0, len(result.match.answer), result.match.answer)
+        return self._fixed(rung, call, result.match.answer, (citation,), float(result.confidence))
+
+    async def _documents(self, rung: RungSpec, call: Call) -> Answer:
+        knowledge = self._asked(call)
+        evidence = await self._run(lambda: knowledge.evidence(call.question))
+        if not evidence.answerable:
+            raise Passed("the documents do not answer this question")
+        citations = citations_of(evidence)
+        quotes = dict.fromkeys(citation.quote for citation in citations)
+        return self._fixed(rung, call, "\n\n".join(quotes), citations, float(evidence.confidence))
+
+    async def _message(self, rung: RungSpec, call: Call) -> Answer:
+        ladder = self._box.service.ladder
+        return self._fixed(rung, call, "\n\n".join(filter(None, (ladder.message, ladder.handoff))), (), None)
+
+    def _asked(self, call: Call) -> KnowledgeFacts:
+        knowledge = self._box.knowledge
+        if knowledge is None:
+            raise Passed(NO_KNOWLEDGE)
+        if not call.question.strip():
+            raise Passed(NOTHING_TO_ASK)
+        return knowledge
+
+    async def _run(self, work: Callable[[], Any]) -> Any:
+        try:
+            return await self._threads.run(work)
+        except Busy as busy:
+            raise Passed(busy.fact) from busy
+
+    def _fixed(
+        self, rung: RungSpec, call: Call, text: str, citations: tuple[Citation, ...], confidence: float | None
+    ) -> Answer:
+        rendered = render.Text(text, rung.name, call.wire, self._new_id(), int(time.time()))
+        whole = None if call.stream else render.body(rendered)
+        live = render.FixedStream(render.chunks(rendered, usage=call.wants_usage)) if call.stream else None
+        ignored = tuple(sorted({*call.ignorable, *generation_of(call.body)}))
+        served_by = rung.target or rung.name
+        return Answer(rung.name, rung.kind, served_by, whole, live, citations, confidence, ignored)
+
+
+def citations_of(evidence: Any) -> tuple[Citation, ...]:
+    """Returns the citations of `bundler.knowledge` evidence as the gateway's own."""
+    return tuple(Citation(cited.source, cited.start, cited.end, cited.quote) for cited in evidence.citations)
+
+
+class _Watched:
+    """A stream that tells when it breaks."""
+
+    def __init__(self, inner: ChunkStream, on_cut: Callable[[Failed], None]) -> None:
+        self._inner, self._on_cut = inner, on_cut
+
+    def close(self) -> None:
+        self._inner.close()
+
+    async def __aiter__(self) -> AsyncIterator[Chunk]:
+        try:
+            async for chunk in self._inner:
+                yield chunk
+        except Failed as failure:
+            self._on_cut(failure)
+            raise

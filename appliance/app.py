@@ -1,0 +1,150 @@
+"""The serving process's HTTP application: `create_app` puts it together, `serve` runs it on a socket."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import uvicorn
+from litestar import Litestar, Router
+from litestar.datastructures import State
+from litestar.types import Message, Scope
+
+from appliance.answer.answering import Answering
+from appliance.answer.facts import Box
+from appliance.edge.limits import CONNECTIONS_MAX, KEEP_ALIVE_S, SHUTDOWN_S
+from appliance.edge.metrics import Metrics
+from appliance.edge.tls import Certificate, loaded
+from appliance.edge.tokens import TokenStore
+from appliance.routes import chat, health, knowledge, models, pages
+from appliance.routes.errors import render
+from appliance.routes.guards import edge_guard, use_guard
+from appliance.settings import Settings
+
+
+def create_app(box: Box, tokens: TokenStore, settings: Settings) -> Litestar:
+    """Returns the application for one installed version.
+
+    Args:
+        box: What is installed; its `service` must not change while the application lives.
+        tokens: Who may call.
+        settings: Read at start.
+    """
+    answering = Answering(box, settings)
+
+    @asynccontextmanager
+    async def running(_: Litestar) -> AsyncIterator[None]:
+        async with answering:
+            yield
+
+    state = State(
+        {
+            "answering": answering,
+            "metrics": Metrics(),
+            "tokens": tokens,
+            "settings": settings,
+            "pages": pages.load_pages(),
+        }
+    )
+    api = Router(
+        "/v1",
+        guards=[use_guard],
+        route_handlers=[
+            chat.chat_completions,
+            chat.completions,
+            models.list_models,
+            models.one_model,
+            models.embeddings,
+            knowledge.search,
+            knowledge.faq,
+            knowledge.route,
+            knowledge.ask,
+            knowledge.rerank,
+        ],
+    )
+    return Litestar(
+        route_handlers=[
+            api,
+            health.live,
+            health.ready,
+            health.metrics,
+            health.status,
+            pages.page,
+            pages.ca_certificate,
+        ],
+        guards=[edge_guard],
+        lifespan=[running],
+        state=state,
+        before_send=[_secured],
+        exception_handlers={Exception: render},
+        request_max_body_size=box.service.limits.body_bytes,
+        openapi_config=None,
+        logging_config=None,
+        debug=False,
+    )
+
+
+async def serve(
+    app: Litestar,
+    listener: socket.socket,
+    *,
+    tls: Certificate | None = None,
+    on_ready: Callable[[uvicorn.Server], None] = lambda _: None,
+) -> None:
+    """Serves until the process is told to stop; accepted requests are finished first.
+
+    Args:
+        app: From `create_app`.
+        listener: A listening TCP socket; the supervisor may own it.
+        tls: Certificate and key; required unless the socket is on loopback.
+        on_ready: Called with the server before it starts; `server.should_exit = True` stops it.
+
+    Raises:
+        ValueError: The socket is not on loopback and there is no TLS.
+    """
+    if tls is None and not _on_loopback(listener):
+        raise ValueError("a bind that is not loopback needs TLS")
+    if tls is None:
+        await _run(app, listener, None, on_ready)
+        return
+    with loaded(tls) as path:
+        await _run(app, listener, path, on_ready)
+
+
+async def _run(
+    app: Litestar, listener: socket.socket, pem_path: str | None, on_ready: Callable[[uvicorn.Server], None]
+) -> None:
+    config = uvicorn.Config(
+        app,
+        lifespan="on",
+        http="httptools",
+        ws="none",
+        log_config=None,
+        access_log=False,  # a path or header in a log is data of the customer
+        server_header=False,
+        date_header=True,
+        proxy_headers=False,
+        limit_concurrency=CONNECTIONS_MAX,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=SHUTDOWN_S,
+        ssl_certfile=pem_path,
+        ssl_keyfile=pem_path,
+    )
+    server = uvicorn.Server(config)
+    on_ready(server)
+    await server.serve(sockets=[listener])
+
+
+def _on_loopback(listener: socket.socket) -> bool:
+    if listener.family == socket.AF_UNIX:
+        return True
+    host = str(listener.getsockname()[0])
+    return host == "::1" or host.startswith("127.")
+
+
+async def _secured(message: Message, _: Scope) -> None:
+    if message["type"] == "http.response.start":
+        names = {name.lower() for name, _ in message["headers"]}
+        fresh = [(name.lower().encode(), value.encode()) for name, value in pages.SECURITY_HEADERS.items()]
+        message["headers"] = [*message["headers"], *(pair for pair in fresh if pair[0] not in names)]

@@ -1,0 +1,24 @@
+"""The program `lifeboat-appliance`. A command parses, makes one call, reports; the only click of this package."""
+
+from __future__ import annotations
+
+import click
+
+from appliance.cli.doctor import doctor
+from appliance.cli.install import install
+from appliance.cli.serve import serve
+from appliance.cli.status import status
+from appliance.cli.token import token
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="lifeboat-ai", prog_name="lifeboat-appliance")
+def main() -> None:
+    """Installs signed bundles on this box and answers from them when the cloud does not."""
+
+
+main.add_command(doctor)
+main.add_command(install)
+main.add_command(serve)
+main.add_command(status)
+main.add_command(token)

@@ -1,0 +1,46 @@
+"""`lifeboat-appliance install`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from appliance.cli.options import command
+from bundler.terminal import Terminal, size
+
+
+@click.command()
+@click.argument("medium", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--site", help="The site's name, where the medium holds several.")
+@click.option(
+    "--site-code-file",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="File that holds the code on the site card; asked for otherwise. First contact only.",
+)
+@command
+def install(terminal: Terminal, *, medium: Path, state: Path, site: str | None, site_code_file: Path | None) -> None:
+    """Verify the newest bundle of the repository in MEDIUM, check that it answers, and switch to it."""
+    from appliance.host.prove import Prover
+    from appliance.store.enrol import Enroller
+    from appliance.store.install import Installer
+    from appliance.store.layout import StateLayout
+
+    def code() -> str:
+        if site_code_file is not None:
+            return site_code_file.read_text(encoding="utf-8").strip()
+        return str(click.prompt("Site code (on the site card)", err=True))
+
+    layout = StateLayout(state)
+    report = Installer(layout, Enroller(site, code), Prover(layout.run), terminal).install(medium, datetime.now(UTC))
+    if report.changed:
+        lines = [f"installed bundle {report.bundle} as version {report.version} ({size(report.copied_bytes)} copied)"]
+    else:
+        lines = [f"bundle {report.bundle} is installed already, as version {report.version}: nothing to do"]
+    lines += [f"  {line}" for line in report.selftest]
+    if not report.model_tested:
+        terminal.warn("the local model was not tested: see the self-test lines")
+    terminal.result(asdict(report), lines)
+    terminal.good("GREEN: this box can answer. Next: lifeboat-appliance token create NAME, lifeboat-appliance serve")

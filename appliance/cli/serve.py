@@ -1,0 +1,25 @@
+"""`lifeboat-appliance serve`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from appliance.cli.options import command
+from bundler.terminal import Terminal
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; TLS where not loopback.")
+@click.option("--port", type=click.IntRange(0, 65_535), default=8443, show_default=True, help="0 takes a free one.")
+@click.option("--name", "names", multiple=True, help="A further name by which clients reach this box.")
+@click.option("--port-file", type=click.Path(path_type=Path, dir_okay=False), help="Write the URL here once it serves.")
+@command
+def serve(
+    terminal: Terminal, *, host: str, port: int, names: tuple[str, ...], port_file: Path | None, state: Path
+) -> None:
+    """Serve the installed version until stopped."""
+    from appliance.host.serve import Listen, serve_box
+
+    serve_box(state, Listen(host, port, names, port_file), terminal)

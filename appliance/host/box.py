@@ -1,0 +1,93 @@
+"""A version that is loaded: its knowledge, its engines, and what they run on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from appliance.engine.parent import Engine
+from appliance.store.versions import Version
+from bundler.format.bundle import Bundle
+from bundler.format.service import Service
+from bundler.knowledge.base import KnowledgeBase
+from bundler.knowledge.encoder import Encoder
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The part of the signed policy that the serving process enforces."""
+
+    egress: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Box:
+    """What `app.create_app` serves.
+
+    Attributes:
+        service: The profile as compiled into the bundle.
+        version: Number of the version on this box.
+        bundle: Id of the bundle.
+        knowledge: FAQ, documents and routers; None where the profile has no embedding model.
+        encoder: The embedding model.
+        engines: A chat engine a model, by the model's name.
+        policy: The hosts that the box may talk to.
+        selftest: Lines of the self-test at activation.
+    """
+
+    service: Service
+    version: int
+    bundle: str
+    knowledge: KnowledgeBase | None
+    encoder: Encoder | None
+    engines: Mapping[str, Engine]
+    policy: Policy
+    selftest: tuple[str, ...]
+
+    async def start(self) -> None:
+        """Starts the engines; a model that cannot start shows as its rung's state, the rest serves."""
+        await asyncio.gather(*(engine.start() for engine in self.engines.values()))
+
+    async def stop(self) -> None:
+        await asyncio.gather(*(engine.stop() for engine in self.engines.values()))
+
+
+def load_knowledge(bundle: Bundle) -> tuple[KnowledgeBase | None, Encoder | None]:
+    """Loads the embedding model and everything that is searched, from authenticated bytes in memory."""
+    spec = bundle.index.service.embedding
+    if spec is None:
+        return None, None
+    encoder = Encoder(bundle.read(spec.asset), bundle.read(spec.tokenizer), max_tokens=spec.max_tokens)
+    return KnowledgeBase.load(bundle.index.service, bundle.read, encoder), encoder
+
+
+def make_engines(bundle: Bundle, run: Path) -> dict[str, Engine]:
+    """Makes an engine a model; none is started."""
+    service = bundle.index.service
+    return {
+        spec.name: Engine(
+            spec,
+            bundle.reader(spec.asset),
+            runtime_dir=run,
+            threads=None,
+            queue_requests=service.limits.queue_requests,
+        )
+        for spec in service.models
+    }
+
+
+def make_box(bundle: Bundle, version: Version, run: Path) -> Box:
+    """Loads a version for serving."""
+    knowledge, encoder = load_knowledge(bundle)
+    return Box(
+        service=bundle.index.service,
+        version=version.number,
+        bundle=version.bundle,
+        knowledge=knowledge,
+        encoder=encoder,
+        engines=make_engines(bundle, run),
+        policy=Policy(version.egress),
+        selftest=version.selftest,
+    )

@@ -1,0 +1,59 @@
+"""Proves a candidate before it may serve: the bundle's own self-test on this box, with its models on this box."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from appliance.engine.parent import Engine
+from appliance.gateway.upstream import ask_engine
+from appliance.host.box import load_knowledge, make_engines
+from appliance.store.install import Proof
+from bundler.format.bundle import Bundle
+from bundler.knowledge import selftest
+
+_PROMPT = "Say in one sentence what a lifeboat is for."
+
+
+@dataclass(frozen=True)
+class Prover:
+    """Loads a candidate beside what serves, and asks it.
+
+    Attributes:
+        run: Where the engines' sockets may lie.
+    """
+
+    run: Path
+
+    def __call__(self, bundle: Bundle) -> Proof:
+        service = bundle.index.service
+        lines, passed = [], True
+        knowledge, _ = load_knowledge(bundle)
+        if service.selftest is not None and knowledge is not None:
+            cases = selftest.read_cases(bundle.read(service.selftest.asset))
+            report = selftest.run(cases, knowledge, service.selftest)
+            lines, passed = list(report.lines()), report.passed
+        tested = asyncio.run(self._models(bundle))
+        lines += [line for line, _ in tested]
+        outcomes = [outcome for _, outcome in tested]
+        return Proof(passed and False not in outcomes, tuple(lines), all(outcomes))
+
+    async def _models(self, bundle: Bundle) -> list[tuple[str, bool | None]]:
+        """Returns a line and an outcome a model: True answered, False failed, None could not be tried."""
+        with tempfile.TemporaryDirectory(dir=self.run, prefix="prove-") as folder:
+            return [await _ask(name, engine) for name, engine in make_engines(bundle, Path(folder)).items()]
+
+
+async def _ask(name: str, engine: Engine) -> tuple[str, bool | None]:
+    await engine.start()
+    try:
+        if engine.state == "missing":
+            return f"model {name}: not tested, {engine.reason}", None
+        if engine.state != "ready":
+            return f"model {name}: FAILED, {engine.reason}", False
+        answer = await ask_engine(engine.socket, name, _PROMPT)
+    finally:
+        await engine.stop()
+    return (f"model {name}: answers", True) if answer.strip() else (f"model {name}: FAILED, empty answer", False)

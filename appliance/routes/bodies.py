@@ -1,0 +1,159 @@
+"""Request bodies: read within limits, decoded strictly for what we know, tolerant of fields that we do not."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+from litestar import Request
+from msgspec import Meta, Struct
+
+from appliance.routes.errors import ApiError
+
+Count = Annotated[int, Meta(ge=1, le=2**31)]
+Penalty = Annotated[float, Meta(ge=-2, le=2)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+Heat = Annotated[float, Meta(ge=0, le=2)]
+Seed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+Question = Annotated[str, Meta(min_length=1, max_length=20_000)]
+Stop = str | Annotated[list[str], Meta(max_length=16)]
+Dict = dict[str, Any]
+
+T = TypeVar("T", bound=Struct)
+
+_PATH = re.compile(r" - at `\$\.?(?P<path>[^`]*)`")
+
+
+class Part(Struct):
+    """A part of a message's content."""
+
+    type: str
+    text: str | None = None
+
+
+class Message(Struct):
+    """A message of a chat."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    content: str | list[Part] | None = None
+    tool_calls: list[Dict] | None = None
+
+
+class StreamOptions(Struct):
+    """Options of a stream."""
+
+    include_usage: bool | None = None
+
+
+class _Generation(Struct):
+    model: str = "auto"
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    max_tokens: Count | None = None
+    temperature: Heat | None = None
+    top_p: Share | None = None
+    seed: Seed | None = None
+    stop: Stop | None = None
+    n: Annotated[int, Meta(ge=1, le=128)] | None = None
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
+    logit_bias: dict[str, float] | None = None
+    user: str | None = None
+
+
+class ChatRequest(_Generation, kw_only=True):
+    """`POST /v1/chat/completions`."""
+
+    messages: Annotated[list[Message], Meta(min_length=1)]
+    max_completion_tokens: Count | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
+    tools: list[Dict] | None = None
+    functions: list[Dict] | None = None
+    tool_choice: str | Dict | None = None
+    response_format: Dict | None = None
+    modalities: list[str] | None = None
+    metadata: Dict | None = None
+    store: bool | None = None
+
+
+class TextRequest(_Generation, kw_only=True):
+    """`POST /v1/completions`; prompts of token numbers are not taken, because rungs differ in their tokens."""
+
+    prompt: str | Annotated[list[str], Meta(min_length=1)]
+    best_of: Annotated[int, Meta(ge=1, le=20)] | None = None
+    logprobs: int | None = None
+    echo: bool | None = None
+    suffix: str | None = None
+
+
+class EmbeddingRequest(Struct):
+    """`POST /v1/embeddings`; at most 2048 texts, as OpenAI has it."""
+
+    input: str | Annotated[list[str], Meta(min_length=1, max_length=2048)]
+    model: str = "auto"
+    encoding_format: Literal["float", "base64"] = "float"
+    dimensions: int | None = None
+
+
+class SearchRequest(Struct):
+    """`POST /v1/search`."""
+
+    query: Question
+    top_k: Annotated[int, Meta(ge=1, le=100)] = 5
+    collection: str | None = None
+
+
+class QuestionRequest(Struct):
+    """`POST /v1/faq` and `/v1/ask`."""
+
+    question: Question
+
+
+class RouteRequest(Struct):
+    """`POST /v1/route`."""
+
+    input: Question
+    router: str | None = None
+
+
+async def read(request: Request[Any, Any, Any], kind: type[T], limit_s: float) -> tuple[T, Dict]:
+    """Returns the request's body as a checked struct, and as it came.
+
+    Raises:
+        ApiError: 400 where it is not what `kind` says, 408 where it did not come in time.
+    """
+    try:
+        async with asyncio.timeout(limit_s):
+            data = await request.body()
+    except TimeoutError:
+        raise ApiError(408, "request_timeout", f"the request did not arrive within {limit_s:.0f} s") from None
+    return decoded(data, kind)
+
+
+def decoded(data: bytes, kind: type[T]) -> tuple[T, Dict]:
+    """Decodes a body.
+
+    Raises:
+        ApiError: It is not JSON, not an object, or a field is not what `kind` says.
+    """
+    try:
+        raw = msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise ApiError(400, "invalid_json", "the request body is not valid JSON in UTF-8") from None
+    if not isinstance(raw, dict):
+        raise ApiError(400, "invalid_json", "the request body is not a JSON object")
+    try:
+        return msgspec.convert(raw, kind), raw
+    except msgspec.ValidationError as error:
+        raise _invalid(str(error)) from None
+
+
+def _invalid(text: str) -> ApiError:
+    found = _PATH.search(text)
+    if found is None:
+        return ApiError(400, "invalid_value", text)
+    path = found["path"].replace("...", "0")
+    return ApiError(400, "invalid_value", f"{path}: {text[: found.start()]}", param=path)

@@ -1,0 +1,106 @@
+"""`/v1/chat/completions` and `/v1/completions`: whole or streamed, by whichever rung serves."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+from litestar import Request, post
+from litestar.types import ASGIApp
+
+from appliance.answer.answering import Answering
+from appliance.edge.metrics import Metrics
+from appliance.gateway.call import CHAT, TEXT, Call, Served
+from appliance.gateway.sse import KEEPALIVE, event
+from appliance.routes import present
+from appliance.routes.bodies import ChatRequest, TextRequest, read
+from appliance.routes.errors import as_api_error
+from appliance.routes.reply import Events, Whole, as_json, disconnected
+
+CLIENT_GONE = 499  # nginx's word for it; nobody is left to read it
+
+
+@post("/chat/completions", status_code=200)
+async def chat_completions(request: Request[Any, Any, Any]) -> ASGIApp:
+    answering: Answering = request.app.state.answering
+    _, body = await read(request, ChatRequest, answering.settings.body_wait_s)
+    return await Completion(request, answering.call(body, CHAT)).reply()
+
+
+@post("/completions", status_code=200)
+async def completions(request: Request[Any, Any, Any]) -> ASGIApp:
+    answering: Answering = request.app.state.answering
+    _, body = await read(request, TextRequest, answering.settings.body_wait_s)
+    return await Completion(request, answering.call(body, TEXT)).reply()
+
+
+class Completion:
+    """One completion on its way, and the client that waits for it."""
+
+    def __init__(self, request: Request[Any, Any, Any], call: Call) -> None:
+        self._request, self._call = request, call
+        self._answering: Answering = request.app.state.answering
+        self._metrics: Metrics = request.app.state.metrics
+        self._started = time.monotonic()
+        self._work = asyncio.create_task(self._answering.complete(call))
+        self._served: Served | None = None
+
+    async def reply(self) -> ASGIApp:
+        """Returns the reply: whole, streamed from its commit, or streamed with headers that say `pending`."""
+        wait_s = self._answering.settings.headers_wait_s if self._call.stream else None
+        if not await self._begun(wait_s):
+            return Whole(b"", status=CLIENT_GONE)
+        if not self._work.done():
+            return Events(self._pending(), self._close, present.PENDING)
+        served = self._result()
+        if self._call.stream:
+            return Events(self._events(served), self._close, present.headers(served))
+        return as_json(present.whole(served), headers=present.headers(served))
+
+    async def _begun(self, wait_s: float | None) -> bool:
+        """Waits for the answer to begin; False where the client left first."""
+        watching = asyncio.create_task(disconnected(self._request.receive))
+        try:
+            await asyncio.wait({self._work, watching}, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
+            if watching.done() and not self._work.done():
+                self._work.cancel()
+                return False
+            return True
+        except asyncio.CancelledError:
+            self._work.cancel()
+            raise
+        finally:
+            watching.cancel()
+
+    def _result(self) -> Served:
+        served = self._served = self._work.result()
+        endpoint = "/v1/chat/completions" if self._call.wire == CHAT else "/v1/completions"
+        skipped = [skip.rung for skip in served.skips]
+        self._metrics.answered(endpoint, served.answer.rung, served.mode, skipped, time.monotonic() - self._started)
+        return served
+
+    def _events(self, served: Served) -> AsyncIterator[bytes]:
+        return present.events(served, self._metrics.cut)
+
+    async def _pending(self) -> AsyncIterator[bytes]:
+        while not self._work.done():
+            yield KEEPALIVE
+            await asyncio.wait({self._work}, timeout=self._answering.settings.keepalive_s)
+        try:
+            served = self._result()
+        except Exception as error:  # noqa: BLE001 - the headers are gone: every fault becomes an event, as `render` would
+            yield event(msgspec.json.encode(as_api_error(error, self._answering).body))
+            return
+        async for data in self._events(served):
+            yield data
+
+    def _close(self) -> None:
+        if not self._work.done():
+            self._work.cancel()
+        elif not self._work.cancelled() and self._work.exception() is None:
+            chunks = self._work.result().answer.chunks
+            if chunks is not None:
+                chunks.close()

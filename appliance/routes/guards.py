@@ -1,0 +1,52 @@
+"""Who may call: Host and Origin first, on every path; a token for everything that answers or tells."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from litestar.connection import ASGIConnection
+from litestar.handlers import BaseRouteHandler
+
+from appliance.edge.hosts import host_allowed, origin_allowed
+from appliance.edge.limits import HEADER_BYTES_MAX, header_bytes
+from appliance.edge.tokens import TokenStore
+from appliance.routes.errors import ApiError, not_ready
+from appliance.settings import Settings
+from bundler.format.errors import BadBundle
+
+Connection = ASGIConnection[Any, Any, Any, Any]
+
+
+def edge_guard(connection: Connection, _: BaseRouteHandler) -> None:
+    """Refuses foreign Hosts and Origins, and headers beyond the limit."""
+    settings: Settings = connection.app.state.settings
+    if header_bytes(connection.scope["headers"]) > HEADER_BYTES_MAX:
+        raise ApiError(431, "headers_too_large", f"the headers are longer than {HEADER_BYTES_MAX} bytes")
+    host = connection.headers.get("host", "")
+    if not host_allowed(host, settings.hosts):
+        raise ApiError(403, "unknown_host", "this box does not answer under that host name")
+    if not origin_allowed(connection.headers.get("origin"), host, connection.scope["scheme"]):
+        raise ApiError(403, "foreign_origin", "pages of other sites may not call this box")
+
+
+def use_guard(connection: Connection, _: BaseRouteHandler) -> None:
+    """Wants a token that may ask."""
+    _want(connection, "use")
+
+
+def monitor_guard(connection: Connection, _: BaseRouteHandler) -> None:
+    """Wants a token that may watch."""
+    _want(connection, "monitor")
+
+
+def _want(connection: Connection, scope: str) -> None:
+    tokens: TokenStore = connection.app.state.tokens
+    kind, _, text = connection.headers.get("authorization", "").partition(" ")
+    try:
+        good = kind.lower() == "bearer" and tokens.check(text.strip(), scope, now_s=time.time())
+    except BadBundle as error:
+        raise not_ready("the token file of this box is damaged; nobody is let in") from error
+    if not good:
+        message = f"a valid token with the scope {scope!r} is needed: Authorization: Bearer lb_..."
+        raise ApiError(401, "invalid_api_key", message, headers={"WWW-Authenticate": "Bearer"})

@@ -1,0 +1,71 @@
+"""`/health/live`, `/health/ready`, `/metrics`, and the public `/status.json`, which tells no more than the page shows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from litestar import Request, get
+from litestar.types import ASGIApp
+
+from appliance.answer.answering import Answering
+from appliance.edge.metrics import CONTENT_TYPE
+from appliance.routes.guards import monitor_guard
+from appliance.routes.reply import Whole, as_json
+
+
+@get("/health/live")
+async def live() -> ASGIApp:
+    return as_json({"live": True})
+
+
+@get("/health/ready", guards=[monitor_guard])
+async def ready(request: Request[Any, Any, Any]) -> ASGIApp:
+    answering: Answering = request.app.state.answering
+    body = readiness(answering)
+    return as_json(body, status=200 if body["ready"] else 503, headers={} if body["ready"] else {"Retry-After": "5"})
+
+
+@get("/metrics", guards=[monitor_guard])
+async def metrics(request: Request[Any, Any, Any]) -> ASGIApp:
+    answering: Answering = request.app.state.answering
+    states = [(state.rung, state.kind, state.state == "ready") for state in answering.states()]
+    page = request.app.state.metrics.page(answering.climber.mode, answering.box.version, states)
+    return Whole(page, media_type=CONTENT_TYPE)
+
+
+@get("/status.json")
+async def status(request: Request[Any, Any, Any]) -> ASGIApp:
+    answering: Answering = request.app.state.answering
+    rungs = [{"rung": state.rung, "kind": state.kind, "state": state.state} for state in answering.states()]
+    box = answering.box
+    return as_json(
+        {"mode": answering.climber.mode, "version": box.version, "ready": can_serve(answering), "rungs": rungs}
+    )
+
+
+def readiness(answering: Answering) -> dict[str, Any]:
+    """Returns everything that an operator asks of a serving box."""
+    box = answering.box
+    devices = {name: engine.device for name, engine in box.engines.items() if engine.state == "ready"}
+    if box.encoder is not None and box.service.embedding is not None:
+        devices[box.service.embedding.name] = box.encoder.provider
+    rungs = [
+        {"rung": state.rung, "kind": state.kind, "state": state.state, "reason": state.reason}
+        for state in answering.states()
+    ]
+    return {
+        "ready": can_serve(answering),
+        "mode": answering.climber.mode,
+        "version": box.version,
+        "bundle": box.bundle,
+        "profile": box.service.profile,
+        "title": box.service.title,
+        "device": devices,
+        "selftest": box.selftest,
+        "rungs": rungs,
+    }
+
+
+def can_serve(answering: Answering) -> bool:
+    """Says whether any rung but the last message can answer; words of regret are no service."""
+    return any(state.state == "ready" for state in answering.states() if state.kind != "message")

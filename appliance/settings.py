@@ -1,0 +1,64 @@
+"""The serving process's settings: read once at start, frozen after. Nothing else reads the environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from bundler.format.errors import BadInput
+from bundler.format.service import Service, UpstreamSpec
+
+ENV = "env:"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is set at start.
+
+    Args:
+        hosts: Names by which clients reach the box, beside loopback and IP addresses.
+        keys: API keys by upstream name; an upstream that wants one and has none is skipped with that reason.
+        ca_pem: The box CA's certificate, served at `/ca.crt`; b"" where TLS is off.
+        knowledge_threads: Blocking calls (embedding, search) at once.
+        hold_s: How long a failed upstream is left alone at least.
+        hold_longest_s: The longest hold that a costly failure earns.
+        headers_wait_s: How long the headers of a stream wait for its commit.
+        keepalive_s: Time between comments on a stream that has not begun.
+        body_wait_s: Limit for a client to send its request.
+    """
+
+    hosts: tuple[str, ...] = ()
+    keys: Mapping[str, str] = field(default_factory=dict, repr=False)
+    ca_pem: bytes = b""
+    knowledge_threads: int = 2
+    hold_s: float = 3.0
+    hold_longest_s: float = 30.0
+    headers_wait_s: float = 10.0
+    keepalive_s: float = 5.0
+    body_wait_s: float = 30.0
+
+
+def read_keys(service: Service, secrets: Mapping[str, str], environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Returns the API key of each upstream that has one.
+
+    Args:
+        service: The profile as the box sees it.
+        secrets: The box's opened secrets, by name.
+        environ: The environment of the process.
+
+    Raises:
+        BadInput: A key holds characters that an HTTP header cannot carry.
+    """
+    found = ((upstream.name, _key(upstream, secrets, environ)) for upstream in service.upstreams)
+    keys = {name: key for name, key in found if key}
+    for name, key in keys.items():
+        if not key.isascii() or not key.isprintable():
+            raise BadInput(f"the key of upstream {name} holds characters that no HTTP header carries")
+    return keys
+
+
+def _key(upstream: UpstreamSpec, secrets: Mapping[str, str], environ: Mapping[str, str]) -> str:
+    if upstream.key.startswith(ENV):
+        return environ.get(upstream.key.removeprefix(ENV), "").strip()
+    return secrets.get(upstream.key, "").strip()

@@ -1,0 +1,5 @@
+"""`python -m bundler` is `lifeboat`."""
+
+from bundler.cli import main
+
+main()

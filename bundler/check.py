@@ -1,0 +1,39 @@
+"""The self-test at build: the content must answer before it is signed. The box runs the same cases again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from bundler.format.errors import SelftestFailed
+from bundler.format.service import Service
+from bundler.gather import Gathered
+from bundler.knowledge import selftest
+from bundler.knowledge.base import KnowledgeBase
+
+
+def check(gathered: Gathered) -> selftest.SelftestReport | None:
+    """Runs the profile's self-test on what was gathered; None where the profile has none.
+
+    Raises:
+        SelftestFailed: Too few cases of a kind hold.
+    """
+    spec = gathered.service.selftest
+    if spec is None or gathered.encoder is None:
+        return None
+    files = {item.path: item.file for item in gathered.captured}
+    base = load_knowledge(gathered.service, files, gathered)
+    report = selftest.run(selftest.read_cases(files[spec.asset].read_bytes()), base, spec)
+    if not report.passed:
+        raise SelftestFailed(
+            "the content fails its self-test:\n  " + "\n  ".join(report.lines()),
+            "mend the content, or lower the shares in [selftest] if they ask for too much",
+        )
+    return report
+
+
+def load_knowledge(service: Service, files: Mapping[str, Path], gathered: Gathered) -> KnowledgeBase:
+    """Loads what the box will load, from the work folder."""
+    if gathered.encoder is None:
+        raise SelftestFailed("the profile has a self-test and no [embedding]")
+    return KnowledgeBase.load(service, lambda path: files[path].read_bytes(), gathered.encoder)

