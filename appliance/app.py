@@ -22,6 +22,21 @@ from appliance.routes.errors import render
 from appliance.routes.guards import edge_guard, use_guard
 from appliance.settings import Settings
 
+API = (
+    chat.chat_completions,
+    chat.completions,
+    models.list_models,
+    models.one_model,
+    models.embeddings,
+    knowledge.search,
+    knowledge.faq,
+    knowledge.route,
+    knowledge.ask,
+    knowledge.rerank,
+)
+# Without the guard of `/v1`: `ready` and `metrics` bring their own, the rest holds no data.
+OPEN_PATHS = (health.live, health.ready, health.metrics, health.status, pages.page, pages.ca_certificate)
+
 
 def create_app(box: Box, tokens: TokenStore, settings: Settings) -> Litestar:
     """Returns the application for one installed version.
@@ -38,44 +53,12 @@ def create_app(box: Box, tokens: TokenStore, settings: Settings) -> Litestar:
         async with answering:
             yield
 
-    state = State(
-        {
-            "answering": answering,
-            "metrics": Metrics(),
-            "tokens": tokens,
-            "settings": settings,
-            "pages": pages.load_pages(),
-        }
-    )
-    api = Router(
-        "/v1",
-        guards=[use_guard],
-        route_handlers=[
-            chat.chat_completions,
-            chat.completions,
-            models.list_models,
-            models.one_model,
-            models.embeddings,
-            knowledge.search,
-            knowledge.faq,
-            knowledge.route,
-            knowledge.ask,
-            knowledge.rerank,
-        ],
-    )
+    known = {"answering": answering, "metrics": Metrics(), "tokens": tokens, "settings": settings}
     return Litestar(
-        route_handlers=[
-            api,
-            health.live,
-            health.ready,
-            health.metrics,
-            health.status,
-            pages.page,
-            pages.ca_certificate,
-        ],
+        route_handlers=[Router("/v1", guards=[use_guard], route_handlers=API), *OPEN_PATHS],
         guards=[edge_guard],
         lifespan=[running],
-        state=state,
+        state=State(known | {"pages": pages.load_pages()}),
         before_send=[_secured],
         exception_handlers={Exception: render},
         request_max_body_size=box.service.limits.body_bytes,

@@ -76,5 +76,8 @@ def _piece(text: Text, piece: str, *, first: bool) -> dict[str, Any]:
 
 def _last(text: Text) -> dict[str, Any]:
     choice: dict[str, Any] = {"index": 0, "finish_reason": "stop", "logprobs": None}
-    choice |= {"delta": {}} if text.wire == CHAT else {"text": ""}
+    if text.wire == CHAT:
+        choice["delta"] = {}
+    else:
+        choice["text"] = ""
     return _head(text, chunk=True) | {"choices": [choice]}

@@ -53,7 +53,7 @@ class StreamReader:
         return ready, progress
 
     def end(self) -> None:
-        """The upstream closed the stream.
+        """The stream is over: it was closed, or said `[DONE]`.
 
         Raises:
             Failed: The stream is not whole.

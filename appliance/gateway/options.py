@@ -10,8 +10,8 @@ GENERATION = frozenset(
     {"max_tokens", "max_completion_tokens", "temperature", "top_p", "top_k", "min_p", "seed", "stop"}
     | {"presence_penalty", "frequency_penalty", "repeat_penalty"}
 )
-# Options that a rung honours or declines. Any other field (`user`, `metadata`, `store`, `service_tier`, cache hints, and
-# what OpenAI adds next) goes to upstreams as it came; the box's rungs do without and name it in X-Lifeboat-Ignored.
+# Options that a rung honours or declines. Any other field (`user`, `metadata`, `store`, cache hints, what OpenAI adds
+# next) goes to upstreams as it came; the box's own rungs do without it and name it in X-Lifeboat-Ignored.
 BINDING = frozenset(
     {"model", "messages", "prompt", "stream", "stream_options", "n", "best_of", "logprobs", "top_logprobs", "tools"}
     | {"tool_choice", "functions", "function_call", "parallel_tool_calls", "response_format", "modalities", "audio"}

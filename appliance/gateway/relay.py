@@ -129,16 +129,13 @@ class LiveStream:
 async def _until_commit(response: aiohttp.ClientResponse, reader: StreamReader) -> list[Chunk]:
     if response.content_type != "text/event-stream":
         raise Failed(Kind.NOT_JSON, "its stream is not of OpenAI's wire")
-    while not reader.committed:
+    while True:
         data = await read_some(response)
-        if not data:
-            reader.end()
         ready, _ = reader.feed(data)
-        if reader.committed:
+        if ready:
             return ready
-        if reader.done:
+        if reader.done or not data:
             reader.end()
-    return []
 
 
 def _limit_s(limit_s: float, deadline_s: float) -> float:

@@ -45,8 +45,7 @@ class Completion:
         self._answering: Answering = request.app.state.answering
         self._metrics: Metrics = request.app.state.metrics
         self._started = time.monotonic()
-        self._work = asyncio.create_task(self._answering.complete(call))
-        self._served: Served | None = None
+        self._work: asyncio.Task[Served] = asyncio.create_task(self._answering.complete(call))
 
     async def reply(self) -> ASGIApp:
         """Returns the reply: whole, streamed from its commit, or streamed with headers that say `pending`."""
@@ -65,18 +64,18 @@ class Completion:
         watching = asyncio.create_task(disconnected(self._request.receive))
         try:
             await asyncio.wait({self._work, watching}, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
-            if watching.done() and not self._work.done():
-                self._work.cancel()
-                return False
-            return True
+            left = watching.done() and not self._work.done()
         except asyncio.CancelledError:
             self._work.cancel()
             raise
         finally:
             watching.cancel()
+        if left:
+            self._work.cancel()
+        return not left
 
     def _result(self) -> Served:
-        served = self._served = self._work.result()
+        served = self._work.result()
         endpoint = "/v1/chat/completions" if self._call.wire == CHAT else "/v1/completions"
         skipped = [skip.rung for skip in served.skips]
         self._metrics.answered(endpoint, served.answer.rung, served.mode, skipped, time.monotonic() - self._started)

@@ -1,4 +1,4 @@
-"""`/health/live`, `/health/ready`, `/metrics`, and the public `/status.json`, which tells no more than the page shows."""
+"""`/health/live`, `/health/ready`, `/metrics`; and the public `/status.json`, which tells what the page shows."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def readiness(answering: Answering) -> dict[str, Any]:
         "profile": box.service.profile,
         "title": box.service.title,
         "device": devices,
-        "selftest": box.selftest,
+        "selftest": list(box.selftest),
         "rungs": rungs,
     }
 

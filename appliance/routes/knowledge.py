@@ -82,7 +82,7 @@ async def ask(request: Request[Any, Any, Any]) -> ASGIApp:
 
 
 @post("/rerank", status_code=200)
-async def rerank(request: Request[Any, Any, Any]) -> ASGIApp:
+async def rerank() -> ASGIApp:
     raise ApiError(501, "not_implemented", "no model of this box reranks")
 
 

@@ -26,7 +26,7 @@ class Whole:
         self._body = body
         self._headers = {"content-type": media_type, "content-length": str(len(body)), **(headers or {})}
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's signature
         await _start(send, self.status, self._headers)
         body = b"" if scope.get("method") == "HEAD" else self._body
         await send({"type": "http.response.body", "body": body, "more_body": False})
@@ -54,7 +54,7 @@ class Events:
         fixed = {"content-type": "text/event-stream; charset=utf-8", "x-accel-buffering": "no"}
         self._headers = {**fixed, **(headers or {})}
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's signature
         sending = asyncio.create_task(self._send(send))
         watching = asyncio.create_task(disconnected(receive))
         try:

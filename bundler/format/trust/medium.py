@@ -1,0 +1,96 @@
+"""Reads a repository's metadata from a folder, size-bounded, and feeds it to the state machine of `verify`."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+from bundler.files import read_limited
+from bundler.format import limits, paths
+from bundler.format.errors import BadBundle, FileMissing, UnknownRoot
+from bundler.format.trust.verify import Remembered, TargetFile, TrustedRepository, digest
+
+_BLOCK_BYTES = 1 << 20
+
+
+def load_repository(
+    folder: Path, *, root: bytes, repository: str | None, now: datetime, remembered: Remembered | None
+) -> TrustedRepository:
+    """Verifies all metadata of the repository in `folder`.
+
+    Args:
+        folder: The repository, on the medium.
+        root: The trusted root to start from.
+        repository: The expected id, or None where the caller has no site.
+        now: The clock.
+        remembered: What this reader has accepted before.
+
+    Raises:
+        UnknownRoot, MetadataExpired, TooOld, FileMissing, BadBundle: By the rules of `verify`.
+    """
+    metadata = folder / "metadata"
+    trusted = TrustedRepository(root, repository=repository, now=now, remembered=remembered)
+    for _ in range(limits.ROOT_ROTATIONS):
+        try:
+            data = read_limited(metadata / f"{trusted.root_version + 1}.root.json", limits.ROOT_BYTES)
+        except FileMissing:
+            break
+        trusted.update_root(data)
+    trusted.update_timestamp(read_limited(metadata / "timestamp.json", limits.TIMESTAMP_BYTES))
+    trusted.update_snapshot(read_limited(metadata / trusted.metadata_name("snapshot"), limits.SNAPSHOT_BYTES))
+    trusted.update_targets(read_limited(metadata / trusted.metadata_name("targets"), limits.TARGETS_BYTES))
+    trusted.update_content(read_limited(metadata / trusted.metadata_name("content"), limits.TARGETS_BYTES))
+    return trusted
+
+
+def find_root(folder: Path, root_sha256: str) -> bytes:
+    """Returns the root metadata with this digest.
+
+    Raises:
+        UnknownRoot: The medium holds none: it is not ours, or the card is another's.
+    """
+    for path in sorted((folder / "metadata").glob("*.root.json"))[: limits.ROOT_ROTATIONS]:
+        data = read_limited(path, limits.ROOT_BYTES)
+        if digest(data) == root_sha256:
+            return data
+    raise UnknownRoot(
+        f"no root on the medium has the digest {root_sha256[:16]}...", "compare the medium with the site card"
+    )
+
+
+def first_root(folder: Path) -> bytes:
+    """Returns the oldest root on the medium, for checks that prove only that nothing broke."""
+    found = sorted((folder / "metadata").glob("*.root.json"), key=lambda path: (len(path.name), path.name))
+    if not found:
+        raise FileMissing(f"{folder} holds no root metadata", "name the folder of a repository")
+    return read_limited(found[0], limits.ROOT_BYTES)
+
+
+def check_file(folder: Path, path: str, target: TargetFile, on_bytes: Callable[[int], None] = lambda _: None) -> None:
+    """Checks length and SHA-256 of a signed file on the medium, in bounded memory.
+
+    Raises:
+        FileMissing: There is no such file.
+        BadBundle: It is not what was signed, or not a regular file.
+    """
+    place = paths.inside(folder, path)
+    try:
+        descriptor = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise FileMissing(f"{path} is missing", "copy this file to the medium again") from None
+    except OSError as error:
+        raise BadBundle(f"{path} cannot be read: {error.strerror}") from error
+    hasher, length = hashlib.sha256(), 0
+    with os.fdopen(descriptor, "rb", buffering=0) as file:
+        try:
+            while length <= target.length and (block := file.read(_BLOCK_BYTES)):
+                hasher.update(block)
+                length += len(block)
+                on_bytes(len(block))
+        except OSError as error:
+            raise BadBundle(f"{path} cannot be read: {error.strerror}") from error
+    if length != target.length or hasher.hexdigest() != target.sha256:
+        raise BadBundle(f"{path} is not what was signed", "copy this file to the medium again")
