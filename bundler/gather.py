@@ -130,9 +130,7 @@ def _embedding(
     encoder = Encoder(graph.read_bytes(), tokenizer_path.read_bytes(), max_tokens=entry.max_tokens)
     captured = [
         _small("embedding/model.onnx", graph, "onnx", entry.licence, files["model.safetensors"].pinned),
-        _small(
-            "embedding/tokenizer.json", tokenizer_path, "tokenizer", entry.licence, files["tokenizer.json"].pinned
-        ),
+        _small("embedding/tokenizer.json", tokenizer_path, "tokenizer", entry.licence, files["tokenizer.json"].pinned),
     ]
     spec = service.EmbeddingSpec(
         name=entry.name,

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-
 from appliance.gateway.call import Chunk
+from appliance.gateway.foreign_json import object_of
 from appliance.gateway.outcome import Failed, Kind
 from appliance.gateway.sse import DONE, EventReader, EventTooLong
 
@@ -65,11 +64,8 @@ class StreamReader:
             raise Failed(Kind.CUT)
 
     def _chunk(self, raw: bytes) -> Chunk | None:
-        try:
-            value = msgspec.json.decode(raw)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            value = None
-        if not isinstance(value, dict):
+        value = object_of(raw)
+        if value is None:
             self._bad += 1
             if self._bad >= BAD_CHUNKS_MAX:
                 raise Failed(Kind.NOT_JSON, "its stream is not of OpenAI's wire")

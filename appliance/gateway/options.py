@@ -25,7 +25,8 @@ def needs_of(body: Mapping[str, Any]) -> frozenset[str]:
         "tools": bool(body.get("tools") or body.get("functions")) and body.get("tool_choice") != "none",
         "response_format": _format(body) not in ("text", None),
         "n": _number(body.get("n")) > 1 or _number(body.get("best_of")) > 1,
-        "logprobs": body.get("logprobs") not in (None, False),
+        # `/v1/completions` counts: 0 asks for the log probability of the chosen token alone.
+        "logprobs": body.get("logprobs") is not None and body["logprobs"] is not False,
         "logit_bias": bool(body.get("logit_bias")),
         "echo": bool(body.get("echo")),
         "suffix": bool(body.get("suffix")),

@@ -12,10 +12,10 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
-import msgspec
 
 from appliance.gateway.call import PATHS, Call, Chunk
 from appliance.gateway.commit import StreamReader, in_band
+from appliance.gateway.foreign_json import object_of
 from appliance.gateway.outcome import Failed, Kind
 from appliance.gateway.upstream import Client, read_some, read_whole
 
@@ -51,14 +51,11 @@ def checked(data: bytes) -> dict[str, Any]:
     Raises:
         Failed: It is no completion (a captive portal's page), an error, or empty.
     """
-    try:
-        value = msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        value = None
-    if isinstance(value, dict) and value.get("error"):
+    value = object_of(data) or {}
+    if value.get("error"):
         raise in_band(value["error"])
-    choices = value.get("choices") if isinstance(value, dict) else None
-    if not isinstance(value, dict) or not isinstance(choices, list) or not all(isinstance(c, dict) for c in choices):
+    choices = value.get("choices")
+    if not isinstance(choices, list) or not all(isinstance(choice, dict) for choice in choices):
         raise Failed(Kind.NOT_JSON)
     if not any(_has_content(choice) for choice in choices):
         raise Failed(Kind.EMPTY)

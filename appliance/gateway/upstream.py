@@ -15,6 +15,7 @@ from typing import Any
 import aiohttp
 import msgspec
 
+from appliance.gateway.foreign_json import object_of
 from appliance.gateway.outcome import Failed, Kind
 
 BODY_BYTES_MAX = 16 * 2**20
@@ -144,11 +145,7 @@ async def refusal(response: aiohttp.ClientResponse) -> Failed:
 
 def error_of(data: bytes) -> tuple[str, str]:
     """Returns code and message of an OpenAI error body, ("", "") of anything else."""
-    try:
-        value = msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return "", ""
-    error = value.get("error") if isinstance(value, dict) else None
+    error = (object_of(data) or {}).get("error")
     if not isinstance(error, dict):
         return "", ""
     code, message = error.get("code"), error.get("message")

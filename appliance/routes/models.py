@@ -23,9 +23,9 @@ async def list_models(request: Request[Any, Any, Any]) -> ASGIApp:
 
 
 @get("/models/{name:path}")
-async def one_model(request: Request[Any, Any, Any], name: str) -> ASGIApp:
+async def one_model(request: Request[Any, Any, Any]) -> ASGIApp:
     names = known(request.app.state.answering)
-    wanted = name.removeprefix("/")
+    wanted = request.path_params["name"].removeprefix("/")
     if wanted not in names:
         raise unknown_model(wanted, names)
     return as_json(_model(wanted))

@@ -49,7 +49,7 @@ class _HashingFile:
         self.digest = hashlib.sha256()
         self.length_bytes = 0
 
-    def write(self, data: bytes | memoryview) -> int:
+    def write(self, data: bytes | memoryview, /) -> int:
         self.digest.update(data)
         self.length_bytes += len(data)
         return self._file.write(data)

@@ -9,7 +9,7 @@ Rules:
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Protocol
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
@@ -72,10 +72,16 @@ class Layout:
             raise PayloadFailure(f"payload of {self.sealed_bytes} bytes does not end in a whole chunk")
 
 
+class Sink(Protocol):
+    """Takes bytes, as a binary file does; it copies what it keeps."""
+
+    def write(self, data: bytes | memoryview, /) -> int: ...
+
+
 class Sealer:
     """Encrypts a payload from front to back through one reused buffer."""
 
-    def __init__(self, key: bytes, out: BinaryIO) -> None:
+    def __init__(self, key: bytes, out: Sink) -> None:
         """Begin a payload.
 
         Args:
@@ -145,7 +151,7 @@ class Sealer:
         write_all(self._out, sealed)
 
 
-def write_all(out: BinaryIO, data: memoryview | bytes) -> None:
+def write_all(out: Sink, data: memoryview | bytes) -> None:
     """Write everything, also to an unbuffered file, which may take less at a time.
 
     Raises:

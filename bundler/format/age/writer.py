@@ -4,7 +4,7 @@ import io
 import secrets
 from collections.abc import Sequence
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import Self
 
 from bundler.format.age import filekey, header, stream
 from bundler.format.age.recipients import Recipient, wrap_all
@@ -22,7 +22,7 @@ class Writer:
         header_bytes: length of the header, without the payload nonce.
     """
 
-    def __init__(self, out: BinaryIO, recipients: Sequence[Recipient]) -> None:
+    def __init__(self, out: stream.Sink, recipients: Sequence[Recipient]) -> None:
         """Write header and nonce.
 
         Args:

@@ -37,7 +37,8 @@ CONTENT_PATHS = ("bundles/*/*", "bundles/*/vol/*", "sites/*/settings.age")
 GRACE = timedelta(days=180)
 WARN_BEFORE = timedelta(days=60)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-S = TypeVar("S", bound=Signed)
+S = TypeVar("S", Root, Timestamp, Snapshot, Targets)
+P = TypeVar("P")
 
 
 @dataclass(frozen=True)
@@ -237,7 +238,7 @@ class TrustedRepository:
         elif over > -WARN_BEFORE:
             self._warnings.append(f"{role} metadata expires in {-over.days} days")
 
-    def _fed(self, part: Any) -> Any:
+    def _fed(self, part: P | None) -> P:
         if part is None:
             raise BadBundle("the repository's metadata is not complete")
         return part

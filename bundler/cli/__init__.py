@@ -1,0 +1,21 @@
+"""The program `lifeboat`. A command parses, makes one call, reports; the only click of this package."""
+
+from __future__ import annotations
+
+import click
+
+from bundler.cli.build import build, plan
+from bundler.cli.faq import faq
+from bundler.cli.init import init
+from bundler.cli.inspect import inspect, verify
+from bundler.cli.site import site
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="lifeboat-ai", prog_name="lifeboat")
+def main() -> None:
+    """Snapshots models, documents and FAQs into signed, encrypted bundles for boxes that work offline."""
+
+
+for command in (build, faq, init, inspect, plan, site, verify):
+    main.add_command(command)

@@ -1,0 +1,127 @@
+"""`lifeboat plan` and `lifeboat build`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bundler.cli.options import command, home_option, passphrase, passphrase_option, repository_option
+from bundler.terminal import Terminal, size
+
+_profile = click.argument("profile", type=click.Path(path_type=Path, dir_okay=False))
+_upstream = click.option(
+    "--upstream", "upstreams", multiple=True, metavar="NAME=URL", help="Use this address for the upstream NAME."
+)
+_wheels = click.option(
+    "--wheels",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of wheels that were fetched before.  [default: HOME/cache/wheels]",
+)
+
+
+@click.command()
+@_profile
+@_upstream
+@_wheels
+@home_option
+@command
+def plan(terminal: Terminal, *, profile: Path, upstreams: tuple[str, ...], wheels: Path | None, home: Path) -> None:
+    """Check PROFILE, fetch what it names, and show what a bundle would hold."""
+    from bundler.format.limits import VOLUME_BYTES
+    from bundler.gather import Sources
+    from bundler.lock import lock_path, read_lock
+    from bundler.plan import make_plan
+    from bundler.profile.read import read_profile
+    from bundler.work import work_folder
+
+    read = read_profile(profile, _addresses(upstreams))
+    with work_folder(home) as work:
+        sources = Sources(read, wheels or home / "cache" / "wheels", work, terminal.note)
+        found = [item for item, _ in sources.found().values()] + sources.content()
+        made = make_plan(read.name, found, read_lock(lock_path(profile)), VOLUME_BYTES)
+    terminal.result(asdict(made), _lines(made))
+
+
+@click.command()
+@_profile
+@repository_option
+@_upstream
+@_wheels
+@click.option("--volume-bytes", type=click.IntRange(1), help="Plaintext size of a full volume.  [default: 1 GiB]")
+@click.option("--yes", is_flag=True, help="Build without asking.")
+@home_option
+@passphrase_option
+@command
+def build(
+    terminal: Terminal,
+    *,
+    profile: Path,
+    repository: Path,
+    upstreams: tuple[str, ...],
+    wheels: Path | None,
+    volume_bytes: int | None,
+    yes: bool,
+    home: Path,
+    passphrase_file: Path | None,
+) -> None:
+    """Build a signed, encrypted bundle of PROFILE into the repository."""
+    from bundler.build import Builder
+    from bundler.format.limits import VOLUME_BYTES
+    from bundler.gather import Sources
+    from bundler.lock import lock_path, read_lock, write_lock
+    from bundler.profile.read import read_profile
+    from bundler.repository.keyring import Keyring
+    from bundler.repository.publish import Publisher
+    from bundler.work import work_folder
+
+    now, lock = datetime.now(UTC), lock_path(profile)
+    read = read_profile(profile, _addresses(upstreams))
+    keyring = Keyring(home, lambda: passphrase(passphrase_file))
+    keyring.msp()
+    builder = Builder(Publisher(repository, keyring, now), keyring, terminal, volume_bytes or VOLUME_BYTES)
+    with work_folder(home) as work:
+        sources = Sources(read, wheels or home / "cache" / "wheels", work, terminal.note)
+        built, settled = builder.build(sources, read_lock(lock), _agree(terminal, yes=yes), now)
+    if settled != read_lock(lock):
+        write_lock(lock, settled)
+    lines = [f"bundle {built.bundle}: {size(built.length_bytes)} in {built.volumes} volumes, in {repository}"]
+    lines += [f"  {line}" for line in built.selftest]
+    result = {key: value for key, value in vars(built).items() if key != "recovery"}
+    if built.recovery is not None:
+        lines.append(built.recovery.card)
+        result["recovery_code"] = built.recovery.code
+    terminal.result(result, lines)
+
+
+def _addresses(upstreams: tuple[str, ...]) -> dict[str, str]:
+    pairs = [text.partition("=") for text in upstreams]
+    for name, mark, url in pairs:
+        if not (name and mark and url):
+            raise click.BadParameter(f"{name!r} is not NAME=URL", param_hint="--upstream")
+    return {name: url for name, _, url in pairs}
+
+
+def _agree(terminal: Terminal, *, yes: bool) -> Callable[[Any], None]:
+    def ask(made: Any) -> None:
+        for line in _lines(made):
+            terminal.note(line)
+        if not yes:
+            click.confirm("Build this bundle?", abort=True, err=True)
+
+    return ask
+
+
+def _lines(made: Any) -> list[str]:
+    lines = [
+        f"{item.state:7} {item.found.part:10} {size(item.found.length_bytes):>10}  "
+        f"{item.found.licence or '-':12} {item.found.source}"
+        for item in made.lines
+    ]
+    lines.append(f"total {size(made.source_bytes)}, about {size(made.medium_bytes)} on the medium")
+    lines += [f"no licence is known for {source}" for source in made.unlicensed]
+    return lines

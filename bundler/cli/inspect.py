@@ -1,0 +1,71 @@
+"""`lifeboat inspect` and `lifeboat verify`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from bundler.cli.options import command, home_option, passphrase, passphrase_option
+from bundler.terminal import Terminal, size
+
+_folder = click.argument("repository", type=click.Path(path_type=Path, exists=True, file_okay=False))
+_deep = click.option("--deep", is_flag=True, help="Decrypt with the builder's ledger and check every chunk.")
+
+
+@click.command()
+@_folder
+@click.option("--contents", is_flag=True, help="Open the index with the builder's ledger and list the assets.")
+@home_option
+@passphrase_option
+@command
+def inspect(terminal: Terminal, *, repository: Path, contents: bool, home: Path, passphrase_file: Path | None) -> None:
+    """Show the bundles in REPOSITORY."""
+    from bundler.inspection import summaries
+
+    found = summaries(repository, _identities(home, passphrase_file) if contents else None, datetime.now(UTC))
+    lines = []
+    for item in found:
+        lines.append(f"{item.bundle}  made {item.made}  {size(item.length_bytes)} in {item.volumes} volumes")
+        lines += [f"  {asset}" for asset in item.assets]
+    terminal.result({"bundles": [asdict(item) for item in found]}, lines or ["no bundles"])
+
+
+@click.command()
+@_folder
+@click.option("--root", "root_sha256", help="SHA-256 of the root that you trust, as on the site card.")
+@_deep
+@home_option
+@passphrase_option
+@command
+def verify(
+    terminal: Terminal,
+    *,
+    repository: Path,
+    root_sha256: str | None,
+    deep: bool,
+    home: Path,
+    passphrase_file: Path | None,
+) -> None:
+    """Check signatures and every file of REPOSITORY; needs no key unless --deep is given."""
+    from bundler import inspection
+
+    identities = _identities(home, passphrase_file) if deep else None
+    found = inspection.verify(repository, root_sha256, identities, datetime.now(UTC), terminal)
+    for warning in found.warnings:
+        terminal.warn(warning)
+    if not found.pinned:
+        terminal.warn(inspection.NO_ROOT)
+    depth = "every chunk opened and checked" if found.deep else "ciphertext checked"
+    terminal.result(asdict(found), [f"{found.files} files, {size(found.length_bytes)}: whole; {depth}"])
+
+
+def _identities(home: Path, passphrase_file: Path | None) -> Callable[[str], dict[str, str]]:
+    from bundler.repository.keyring import Keyring
+    from bundler.repository.ledger import read_ledger
+
+    keyring = Keyring(home, lambda: passphrase(passphrase_file))
+    return lambda repository: read_ledger(keyring, repository).identities

@@ -1,0 +1,130 @@
+"""A site's files: `enroll.age` for first contact, `keys.age` with the bundle identities, and the code on its card."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from bundler.format import age, canonical
+from bundler.format.age.errors import AgeError
+from bundler.format.errors import BadBundle, BadInput, WrongKey
+from bundler.format.limits import KEYS_BYTES
+from bundler.format.record import from_json, to_json
+
+CODE_BYTES = 10  # 80 bits: beyond guessing offline even without scrypt
+WORK_FACTOR_LOG2 = 18  # about a second and 256 MiB
+# Crockford's base32: no I, L, O, U, so that a code survives being read aloud.
+_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_LOOKALIKES = str.maketrans({"O": "0", "I": "1", "L": "1"})
+_SITE_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+RECOVERY = "recovery"
+
+
+@dataclass(frozen=True, repr=False)
+class Enrolment:
+    """What first contact gives to a box."""
+
+    root_sha256: str
+    msp: str
+    repository: str
+    site: str
+    identity: str
+    report_secret: str
+
+
+def check_site_id(site: str) -> str:
+    """Returns the id if it can name a folder anywhere; raises BadInput otherwise."""
+    if not _SITE_ID.fullmatch(site):
+        raise BadInput(f"site {site!r} may hold lower-case letters, digits and '-' only, 63 at most")
+    return site
+
+
+def make_code(random_bytes: bytes) -> str:
+    """Returns a site code: 80 bits and one check character, in groups of four and a last one of five.
+
+    Args:
+        random_bytes: CODE_BYTES of them, from a secure source.
+    """
+    if len(random_bytes) != CODE_BYTES:
+        raise ValueError(f"a site code is made of {CODE_BYTES} bytes")
+    number = int.from_bytes(random_bytes, "big")
+    letters = "".join(_ALPHABET[(number >> shift) & 31] for shift in range(75, -1, -5))
+    letters += _check_letter(letters)
+    return "-".join([letters[0:4], letters[4:8], letters[8:12], letters[12:17]])
+
+
+def parse_code(text: str) -> str:
+    """Returns the canonical code for what a person typed: case, spaces, dashes, O and I do not matter.
+
+    Raises:
+        WrongKey: It has the wrong length, a foreign character or a wrong check character.
+    """
+    letters = re.sub(r"[\s-]", "", text).upper().translate(_LOOKALIKES)
+    hint = "type it as it stands on the site card"
+    if len(letters) != 17 or any(letter not in _ALPHABET for letter in letters):
+        raise WrongKey(f"a site code has 17 letters and digits, this has {len(letters)} or other characters", hint)
+    if _check_letter(letters[:16]) != letters[16]:
+        raise WrongKey("the site code has a typing error: its last character does not fit", hint)
+    return "-".join([letters[0:4], letters[4:8], letters[8:12], letters[12:17]])
+
+
+def _check_letter(letters: str) -> str:
+    """Weighted sum modulo 31, a prime: finds every single wrong letter and every swap of neighbours but 0 with Z."""
+    total = sum((place + 1) * _ALPHABET.index(letter) for place, letter in enumerate(letters))
+    return _ALPHABET[total % 31]
+
+
+def seal_enrolment(enrolment: Enrolment, code: str, work_factor_log2: int = WORK_FACTOR_LOG2) -> bytes:
+    """Returns `enroll.age`."""
+    recipient = age.ScryptRecipient(parse_code(code), work_factor_log2)
+    return age.encrypt(canonical.encode(to_json(enrolment)), [recipient])
+
+
+def open_enrolment(data: bytes, code: str) -> Enrolment:
+    """Opens `enroll.age`.
+
+    Raises:
+        WrongKey: The code is not this site's.
+        BadBundle: The file is not an enrolment.
+    """
+    document = _open(data, age.ScryptIdentity(parse_code(code)), "enroll.age", "the site code")
+    enrolment = from_json(Enrolment, canonical.decode(document, "enroll.age"), "enrolment")
+    check_site_id(enrolment.site)
+    return enrolment
+
+
+def seal_keys(identities: Mapping[str, str], recipient: age.X25519Recipient) -> bytes:
+    """Returns `keys.age`: bundle identities by their recipient, wrapped to a site."""
+    return age.encrypt(canonical.encode(dict(identities)), [recipient])
+
+
+def open_keys(data: bytes, identity: str) -> dict[str, str]:
+    """Opens `keys.age` with the site's identity; returns secret identities by recipient.
+
+    Raises:
+        WrongKey: The file is wrapped to another site.
+        BadBundle: It is not what we write.
+    """
+    document = _open(data, age.X25519Identity.from_string(identity), "keys.age", "this site's key")
+    keys = canonical.decode(document, "keys.age")
+    for recipient, secret in keys.items():
+        if not isinstance(secret, str) or _recipient_of(secret) != recipient:
+            raise BadBundle(f"keys.age holds no sound identity for {recipient[:20]}")
+    return keys
+
+
+def _open(data: bytes, identity: age.Identity, name: str, key: str) -> bytes:
+    try:
+        return age.decrypt(data, [identity], limit_bytes=KEYS_BYTES)
+    except age.NoMatch as error:
+        raise WrongKey(f"{key} does not open {name}", "is it the card and the medium of the same site?") from error
+    except (AgeError, ValueError) as error:
+        raise BadBundle(f"{name} is damaged: {error}") from error
+
+
+def _recipient_of(secret: str) -> str | None:
+    try:
+        return str(age.X25519Identity.from_string(secret).recipient)
+    except (AgeError, ValueError):
+        return None

@@ -1,0 +1,122 @@
+"""`inspect` and `verify`: what a repository holds, and whether it is whole. Neither changes anything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from bundler.files import read_limited
+from bundler.format import paths
+from bundler.format.bundle import check_chunks, open_bundle
+from bundler.format.limits import DESCRIPTOR_BYTES
+from bundler.format.manifest import Descriptor, decode_descriptor
+from bundler.format.trust.medium import check_file, find_root, first_root, load_repository
+from bundler.format.trust.verify import TrustedRepository, digest
+from bundler.terminal import Terminal, size
+
+NO_ROOT = "without --root this proves that nothing broke, not who signed it"
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What a verification covered; `deep` where every chunk was decrypted and checked."""
+
+    root_sha256: str
+    pinned: bool
+    bundles: tuple[str, ...]
+    files: int
+    length_bytes: int
+    deep: bool
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One bundle as it can be shown; `assets` is empty without a key."""
+
+    bundle: str
+    made: str
+    length_bytes: int
+    volumes: int
+    assets: tuple[str, ...]
+
+
+def trust(folder: Path, root_sha256: str | None, now: datetime) -> TrustedRepository:
+    """Verifies the metadata, from the pinned root or, where none is given, from the medium's own first root."""
+    root = first_root(folder) if root_sha256 is None else find_root(folder, root_sha256)
+    return load_repository(folder, root=root, repository=None, now=now, remembered=None)
+
+
+def verify(
+    folder: Path,
+    root_sha256: str | None,
+    identities: Callable[[str], dict[str, str]] | None,
+    now: datetime,
+    terminal: Terminal,
+) -> Verified:
+    """Checks every signed file, and with keys every chunk.
+
+    Args:
+        folder: The repository.
+        root_sha256: Digest of the root that is trusted, or None.
+        identities: Returns the bundle identities of a repository by its id; None for the check without keys.
+        now: The clock.
+        terminal: Progress.
+
+    Raises:
+        UnknownRoot, MetadataExpired, FileMissing, BadBundle, WrongKey: The first thing found wrong.
+    """
+    trusted = trust(folder, root_sha256, now)
+    targets = trusted.targets
+    total = sum(target.length for target in targets.values())
+    with terminal.progress(f"checking {size(total)}", total) as progress:
+        for path, target in sorted(targets.items()):
+            check_file(folder, path, target, progress.advance)
+    descriptors = read_descriptors(folder, trusted)
+    if identities is not None:
+        keys = identities(trusted.policy.repository)
+        for descriptor in descriptors:
+            with open_bundle(folder, descriptor, keys) as bundle:
+                length = sum(asset.length_bytes for asset in bundle.index.assets)
+                with terminal.progress(f"opening {descriptor.bundle}", length) as progress:
+                    check_chunks(bundle, progress.advance)
+    return Verified(
+        root_sha256=digest(trusted.root),
+        pinned=root_sha256 is not None,
+        bundles=tuple(descriptor.bundle for descriptor in descriptors),
+        files=len(targets),
+        length_bytes=total,
+        deep=identities is not None,
+        warnings=trusted.warnings,
+    )
+
+
+def summaries(folder: Path, identities: Callable[[str], dict[str, str]] | None, now: datetime) -> tuple[Summary, ...]:
+    """Describes the bundles, oldest first; with keys also their assets. Metadata is verified, volumes are not read."""
+    trusted = trust(folder, None, now)
+    keys = identities(trusted.policy.repository) if identities is not None else None
+    return tuple(_summary(folder, descriptor, keys) for descriptor in read_descriptors(folder, trusted))
+
+
+def read_descriptors(folder: Path, trusted: TrustedRepository) -> list[Descriptor]:
+    """Returns the descriptors of all bundles, checked against their targets, oldest first."""
+    found = []
+    for path, target in trusted.targets.items():
+        if path.startswith("bundles/") and path.endswith("/bundle.json"):
+            check_file(folder, path, target)
+            found.append(decode_descriptor(read_limited(paths.inside(folder, path), DESCRIPTOR_BYTES)))
+    return sorted(found, key=lambda descriptor: descriptor.order)
+
+
+def _summary(folder: Path, descriptor: Descriptor, keys: dict[str, str] | None) -> Summary:
+    assets: tuple[str, ...] = ()
+    if keys is not None:
+        with open_bundle(folder, descriptor, keys) as bundle:
+            assets = tuple(
+                f"{asset.path}  {size(asset.length_bytes)}  {asset.licence or '-'}  {asset.source}"
+                for asset in bundle.index.assets
+            )
+    length = descriptor.index.length_bytes + sum(volume.length_bytes for volume in descriptor.volumes)
+    return Summary(descriptor.bundle, descriptor.made, length, len(descriptor.volumes), assets)

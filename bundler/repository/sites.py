@@ -1,0 +1,89 @@
+"""Sites of a repository: enrolment, and the wrapping of bundle identities. Neither needs to rewrite a payload."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from bundler.files import DISK, FileLayer, write_atomic
+from bundler.format import age, canonical
+from bundler.format.errors import Busy
+from bundler.format.site import (
+    CODE_BYTES,
+    RECOVERY,
+    WORK_FACTOR_LOG2,
+    Enrolment,
+    check_site_id,
+    make_code,
+    seal_enrolment,
+    seal_keys,
+)
+from bundler.format.trust.verify import TargetFile, digest
+from bundler.repository.cards import site_card
+from bundler.repository.keyring import Keyring
+from bundler.repository.ledger import Ledger, Site, read_ledger, write_ledger
+from bundler.repository.publish import Publisher
+
+REPORT_SECRET_BYTES = 32
+
+
+@dataclass(frozen=True, repr=False)
+class NewSite:
+    """What `site add` hands out; the code is shown once."""
+
+    site: str
+    code: str
+    card: str
+
+
+def open_repository(publisher: Publisher, keyring: Keyring, layer: FileLayer = DISK) -> tuple[str, NewSite | None]:
+    """Returns the repository's id; a new one is made, with its recovery site, whose card is returned once."""
+    if publisher.exists:
+        return publisher.policy().repository, None
+    repository = publisher.create().repository
+    return repository, add_site(publisher, keyring, repository, RECOVERY, layer=layer)
+
+
+def add_site(
+    publisher: Publisher,
+    keyring: Keyring,
+    repository: str,
+    site: str,
+    *,
+    random: Callable[[int], bytes] = secrets.token_bytes,
+    work_factor_log2: int = WORK_FACTOR_LOG2,
+    layer: FileLayer = DISK,
+) -> NewSite:
+    """Makes a site and authorises it for every bundle that the ledger knows.
+
+    Raises:
+        BadInput: The name cannot be one.
+        Busy: The site exists; its code is on its card and nowhere else.
+    """
+    check_site_id(site)
+    ledger = read_ledger(keyring, repository)
+    folder = publisher.folder / "sites" / site
+    if any(known.site == site for known in ledger.sites) or (folder / "enroll.age").exists():
+        raise Busy(f"site {site} exists already", "use its card, or give the new site another name")
+    code, identity = make_code(random(CODE_BYTES)), age.X25519Identity.generate()
+    msp, root = keyring.msp(), digest(publisher.root_bytes())
+    enrolment = Enrolment(root, msp.id, repository, site, str(identity), random(REPORT_SECRET_BYTES).hex())
+    settings = age.encrypt(canonical.encode({"format": 1}), [identity.recipient])
+    write_atomic(folder / "enroll.age", seal_enrolment(enrolment, code, work_factor_log2), layer=layer)
+    write_atomic(folder / "settings.age", settings, layer=layer)
+    ledger = ledger.with_site(Site(site, str(identity.recipient)))
+    wrap_keys(publisher.folder, ledger, layer)
+    write_ledger(keyring, ledger, layer)
+    listed = TargetFile(len(settings), hashlib.sha256(settings).hexdigest())
+    publisher.add_content({f"sites/{site}/settings.age": listed})
+    return NewSite(site, code, site_card(msp.name, site, code, root))
+
+
+def wrap_keys(folder: Path, ledger: Ledger, layer: FileLayer = DISK) -> None:
+    """Writes `keys.age` of every site anew, with all bundle identities in use."""
+    for site in ledger.sites:
+        sealed = seal_keys(ledger.identities, age.X25519Recipient.from_string(site.recipient))
+        write_atomic(folder / "sites" / site.site / "keys.age", sealed, layer=layer)
