@@ -33,7 +33,7 @@ class UnknownModel(Exception):
 
 @dataclass(frozen=True)
 class RungState:
-    """One rung as `/health/ready` shows it: ready, held, loading, missing, failed or off."""
+    """One rung as `/health/ready` shows it: ready, failing, loading, missing, failed or off."""
 
     rung: str
     kind: str
@@ -124,12 +124,12 @@ class Answering:
     def states(self) -> list[RungState]:
         """Returns every rung of the profile with its state."""
         rungs = self.box.service.ladder.rungs
-        held = self.climber.held([rung.name for rung in rungs])
+        failing = self.climber.failing([rung.name for rung in rungs])
         states = []
         for rung in rungs:
             state, reason = self._state(rung)
-            if state == "ready" and rung.name in held:
-                state, reason = "held", held[rung.name]
+            if state == "ready" and rung.name in failing:
+                state, reason = "failing", failing[rung.name]
             states.append(RungState(rung.name, rung.kind, state, reason))
         return states
 

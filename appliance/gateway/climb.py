@@ -47,6 +47,11 @@ class Climber:
         now = self._clock()
         return {name: reason for name in names if (reason := holds.held(self._holds, name, now)) is not None}
 
+    def failing(self, names: Sequence[str]) -> dict[str, str]:
+        """Returns which of the rungs failed last and have not answered since, with the reason."""
+        now = self._clock()
+        return {name: reason for name in names if (reason := holds.failing(self._holds, name, now)) is not None}
+
     async def climb(
         self, call: Call, rungs: Sequence[RungSpec], unavailable: Mapping[str, str], open_rung: OpenRung
     ) -> Served:

@@ -22,6 +22,11 @@ def held(holds: Mapping[str, Hold], name: str, now_s: float) -> str | None:
     return f"{hold.reason}; asked again in {max(1, round(hold.until_s - now_s))} s"
 
 
+def failing(holds: Mapping[str, Hold], name: str, now_s: float) -> str | None:
+    """Returns why `name` failed last, whether or not its hold is over; None once it has answered again."""
+    return held(holds, name, now_s) or (f"{holds[name].reason}; asked again now" if name in holds else None)
+
+
 def after(holds: Mapping[str, Hold], name: str, *, now_s: float, hold_s: float, reason: str) -> dict[str, Hold]:
     """Returns the holds after `name` failed; a hold of 0 changes nothing, and no hold is shortened."""
     if hold_s <= 0:

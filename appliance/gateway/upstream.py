@@ -85,15 +85,13 @@ class Client:
         Raises:
             Failed: No connection, or another status.
         """
-        if self._session is None:
-            raise RuntimeError("the client is used outside its block")
+        data = msgspec.json.encode(body)
         try:
-            response = await self._session.post(
-                self.target.base_url.rstrip("/") + path,
-                data=msgspec.json.encode(body),
-                headers={"Content-Type": "application/json"},
-                allow_redirects=False,
-            )
+            try:
+                response = await self._send(path, data)
+            except (aiohttp.ServerDisconnectedError, ConnectionResetError):
+                # A kept connection that the other side has closed looks like this: once more, on a fresh one.
+                response = await self._send(path, data)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise Failed(Kind.CONNECT, connection_reason(error)) from error
         if response.status == 200:
@@ -102,6 +100,16 @@ class Client:
             raise await refusal(response)
         finally:
             response.close()
+
+    async def _send(self, path: str, data: bytes) -> aiohttp.ClientResponse:
+        if self._session is None:
+            raise RuntimeError("the client is used outside its block")
+        return await self._session.post(
+            self.target.base_url.rstrip("/") + path,
+            data=data,
+            headers={"Content-Type": "application/json"},
+            allow_redirects=False,
+        )
 
 
 async def read_whole(response: aiohttp.ClientResponse, limit_bytes: int = BODY_BYTES_MAX) -> bytes:

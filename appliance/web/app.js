@@ -128,7 +128,8 @@ function percent(share) {
 async function ask(question) {
   const found = await (await call("/v1/ask", { question })).json();
   const card = make("article", "card");
-  card.append(make("p", "answer", found.answer));
+  const quotes = [...new Set(found.citations.map((cited) => cited.quote))];
+  if (found.answer !== quotes.join("\n\n")) card.append(make("p", "answer", found.answer)); // else the quotes say it
   finish(card, found.lifeboat);
   at("ask-out").replaceChildren(card);
 }

@@ -15,11 +15,14 @@ from bundler.capture.bert_to_onnx import BertShape, facts_of, read_shape
 from bundler.capture.safetensors import Safetensors
 from bundler.format.errors import BadInput
 
-OPSET = 17  # the first with LayerNormalization
-IR_VERSION = 8  # onnx.helper.VERSION_TABLE: opset 17
+# The newest in which ONNX Runtime's attention fusion knows Cast, Unsqueeze, Add, Mul and Sub
+# (core/optimizer/attention_fusion_helper.h, MatchInputMaskSubgraph).
+OPSET = 12
+IR_VERSION = 7  # onnx.helper.VERSION_TABLE: opset 12
 # In float32 exp(score - 10000) is 0, as with the least float that transformers uses; ONNX Runtime's attention
 # fusion looks for this value (core/optimizer/attention_fusion_helper.h).
 MASKED = -10_000.0
+PLACES = "embeddings/places"
 # What checkpoints carry beside the encoder and no embedding uses.
 _UNUSED = ("pooler.", "cls.", "embeddings.position_ids")
 
@@ -80,7 +83,14 @@ class _Graph:
 
     def normalise(self, value: str, name: str, shape: BertShape) -> str:
         scale, bias = (self.weight(f"{name}.{part}", shape.hidden) for part in ("weight", "bias"))
-        return self.node("LayerNormalization", [value, scale, bias], name, axis=-1, epsilon=shape.epsilon)
+        mean = self.node("ReduceMean", [value], f"{name}/mean", axes=[-1], keepdims=1)
+        off = self.node("Sub", [value, mean], f"{name}/off")
+        square = self.node("Pow", [off, self.constant(f"{name}/two", np.array(2, np.float32))], f"{name}/square")
+        spread = self.node("ReduceMean", [square], f"{name}/variance", axes=[-1], keepdims=1)
+        least = self.constant(f"{name}/epsilon", np.array(shape.epsilon, np.float32))
+        spread = self.node("Sqrt", [self.node("Add", [spread, least], f"{name}/safe")], f"{name}/spread")
+        scaled = self.node("Mul", [self.node("Div", [off, spread], f"{name}/unit"), scale], f"{name}/scaled")
+        return self.node("Add", [scaled, bias], name)
 
     def refuse_unused(self) -> None:
         names = {name.removeprefix(self._prefix) for name in self._weights.tensors}
@@ -93,7 +103,9 @@ class _Graph:
         names = ("input_ids", "attention_mask", "token_type_ids")
         inputs = [helper.make_tensor_value_info(name, TensorProto.INT64, axes) for name in names]
         output = helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["batch", shape.hidden])
-        graph = helper.make_graph(self._nodes, "bert", inputs, [output], self._tensors)
+        # Without this the sequence axis is lost at the Slice, and with it the SkipLayerNormalization fusion.
+        hints = [helper.make_tensor_value_info(PLACES, TensorProto.FLOAT, ["sequence", shape.hidden])]
+        graph = helper.make_graph(self._nodes, "bert", inputs, [output], self._tensors, value_info=hints)
         opset = [helper.make_opsetid("", OPSET)]
         model = helper.make_model(graph, opset_imports=opset, ir_version=IR_VERSION, producer_name="lifeboat")
         data: bytes = model.SerializeToString()
@@ -114,8 +126,9 @@ def _embed(graph: _Graph, shape: BertShape) -> None:
     kinds = graph.weight("embeddings.token_type_embeddings.weight", shape.token_types, shape.hidden)
     places = graph.weight("embeddings.position_embeddings.weight", shape.positions, shape.hidden)
     first, second = graph.constant("zero", np.array([0])), graph.constant("one", np.array([1]))
-    length = graph.node("Slice", [graph.node("Shape", ["input_ids"], "size"), second, _two(graph)], "length")
-    places = graph.node("Slice", [places, first, length, first], "embeddings/places")
+    third = graph.constant("two", np.array([2]))
+    length = graph.node("Slice", [graph.node("Shape", ["input_ids"], "size"), second, third], "length")
+    places = graph.node("Slice", [places, first, length, first], PLACES)
     word = graph.node("Gather", [words, "input_ids"], "embeddings/words")
     kind = graph.node("Gather", [kinds, "token_type_ids"], "embeddings/types")
     both = graph.node("Add", [word, kind], "embeddings/words_types")
@@ -123,13 +136,10 @@ def _embed(graph: _Graph, shape: BertShape) -> None:
     graph.hidden = graph.normalise(total, "embeddings.LayerNorm", shape)
 
 
-def _two(graph: _Graph) -> str:
-    return graph.constant("two", np.array([2]))
-
-
 def _mask(graph: _Graph) -> None:
-    axes = graph.constant("head_axes", np.array([1, 2]))
-    wide = graph.node("Unsqueeze", ["attention_mask", axes], "mask/wide")
+    # Two steps of one axis each: the attention fusion knows no other form.
+    wide = graph.node("Unsqueeze", ["attention_mask"], "mask/heads", axes=[1])
+    wide = graph.node("Unsqueeze", [wide], "mask/wide", axes=[2])
     real = graph.node("Cast", [wide], "mask/float", to=TensorProto.FLOAT)
     one = graph.constant("mask/one", np.array(1, np.float32))
     least = graph.constant("mask/least", np.array(MASKED, np.float32))
@@ -156,7 +166,7 @@ def _attention(graph: _Graph, shape: BertShape, at: str) -> str:
     value = _heads(graph, shape, f"{at}.value", [0, 2, 1, 3])
     root = graph.constant(f"{at}/root", np.array(math.sqrt(size), np.float32))
     score = graph.node("Div", [graph.node("MatMul", [query, key], f"{at}/product"), root], f"{at}/score")
-    share = graph.node("Softmax", [graph.node("Add", [score, "mask"], f"{at}/masked")], f"{at}/share", axis=-1)
+    share = graph.node("Softmax", [graph.node("Add", [score, "mask"], f"{at}/masked")], f"{at}/share", axis=3)
     mixed = graph.node("MatMul", [share, value], f"{at}/mixed")
     turned = graph.node("Transpose", [mixed], f"{at}/turned", perm=[0, 2, 1, 3])
     joined = graph.constant(f"{at}/joined_shape", np.array([0, 0, shape.hidden]))
@@ -187,11 +197,10 @@ def _pool(graph: _Graph, pooling: str) -> None:
 
 def _mean(graph: _Graph) -> str:
     mask = graph.node("Cast", ["attention_mask"], "pool/float", to=TensorProto.FLOAT)
-    last = graph.constant("pool/last", np.array([-1]))
-    wide = graph.node("Unsqueeze", [mask, last], "pool/mask")
+    wide = graph.node("Unsqueeze", [mask], "pool/mask", axes=[2])
     kept = graph.node("Mul", [graph.hidden, wide], "pool/kept")
-    total = graph.node("ReduceSum", [kept, "one"], "pool/total", keepdims=0)
-    count = graph.node("ReduceSum", [wide, "one"], "pool/count", keepdims=0)
+    total = graph.node("ReduceSum", [kept], "pool/total", axes=[1], keepdims=0)
+    count = graph.node("ReduceSum", [wide], "pool/count", axes=[1], keepdims=0)
     least = graph.constant("pool/least_count", np.array(1e-9, np.float32))  # sentence_transformers Pooling
     return graph.node("Div", [total, graph.node("Max", [count, least], "pool/some")], "pool/mean")
 

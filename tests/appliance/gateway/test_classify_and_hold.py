@@ -87,6 +87,8 @@ def test_a_held_upstream_is_asked_again_when_the_time_has_come() -> None:
     holds = hold.after({}, "a", now_s=10, hold_s=3, reason="connection refused")
     assert hold.held(holds, "a", 11) == "connection refused; asked again in 2 s"
     assert hold.held(holds, "a", 13) is None
+    assert hold.failing(holds, "a", 13) == "connection refused; asked again now"
+    assert hold.failing(holds, "b", 13) is None
     assert hold.held(holds, "b", 11) is None
 
 

@@ -130,6 +130,10 @@ class Wall:
             await self._until_gone()
         if fault.isdigit():
             return self._status(int(fault))
+        if fault.startswith("hang up"):
+            self.behaviour = "ok" if fault == "hang up once" else fault
+            assert request.transport is not None
+            request.transport.close()
         if fault == "html":
             return web.Response(text="<html>Please log in to the Wi-Fi</html>", content_type="text/html")
         if fault == "context":

@@ -85,6 +85,16 @@ def test_a_second_provider_serves_in_degraded_mode(worlds: Worlds) -> None:
     assert reply.json()["lifeboat"]["banner"] == "Degraded mode."
 
 
+def test_a_connection_that_was_closed_is_tried_once_more(world: World) -> None:
+    """A provider that hangs up before it says anything is asked on a fresh connection, once."""
+    world.cloud.behaviour = "hang up once"
+    assert world.chat().headers["X-Lifeboat-Rung"] == "alpha"
+    world.cloud.behaviour = "hang up always"
+    reply = world.chat()
+    assert reply.json()["lifeboat"]["reason"] == ["alpha: it closed the connection"]
+    assert len(world.cloud.asked) == 4
+
+
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [

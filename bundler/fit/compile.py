@@ -1,0 +1,100 @@
+"""Content to assets: embedded, indexed through Chroma, fitted. The same input gives the same bytes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from bundler.capture.vectors import npy, through_chroma
+from bundler.fit.faq import fit_faq
+from bundler.fit.router import fit_head, fit_judgement
+from bundler.ingest.chunking import Passage, passages
+from bundler.ingest.faq import FaqEntry
+from bundler.ingest.readers import Document
+from bundler.ingest.routes import RouteExample
+from bundler.knowledge.assets import FORMAT
+from bundler.knowledge.encoder import Encoder, Vectors
+from bundler.knowledge.evidence import Gate
+from bundler.knowledge.faq import Logistic
+from bundler.knowledge.passages import Chunk
+from bundler.knowledge.words import sentences
+
+# Fitted by `scripts/eval_knowledge --fit-gate` on XQuAD: questions with and without the article that answers them.
+GATE = Gate(sentence_cosine=7.0, passage_cosine=3.0, coverage=5.0, bias=-8.0, threshold=0.5)
+
+
+def compile_documents(documents: Sequence[Document], encoder: Encoder, name: str) -> dict[str, bytes]:
+    """Returns the assets of a document collection."""
+    texts = {document.source: document.text for document in documents}
+    found = [passage for document in documents for passage in passages(document, encoder.count_tokens)]
+    chunks = [_chunk(passage, texts[passage.source]) for passage in found]
+    scored = [chunk.scored_text for chunk in chunks]
+    vectors = through_chroma(encoder.embed(scored), scored)
+    places = [
+        (number, first, last)
+        for number, passage in enumerate(found)
+        for first, last in sentences(texts[passage.source], passage.start, passage.end)
+    ]
+    quoted = [texts[found[number].source][first:last] for number, first, last in places]
+    prefix = f"documents/{name}"
+    return {
+        f"{prefix}/texts.jsonl": _lines(asdict(document) for document in documents),
+        f"{prefix}/chunks.jsonl": _lines(asdict(passage) for passage in found),
+        f"{prefix}/vectors.npy": npy(vectors),
+        f"{prefix}/sentences.jsonl": _lines({"at": place} for place in places),
+        f"{prefix}/sentences.npy": npy(encoder.embed(quoted)),
+        f"{prefix}/search.json": _json({"gate": asdict(GATE)}),
+    }
+
+
+def compile_faq(entries: Sequence[FaqEntry], encoder: Encoder, name: str) -> dict[str, bytes]:
+    """Returns the assets of an FAQ."""
+    vectors = encoder.embed([wording for entry in entries for wording in entry.wordings])
+    prefix = f"faq/{name}"
+    return {
+        f"{prefix}/faq.jsonl": _lines(asdict(entry) for entry in entries),
+        f"{prefix}/vectors.npy": npy(vectors),
+        f"{prefix}/matcher.json": _json({"model": _model(fit_faq(entries, vectors))}),
+    }
+
+
+def compile_router(examples: Sequence[RouteExample], encoder: Encoder, name: str) -> dict[str, bytes]:
+    """Returns the assets of a router."""
+    labelled = [(example.text, example.label) for example in examples if example.label is not None]
+    labels = [label for _, label in labelled]
+    known = sorted(set(labels))
+    vectors = encoder.embed([text for text, _ in labelled])
+    foreign = _embedded(encoder, [example.text for example in examples if example.label is None])
+    judgement = fit_judgement(labels, known, vectors, foreign)
+    prefix = f"router/{name}"
+    return {
+        f"{prefix}/router.json": _json({"labels": known, "in_scope": len(vectors), "model": _model(judgement)}),
+        f"{prefix}/weights.npy": npy(fit_head(labels, known, vectors)),
+        f"{prefix}/examples.npy": npy(np.concatenate([vectors, foreign])),
+    }
+
+
+def _embedded(encoder: Encoder, texts: Sequence[str]) -> Vectors:
+    return encoder.embed(texts) if texts else np.zeros((0, encoder.dimensions), dtype=np.float32)
+
+
+def _chunk(passage: Passage, text: str) -> Chunk:
+    return Chunk(
+        passage.source, passage.title, passage.heading, passage.start, passage.end, text[passage.start : passage.end]
+    )
+
+
+def _model(model: Logistic) -> dict[str, Any]:
+    return asdict(model)
+
+
+def _json(value: dict[str, Any]) -> bytes:
+    return json.dumps({"format": FORMAT, **value}, sort_keys=True, ensure_ascii=False).encode() + b"\n"
+
+
+def _lines(rows: Iterable[dict[str, Any]]) -> bytes:
+    return b"".join(json.dumps(row, sort_keys=True, ensure_ascii=False).encode() + b"\n" for row in rows)

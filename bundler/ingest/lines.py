@@ -1,0 +1,86 @@
+"""JSONL and CSV files of small records, strictly: every line that is wrong is named, all at once."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from bundler.files import read_limited
+from bundler.format.errors import BadInput, BadInputs
+from bundler.format.limits import MIB
+
+T = TypeVar("T")
+FILE_BYTES_MAX = 256 * MIB
+
+
+def read_records(path: Path, make: Callable[[Mapping[str, Any], int], T]) -> list[T]:
+    """Reads a `.jsonl` or `.csv` file.
+
+    Args:
+        path: The file.
+        make: Makes a record of a row and its line number; raises ValueError with what is wrong.
+
+    Raises:
+        BadInput: Not readable as UTF-8 text.
+        BadInputs: Lines that are not records; all of them.
+    """
+    try:
+        text = read_limited(path, FILE_BYTES_MAX).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{path.name} is not UTF-8 text: {error}") from error
+    issues: list[str] = []
+    records = []
+    for number, row in _rows(path, text, issues):
+        try:
+            records.append(make(row, number))
+        except ValueError as error:
+            issues.append(f"line {number}: {error}")
+    if not records and not issues:
+        issues.append("it holds no records")
+    if issues:
+        raise BadInputs(path.name, tuple(issues))
+    return records
+
+
+def text_of(row: Mapping[str, Any], key: str, most_chars: int = 20_000) -> str:
+    """Returns a non-empty text of a row; raises ValueError."""
+    value = row.get(key)
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"{key} must be text")
+    if len(value) > most_chars:
+        raise ValueError(f"{key} is longer than {most_chars} characters")
+    return " ".join(value.split()) if key != "answer" else value.strip()
+
+
+def refuse_unknown(row: Mapping[str, Any], known: set[str]) -> None:
+    """Raises ValueError for a key that nobody reads: a misspelt one must not be lost in silence."""
+    unknown = sorted(str(key) for key in row.keys() - known)
+    if unknown:
+        raise ValueError(f"{', '.join(unknown)} is not known (known: {', '.join(sorted(known))})")
+
+
+def _rows(path: Path, text: str, issues: list[str]) -> list[tuple[int, Mapping[str, Any]]]:
+    if path.suffix.lower() == ".csv":
+        try:
+            return list(enumerate(csv.DictReader(io.StringIO(text, newline=""), strict=True), 2))
+        except csv.Error as error:
+            issues.append(f"not CSV: {error}")
+            return []
+    rows = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            issues.append(f"line {number}: not JSON: {error}")
+            continue
+        if isinstance(row, dict):
+            rows.append((number, row))
+        else:
+            issues.append(f"line {number}: not an object")
+    return rows

@@ -1,0 +1,93 @@
+"""Reads the knowledge assets of a bundle from bytes, strictly: they are signed, and still bounded and checked."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from bundler.format.errors import BadBundle
+from bundler.knowledge.encoder import Vectors
+from bundler.knowledge.evidence import Gate
+from bundler.knowledge.faq import FaqIndex, FaqMatcher, Logistic
+from bundler.knowledge.passages import Chunk, Sentence
+from bundler.knowledge.router import Head, Router
+from bundler.knowledge.types import FaqMatch
+
+Read = Callable[[str], bytes]
+FORMAT = 1
+
+
+def read_vectors(data: bytes, dimensions: int, what: str) -> Vectors:
+    """Reads an `.npy` of rows; never a pickle."""
+    try:
+        vectors = np.load(io.BytesIO(data), allow_pickle=False)
+    except ValueError as error:
+        raise BadBundle(f"{what} is no array: {error}") from error
+    if vectors.ndim != 2 or vectors.shape[1] != dimensions or vectors.dtype not in (np.float32, np.float16):
+        raise BadBundle(f"{what} has shape {vectors.shape}, expected rows of {dimensions}; vectors never mix models")
+    return np.ascontiguousarray(vectors, dtype=np.float32)
+
+
+def read_json(data: bytes, what: str) -> Any:
+    value = json.loads(data)
+    if not isinstance(value, dict) or value.get("format") != FORMAT:
+        raise BadBundle(f"{what} is not of format {FORMAT}")
+    return value
+
+
+def read_lines(data: bytes) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in data.decode().splitlines()]
+
+
+def load_chunks(read: Read, prefix: str) -> list[Chunk]:
+    """Reads the passages; each is cut out of its source's text, so that text and offsets cannot disagree."""
+    texts = {row["source"]: row["text"] for row in read_lines(read(f"{prefix}/texts.jsonl"))}
+    rows = read_lines(read(f"{prefix}/chunks.jsonl"))
+    return [
+        Chunk(
+            row["source"],
+            row["title"],
+            row["heading"],
+            row["start"],
+            row["end"],
+            texts[row["source"]][row["start"] : row["end"]],
+        )
+        for row in rows
+    ]
+
+
+def load_sentences(read: Read, prefix: str) -> list[Sentence]:
+    return [Sentence(*row["at"]) for row in read_lines(read(f"{prefix}/sentences.jsonl"))]
+
+
+def load_gate(read: Read, prefix: str) -> Gate:
+    return Gate(**read_json(read(f"{prefix}/search.json"), "search.json")["gate"])
+
+
+def load_faq(read: Read, prefix: str, dimensions: int) -> FaqMatcher:
+    rows = read_lines(read(f"{prefix}/faq.jsonl"))
+    entries = [FaqMatch(row["id"], row["question"], row["answer"]) for row in rows]
+    wordings = [[row["question"], *row["variants"]] for row in rows]
+    vectors = read_vectors(read(f"{prefix}/vectors.npy"), dimensions, f"{prefix}/vectors.npy")
+    if len(vectors) != sum(len(group) for group in wordings):
+        raise BadBundle(f"{prefix}/vectors.npy does not fit faq.jsonl")
+    return FaqMatcher(FaqIndex(entries, wordings, vectors), _logistic(read(f"{prefix}/matcher.json")))
+
+
+def load_router(read: Read, prefix: str, dimensions: int) -> Router:
+    value = read_json(read(f"{prefix}/router.json"), "router.json")
+    weights = read_vectors(read(f"{prefix}/weights.npy"), dimensions + 1, f"{prefix}/weights.npy")
+    examples = read_vectors(read(f"{prefix}/examples.npy"), dimensions, f"{prefix}/examples.npy")
+    if len(weights) != len(value["labels"]) or not 0 <= value["in_scope"] <= len(examples):
+        raise BadBundle(f"{prefix}/weights.npy does not fit router.json")
+    head = Head(value["labels"], weights, examples[: value["in_scope"]], examples[value["in_scope"] :])
+    return Router(head, _logistic(read(f"{prefix}/router.json")))
+
+
+def _logistic(data: bytes) -> Logistic:
+    value = read_json(data, "the fitted model")["model"]
+    return Logistic(tuple(value["weights"]), value["bias"], value["threshold"])

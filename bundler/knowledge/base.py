@@ -1,0 +1,106 @@
+"""Everything that a bundle knows, loaded: documents, FAQs and routers behind one embedding model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from bundler.format.errors import BadBundle
+from bundler.format.service import Service
+from bundler.knowledge import assets
+from bundler.knowledge.dense import DenseFactory, Exact
+from bundler.knowledge.encoder import Encoder, Vectors
+from bundler.knowledge.evidence import Gate, judge
+from bundler.knowledge.faq import FaqMatcher
+from bundler.knowledge.passages import Passages
+from bundler.knowledge.router import Router
+from bundler.knowledge.types import EMPTY, Evidence, FaqResult, Hit, RouteResult
+
+QUERY_CHARS_MAX = 8_000
+
+
+class KnowledgeBase:
+    """Answers without a language model. Blocking, thread-safe, no I/O."""
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        collections: Mapping[str, tuple[Passages, Gate]],
+        faqs: Mapping[str, FaqMatcher],
+        routers: Mapping[str, Router],
+    ) -> None:
+        self.encoder, self.collections, self.faqs, self.routers = encoder, collections, faqs, routers
+
+    @classmethod
+    def load(cls, service: Service, read: assets.Read, encoder: Encoder, dense: DenseFactory = Exact) -> KnowledgeBase:
+        """Loads what the service names.
+
+        Args:
+            service: The compiled profile.
+            read: Returns the bytes of an asset.
+            encoder: The embedding model that the vectors were made with.
+            dense: Makes the candidate search of a collection.
+
+        Raises:
+            BadBundle: Assets that do not fit each other or the embedding model.
+        """
+        spec = service.embedding
+        if spec is not None and spec.dimensions != encoder.dimensions:
+            raise BadBundle(f"the embedding model gives {encoder.dimensions} dimensions, the index {spec.dimensions}")
+        size = encoder.dimensions
+        return cls(
+            encoder,
+            {item.name: _collection(read, item.name, item.prefix, size, dense) for item in service.collections},
+            {item.name: assets.load_faq(read, item.prefix, size) for item in service.faqs},
+            {item.name: assets.load_router(read, item.prefix, size) for item in service.routers},
+        )
+
+    def search(self, query: str, top_k: int, collection: str | None = None) -> list[Hit]:
+        """Returns the best passages, best first; of all collections where none is named.
+
+        Raises:
+            KeyError: There is no such collection.
+        """
+        vector = self._vector(query)
+        chosen = self.collections if collection is None else {collection: self.collections[collection]}
+        hits = [passages.hit(item) for passages, _ in chosen.values() for item in passages.find(query, vector, top_k)]
+        return sorted(hits, key=lambda hit: -hit.score)[:top_k]
+
+    def evidence(self, question: str) -> Evidence:
+        """Returns the most confident evidence of any collection."""
+        vector = self._vector(question)
+        judged = [judge(passages, gate, question, vector) for passages, gate in self.collections.values()]
+        return max(judged, key=lambda item: item.confidence, default=EMPTY)
+
+    def faq(self, question: str) -> FaqResult:
+        """Returns the most confident answer of any FAQ."""
+        vector = self._vector(question)
+        results = [matcher.match(question, vector) for matcher in self.faqs.values()]
+        return max(
+            results, key=lambda item: (item.match is not None, item.confidence), default=FaqResult(None, 0.0, ())
+        )
+
+    def route(self, text: str, router: str | None = None) -> RouteResult:
+        """Routes with the named router, or with the first one.
+
+        Raises:
+            KeyError: There is no such router.
+        """
+        chosen = self.routers[router] if router is not None else next(iter(self.routers.values()), None)
+        if chosen is None:
+            raise KeyError(router)
+        return chosen.route(self._vector(text))
+
+    def _vector(self, text: str) -> Vectors:
+        vector: Vectors = self.encoder.embed([text[:QUERY_CHARS_MAX]])[0]
+        return vector
+
+
+def _collection(
+    read: assets.Read, name: str, prefix: str, dimensions: int, dense: DenseFactory
+) -> tuple[Passages, Gate]:
+    chunks, sentences = assets.load_chunks(read, prefix), assets.load_sentences(read, prefix)
+    vectors = assets.read_vectors(read(f"{prefix}/vectors.npy"), dimensions, f"{prefix}/vectors.npy")
+    rows = assets.read_vectors(read(f"{prefix}/sentences.npy"), dimensions, f"{prefix}/sentences.npy")
+    if len(vectors) != len(chunks) or len(rows) != len(sentences):
+        raise BadBundle(f"the vectors of {prefix} do not fit its passages")
+    return Passages(name, chunks, vectors, sentences, rows, dense(vectors)), assets.load_gate(read, prefix)

@@ -1,0 +1,68 @@
+"""The router: a logistic head over embeddings, and a fitted judgement of what is out of scope."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bundler.knowledge.encoder import Vectors
+from bundler.knowledge.faq import Logistic
+from bundler.knowledge.types import RouteResult
+
+NEIGHBOURS = 5
+CANDIDATES = 5
+FEATURES = ("largest_logit", "probability", "neighbour_cosine", "foreign_cosine")
+
+
+class Head:
+    """Labels with their probabilities.
+
+    Args:
+        labels: In the order of the rows.
+        weights: Shape (labels, dimensions + 1); the last column is the bias.
+        examples: Vectors of the examples in scope.
+        foreign: Vectors of the examples out of scope; may have no rows.
+    """
+
+    def __init__(self, labels: Sequence[str], weights: Vectors, examples: Vectors, foreign: Vectors) -> None:
+        self.labels = labels
+        self._weights, self._bias = weights[:, :-1], weights[:, -1]
+        self._examples, self._foreign = examples, foreign
+
+    def judge(self, vector: Vectors) -> tuple[NDArray[np.float32], tuple[float, ...]]:
+        """Returns a probability a label, and the features of the judgement."""
+        logits = self._weights @ vector + self._bias
+        shifted = np.exp(logits - logits.max())
+        probabilities = (shifted / shifted.sum()).astype(np.float32)
+        near, far = _nearest(self._examples, vector), _nearest(self._foreign, vector)
+        return probabilities, (float(logits.max()), float(probabilities.max()), near, far)
+
+
+class Router:
+    """Routes a text, or abstains.
+
+    Args:
+        head: The fitted head.
+        model: Probability that the best label is right, and the least that is routed.
+    """
+
+    def __init__(self, head: Head, model: Logistic) -> None:
+        self._head, self._model = head, model
+
+    def route(self, vector: Vectors) -> RouteResult:
+        probabilities, features = self._head.judge(vector)
+        order = np.argsort(-probabilities, kind="stable")[:CANDIDATES]
+        candidates = tuple((self._head.labels[i], round(float(probabilities[i]), 4)) for i in order)
+        confidence = self._model.probability(features)
+        abstained = confidence < self._model.threshold
+        return RouteResult(None if abstained else candidates[0][0], round(confidence, 4), abstained, candidates)
+
+
+def _nearest(vectors: Vectors, vector: Vectors) -> float:
+    """Returns the mean cosine of the nearest neighbours; 0 where there are none."""
+    if not len(vectors):
+        return 0.0
+    cosines = vectors @ vector
+    return float(np.sort(cosines)[-NEIGHBOURS:].mean())

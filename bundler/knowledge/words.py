@@ -1,0 +1,218 @@
+"""Words, stems and sentences of a text."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+import snowballstemmer
+
+_WORD = re.compile(r"[^\W_]+(?:['.:/-][^\W_]+)*")
+_PART = re.compile(r"[^\W_]+")
+_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=[\"'(\[]?[A-Z0-9])|\n+")
+_ABBREVIATION = re.compile(r"(?:\b(?:e\.g|i\.e|mr|mrs|ms|dr|no|vs|st|approx|incl)|\b[A-Z])\.$", re.IGNORECASE)
+_STEMMER = snowballstemmer.stemmer("english")
+# Words that say how something is asked, not what about.
+STOPWORDS = frozenset(
+    [
+        "a",
+        "about",
+        "after",
+        "all",
+        "also",
+        "am",
+        "an",
+        "and",
+        "any",
+        "anyone",
+        "are",
+        "as",
+        "at",
+        "be",
+        "because",
+        "been",
+        "before",
+        "being",
+        "but",
+        "by",
+        "can",
+        "cannot",
+        "could",
+        "did",
+        "do",
+        "does",
+        "doing",
+        "done",
+        "for",
+        "from",
+        "get",
+        "gets",
+        "getting",
+        "give",
+        "go",
+        "going",
+        "got",
+        "had",
+        "has",
+        "have",
+        "having",
+        "he",
+        "hello",
+        "help",
+        "her",
+        "here",
+        "hi",
+        "his",
+        "how",
+        "i",
+        "if",
+        "im",
+        "in",
+        "into",
+        "is",
+        "it",
+        "its",
+        "just",
+        "know",
+        "like",
+        "long",
+        "many",
+        "may",
+        "me",
+        "might",
+        "mine",
+        "much",
+        "must",
+        "my",
+        "need",
+        "needs",
+        "no",
+        "not",
+        "of",
+        "off",
+        "on",
+        "once",
+        "one",
+        "or",
+        "our",
+        "out",
+        "over",
+        "own",
+        "please",
+        "put",
+        "she",
+        "should",
+        "show",
+        "so",
+        "some",
+        "somebody",
+        "someone",
+        "something",
+        "tell",
+        "thanks",
+        "that",
+        "the",
+        "their",
+        "them",
+        "then",
+        "there",
+        "these",
+        "they",
+        "thing",
+        "this",
+        "those",
+        "to",
+        "too",
+        "us",
+        "use",
+        "want",
+        "was",
+        "we",
+        "were",
+        "what",
+        "whats",
+        "when",
+        "where",
+        "which",
+        "while",
+        "who",
+        "whom",
+        "whose",
+        "why",
+        "will",
+        "with",
+        "would",
+        "you",
+        "your",
+    ]
+)
+_NEGATIONS = frozenset(
+    [
+        "no",
+        "not",
+        "never",
+        "without",
+        "cannot",
+        "cant",
+        "dont",
+        "doesnt",
+        "wont",
+        "isnt",
+        "didnt",
+        "unable",
+        "stop",
+        "disable",
+        "off",
+    ]
+)
+
+
+@lru_cache(maxsize=200_000)
+def stem(word: str) -> str:
+    return str(_STEMMER.stemWord(word))
+
+
+def stems(text: str) -> list[str]:
+    """Returns the stems of all words but stopwords, lower case, in order; compounds count whole and in parts."""
+    found = []
+    for match in _WORD.finditer(text.casefold().replace("\u2019", "'")):
+        word = match.group().replace("'", "")
+        if word not in STOPWORDS:
+            found.append(stem(word))
+        parts = _PART.findall(word)
+        if len(parts) > 1:
+            found += [stem(part) for part in parts if part not in STOPWORDS and len(part) > 1]
+    return found
+
+
+def numbers(text: str) -> frozenset[str]:
+    """Returns the words that hold a digit: figures, versions and names such as `P1`."""
+    return frozenset(word for word in _PART.findall(text.casefold()) if any(letter.isdigit() for letter in word))
+
+
+def negated(text: str) -> bool:
+    """Says whether the text holds a word that turns its meaning round."""
+    return any(word.replace("'", "") in _NEGATIONS for word in _WORD.findall(text.casefold().replace("\u2019", "'")))
+
+
+def normal(text: str) -> str:
+    """Returns the text as it is compared for equality: case, punctuation and spaces do not matter."""
+    return " ".join(_PART.findall(text.casefold()))
+
+
+def sentences(text: str, start: int = 0, end: int | None = None) -> list[tuple[int, int]]:
+    """Returns `(start, end)` of each sentence between two offsets of a text, without outer white space."""
+    end = len(text) if end is None else end
+    borders, last = [], start
+    for match in _END.finditer(text, start, end):
+        if "\n" in match.group() or not _ABBREVIATION.search(text, last, match.start() + 1):
+            borders.append((last, match.start()))
+            last = match.end()
+    borders.append((last, end))
+    return [trimmed for piece in borders if (trimmed := _trim(text, *piece))[1] > trimmed[0]]
+
+
+def _trim(text: str, start: int, end: int) -> tuple[int, int]:
+    piece = text[start:end]
+    start += len(piece) - len(piece.lstrip())
+    return start, start + len(piece.strip())
