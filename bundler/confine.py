@@ -81,7 +81,7 @@ def run_confined(
     outputs: Mapping[str, Path] | None = None,
     confinement: Confinement = DEFAULT,
 ) -> Any:
-    """Calls `module:function` in a confined child, as `function(request, inputs, outputs)`, and returns its JSON result.
+    """Calls `module:function` in a confined child as `function(request, inputs, outputs)`; returns its JSON result.
 
     Args:
         target: The function; it gets the request and two dicts of open binary files.

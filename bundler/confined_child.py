@@ -92,7 +92,7 @@ def _give_up(order: Mapping[str, Any]) -> str:
 
 
 def _leave_network() -> str:
-    """Enters a network namespace of its own; the first try needs no privilege, the second is for root in a container."""
+    """Enters a network namespace of its own: first without privilege, then as root in a container may."""
     before = _network()
     for flags in (_CLONE_NEWUSER | _CLONE_NEWNET, _CLONE_NEWNET):
         if _LIBC.unshare(flags) == 0 and _network() != before:

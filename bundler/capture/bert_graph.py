@@ -67,7 +67,7 @@ class _Graph:
         return self._put(name, self._read(name, shape))
 
     def transposed(self, name: str, rows: int, columns: int) -> str:
-        """torch keeps a linear layer as (out, in); MatMul wants (in, out)."""
+        """Turns a linear layer round: torch keeps (out, in), MatMul wants (in, out)."""
         return self._put(name, np.ascontiguousarray(self._read(name, (rows, columns)).T))
 
     def constant(self, name: str, value: NDArray[Any]) -> str:
@@ -159,7 +159,7 @@ def _layer(graph: _Graph, shape: BertShape, number: int) -> None:
 
 
 def _attention(graph: _Graph, shape: BertShape, at: str) -> str:
-    """softmax(Q K^T / sqrt(d) + mask) V over heads (Vaswani et al. 2017, equation 1)."""
+    """Scaled dot-product attention, softmax(Q K^T / sqrt(d) + mask) V, by heads (Vaswani et al. 2017, equation 1)."""
     size = shape.hidden // shape.heads
     query = _heads(graph, shape, f"{at}.query", [0, 2, 1, 3])
     key = _heads(graph, shape, f"{at}.key", [0, 2, 3, 1])
@@ -180,7 +180,7 @@ def _heads(graph: _Graph, shape: BertShape, name: str, order: list[int]) -> str:
 
 
 def _gelu(graph: _Graph, value: str, at: str) -> str:
-    """x / 2 (1 + erf(x / sqrt 2)): the exact form, not the tanh one (Hendrycks and Gimpel 2016)."""
+    """Exact form, x / 2 (1 + erf(x / sqrt 2)), not the tanh one (Hendrycks and Gimpel 2016)."""
     numbers = {"root_two": math.sqrt(2), "one": 1.0, "half": 0.5}
     root, one, half = (graph.constant(f"{at}/{k}", np.array(v, np.float32)) for k, v in numbers.items())
     curve = graph.node("Erf", [graph.node("Div", [value, root], f"{at}/scaled")], f"{at}/erf")

@@ -14,7 +14,7 @@ from bundler.knowledge.types import FaqMatch
 
 # For FAQs too small to fit: fitted once on the demo's, see docs/benchmarks.md.
 FALLBACK = Logistic((6.0, 4.0, 5.0, 3.0, -2.0, -0.5), -7.0, 0.5)
-FALSELY_ANSWERED = 0.1
+FALSELY_ANSWERED = 0.3
 
 
 def fit_faq(entries: Sequence[FaqEntry], vectors: Vectors) -> Logistic:

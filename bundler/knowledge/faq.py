@@ -55,7 +55,7 @@ class FaqIndex:
         self.owners = np.array([number for number, group in enumerate(wordings) for _ in group], dtype=np.int64)
         self._stems = [frozenset(stems(text)) for text in self.texts]
         whole = [" ".join((*group, entry.answer)) for entry, group in zip(entries, wordings, strict=True)]
-        self._whole = [frozenset(stems(text)) for text in whole]
+        self._answers = [frozenset(stems(entry.answer)) for entry in entries]
         self._numbers = [numbers(text) for text in whole]
         self._negated = [negated(text) for text in self.texts]
         self._lexical = Bm25(whole)
@@ -78,11 +78,16 @@ class FaqIndex:
         order = tuple(best_row)
         first = best_row[order[0]]
         margin = float(scores[first] - scores[best_row[order[1]]]) if len(order) > 1 else 1.0
-        coverage = self._share(wanted, self._whole[order[0]])
+        coverage = self._share(wanted, self._held(order[0], allowed))
         foreign = bool(numbers(question) - self._numbers[order[0]])
         differs = negated(question) != self._negated[first]
         features = (float(cosines[first]), float(dice[first]), margin, coverage, float(foreign), float(differs))
         return Ranked(order, features)
+
+    def _held(self, entry: int, allowed: NDArray[np.bool_] | None) -> frozenset[str]:
+        """Returns the stems of an entry, less those of wordings that are left out."""
+        mine = self.owners == entry if allowed is None else (self.owners == entry) & allowed
+        return self._answers[entry].union(*(self._stems[row] for row in np.flatnonzero(mine)))
 
     def _dice(self, wanted: frozenset[str]) -> NDArray[np.float32]:
         return np.array([self._overlap(wanted, held) for held in self._stems], dtype=np.float32)

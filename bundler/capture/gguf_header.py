@@ -1,0 +1,215 @@
+"""The strict, bounded parser of a GGUF header: little-endian GGUF 2 and 3.
+
+Rules beyond the specification, as in llama.cpp (ggml/src/gguf.cpp): no nested arrays, at most four dimensions, tensor
+data without gaps or overlaps in the order of the infos, nothing after the last tensor but padding.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from dataclasses import dataclass
+from typing import IO
+
+from bundler.capture.gguf_types import TENSOR_TYPES
+from bundler.format.errors import BadInput
+from bundler.format.limits import KIB, MIB
+
+HEADER_BYTES = 512 * MIB
+KEYS, TENSORS = 65_536, 65_536
+KEY_BYTES, NAME_BYTES, TEXT_BYTES = 65_535, 63, 16 * MIB
+ARRAY_ITEMS = 16_000_000
+DIMENSIONS = 4
+ALIGNMENT_MAX = 64 * KIB
+_SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+_BOOL, _STRING, _ARRAY = 7, 8, 9
+
+Value = int | float | bool | str
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """One tensor; `offset` counts from the start of the tensor data, `values` is its number of elements."""
+
+    name: str
+    offset: int
+    length: int
+    values: int
+
+
+@dataclass(frozen=True)
+class Header:
+    """A checked header: scalar metadata, the lengths of arrays, and the tensors."""
+
+    metadata: dict[str, Value]
+    counts: dict[str, int]
+    tensors: tuple[TensorInfo, ...]
+    data_offset: int
+    length_bytes: int
+
+    def text(self, key: str) -> str | None:
+        value = self.metadata.get(key)
+        return value if isinstance(value, str) else None
+
+    def integer(self, key: str, absent: int = 0) -> int:
+        value = self.metadata.get(key)
+        return value if isinstance(value, int) else absent
+
+
+def read_header(file: IO[bytes]) -> Header:
+    """Parses and checks a whole header.
+
+    Raises:
+        BadInput: Anything is malformed, out of bounds, or does not add up to the size of the file.
+    """
+    reader = _Reader(file)
+    tensor_count, key_count = _preamble(reader)
+    metadata: dict[str, Value] = {}
+    counts: dict[str, int] = {}
+    for _ in range(key_count):
+        _pair(reader, metadata, counts)
+    alignment = _alignment(metadata)
+    tensors = tuple(_tensor(reader) for _ in range(tensor_count))
+    if len({tensor.name for tensor in tensors}) != len(tensors):
+        raise BadInput("two tensors have one name")
+    data_offset = _padded(reader.position, alignment)
+    _check_layout(tensors, alignment, data_offset, reader.size)
+    return Header(metadata, counts, tensors, data_offset, reader.size)
+
+
+class _Reader:
+    """Reads forwards; every length is checked against what the file still has before memory is taken."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.size = file.seek(0, 2)
+        self._end = min(self.size, HEADER_BYTES)
+        file.seek(0)
+        self.position = 0
+
+    def take(self, length: int) -> bytes:
+        self._claim(length)
+        data = self._file.read(length)
+        if len(data) != length:
+            raise BadInput(f"the file ends at byte {self.position}")
+        return data
+
+    def skip(self, length: int) -> None:
+        self._claim(length)
+        self._file.seek(self.position)
+
+    def _claim(self, length: int) -> None:
+        if self.position + length > self._end:
+            raise BadInput(f"the header claims {length} bytes at byte {self.position}; it may end at {self._end}")
+        self.position += length
+
+    def number(self, code: str) -> int:
+        return int(struct.unpack(f"<{code}", self.take(struct.calcsize(f"<{code}")))[0])
+
+    def count(self, what: str, most: int) -> int:
+        value = self.number("Q")
+        if value > most:
+            raise BadInput(f"{what} is {value}, at most {most}")
+        return value
+
+    def text(self, what: str, most_bytes: int) -> str:
+        data = self.take(self.count(f"the length of {what}", most_bytes))
+        try:
+            return data.decode()
+        except UnicodeDecodeError as error:
+            raise BadInput(f"{what} is not UTF-8") from error
+
+
+def _preamble(reader: _Reader) -> tuple[int, int]:
+    magic = reader.take(4)
+    if magic != b"GGUF":
+        raise BadInput(f"it begins with {magic!r}, a GGUF file with b'GGUF'")
+    version = reader.number("I")
+    if version not in (2, 3):
+        raise BadInput(f"GGUF version {version}, expected 2 or 3 (little-endian)")
+    return reader.count("the number of tensors", TENSORS), reader.count("the number of keys", KEYS)
+
+
+def _pair(reader: _Reader, metadata: dict[str, Value], counts: dict[str, int]) -> None:
+    key = reader.text("a key", KEY_BYTES)
+    if not key or key in metadata or key in counts:
+        raise BadInput(f"the key {key!r} is empty or appears twice")
+    kind = reader.number("I")
+    if kind == _ARRAY:
+        counts[key] = _skip_array(reader, key)
+    else:
+        metadata[key] = _scalar(reader, key, kind)
+
+
+def _scalar(reader: _Reader, key: str, kind: int) -> Value:
+    if kind == _STRING:
+        return reader.text(f"the value of {key}", TEXT_BYTES)
+    if kind not in _SCALARS:
+        raise BadInput(f"{key} has the unknown type {kind}")
+    if kind == _BOOL:
+        return _flag(reader, key)
+    code = _SCALARS[kind]
+    value: int | float = struct.unpack(f"<{code}", reader.take(struct.calcsize(f"<{code}")))[0]
+    return value
+
+
+def _flag(reader: _Reader, key: str) -> bool:
+    value = reader.number("B")
+    if value > 1:
+        raise BadInput(f"{key} is a flag with the value {value}")
+    return value == 1
+
+
+def _skip_array(reader: _Reader, key: str) -> int:
+    """Walks over an array without keeping it: vocabularies are large and nothing here needs their words."""
+    kind = reader.number("I")
+    count = reader.count(f"the length of {key}", ARRAY_ITEMS)
+    if kind == _STRING:
+        for _ in range(count):
+            reader.skip(reader.count(f"the length of an item of {key}", TEXT_BYTES))
+    elif kind in _SCALARS:
+        reader.skip(count * struct.calcsize(f"<{_SCALARS[kind]}"))
+    else:
+        raise BadInput(f"{key} is an array of the type {kind}; nested and unknown arrays are refused")
+    return count
+
+
+def _alignment(metadata: dict[str, Value]) -> int:
+    value = metadata.get("general.alignment", 32)
+    if type(value) is not int or not 8 <= value <= ALIGNMENT_MAX or value & (value - 1):
+        raise BadInput(f"general.alignment is {value}, expected a power of two from 8 to {ALIGNMENT_MAX}")
+    return value
+
+
+def _tensor(reader: _Reader) -> TensorInfo:
+    name = reader.text("a tensor's name", NAME_BYTES)
+    dimensions = reader.number("I")
+    if not name or not 1 <= dimensions <= DIMENSIONS:
+        raise BadInput(f"the tensor {name!r} has {dimensions} dimensions, expected 1 to {DIMENSIONS}")
+    shape = [reader.number("Q") for _ in range(dimensions)]
+    kind, offset = reader.number("I"), reader.number("Q")
+    if kind not in TENSOR_TYPES:
+        raise BadInput(f"the tensor {name} has the unknown type {kind}")
+    label, block_values, block_bytes = TENSOR_TYPES[kind]
+    values = math.prod(shape)
+    # ggml counts elements in int64.
+    if not 0 < values < 2**63 or shape[0] % block_values:
+        raise BadInput(f"the tensor {name} has the shape {shape}, which {label} does not hold")
+    return TensorInfo(name, offset, values // block_values * block_bytes, values)
+
+
+def _check_layout(tensors: tuple[TensorInfo, ...], alignment: int, data_offset: int, size: int) -> None:
+    if not tensors:
+        raise BadInput("the file has no tensors", "a vocabulary alone is not a model")
+    position = 0
+    for tensor in tensors:
+        if tensor.offset != position:
+            raise BadInput(f"the tensor {tensor.name} lies at {tensor.offset}, expected {position}")
+        position = _padded(tensor.offset + tensor.length, alignment)
+    least = data_offset + tensors[-1].offset + tensors[-1].length
+    if not least <= size <= data_offset + position:
+        raise BadInput(f"the tensors end at byte {least}, the file at {size}")
+
+
+def _padded(position: int, alignment: int) -> int:
+    return -(-position // alignment) * alignment
