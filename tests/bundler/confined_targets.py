@@ -34,12 +34,22 @@ def surroundings(_request: Mapping[str, Any], inputs: Files, _outputs: Files) ->
         "environment": dict(os.environ),
         "folder": str(Path.cwd()),
         "path": sys.path,
-        "files": {number: os.readlink(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd")[:-1]},  # noqa: PTH208
+        "files": _open_files(),
         "privileges": fields["NoNewPrivs"],
         "capabilities": [fields["CapEff"], fields["CapPrm"]],
         "limits": {name: resource.getrlimit(getattr(resource, f"RLIMIT_{name}"))[0] for name in names},
         "inputs": list(inputs),
     }
+
+
+def _open_files() -> list[str]:
+    found = []
+    for entry in Path("/proc/self/fd").iterdir():
+        try:
+            found.append(str(entry.readlink()))
+        except FileNotFoundError:  # the folder's own descriptor
+            continue
+    return found
 
 
 def connect(request: Mapping[str, Any], _inputs: Files, _outputs: Files) -> str:
@@ -104,12 +114,11 @@ def forge(request: Mapping[str, Any], _inputs: Files, _outputs: Files) -> None:
     os._exit(0)
 
 
-def leave_somebody(_request: Mapping[str, Any], _inputs: Files, outputs: Files) -> None:
+def leave_somebody(request: Mapping[str, Any], _inputs: Files, _outputs: Files) -> None:
     if (number := os.fork()) == 0:
         time.sleep(60)
         os._exit(0)
-    outputs["out"].write(str(number).encode())
-    outputs["out"].flush()
+    Path(request["note"]).write_text(str(number))
 
 
 def fill_stderr(_request: Mapping[str, Any], _inputs: Files, _outputs: Files) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
@@ -52,7 +51,7 @@ def test_it_is_given_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert not {"PROVIDER_KEY", "HOME", "USER"} & seen["environment"].keys()
     assert seen["folder"] == "/"
     assert all(entry.startswith("/") for entry in seen["path"])
-    kept = [name for name in seen["files"].values() if not name.startswith(("pipe:", "/dev/null", "/proc"))]
+    kept = [name for name in seen["files"] if not name.startswith(("pipe:", "/dev/null"))]
     assert kept == [str(tmp_path / "a")]
     assert seen["privileges"] == "1"
     assert seen["capabilities"] == ["0" * 16] * 2
@@ -166,7 +165,7 @@ def test_time_on_the_processor_is_bounded() -> None:
 def test_time_on_the_wall_is_bounded() -> None:
     """A child that waits without end is stopped and named."""
     start = time.monotonic()
-    with pytest.raises(BadInput, match="longer than 0.5 s"):
+    with pytest.raises(BadInput, match=r"longer than 0\.5 s"):
         call("sleep", {"s": 60}, confinement=Confinement(wall_s=0.5))
     assert time.monotonic() - start < 20
 
@@ -187,18 +186,15 @@ def test_a_child_that_stops_leaves_nothing(tmp_path: Path) -> None:
 
 def test_nobody_stays_behind(tmp_path: Path) -> None:
     """A process that the parser started ends with it."""
-    seen = tmp_path / "seen"
+    note = tmp_path / "note"
     if os.getuid() != 0:
-        # RLIMIT_NPROC: other users' children cannot fork at all.
+        # RLIMIT_NPROC, from which the kernel exempts root.
         with pytest.raises(BadInput, match="BlockingIOError"):
-            call("leave_somebody", outputs={"out": seen})
+            call("leave_somebody", {"note": str(note)})
         return
     with pytest.raises(BadInput, match="longer than 3 s"):
-        call("leave_somebody", outputs={"out": seen}, confinement=Confinement(wall_s=3))
-    found = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
-    assert "confined_child import main; main" not in "\n".join(
-        line for line in found.splitlines() if str(HERE) in line and "leave" in line
-    )
+        call("leave_somebody", {"note": str(note)}, confinement=Confinement(wall_s=3))
+    assert _wait_for(lambda: not _alive(int(note.read_text())))
 
 
 def test_much_noise_blocks_nobody() -> None:
@@ -270,4 +266,3 @@ def test_the_order_is_json() -> None:
     """What JSON cannot hold is our own fault and not the input's."""
     with pytest.raises(TypeError):
         call("sleep", {"s": {1}})
-    assert json.dumps({"s": 1})

@@ -1,0 +1,55 @@
+"""The engine's process: loads the model through its parent, then speaks OpenAI's wire on a Unix socket.
+
+It holds no key, opens no network and no file of the store; its parent's end kills it (PR_SET_PDEATHSIG).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import resource
+import signal
+import socket
+import sys
+from typing import Any
+
+from appliance.engine.transfer import RemoteReader, report
+
+EXIT_MISSING = 40  # llama-cpp-python is not installed
+EXIT_REFUSED = 41  # the model did not load; trying again would not help
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE = 1, 4
+
+
+def main() -> None:
+    """`python -m appliance.engine.child LINK BUFFER PARENT`: descriptors of socket and memory, and the parent's id."""
+    link = socket.socket(fileno=int(sys.argv[1]))
+    _restrict(int(sys.argv[3]))
+    order = json.loads(link.recv(65_536))
+    try:
+        from appliance.engine.model import LoadFailed, Model
+    except ModuleNotFoundError:
+        sys.exit(EXIT_MISSING)
+    reader = RemoteReader(link, int(sys.argv[2]), order["size"])
+    try:
+        model = Model(reader, order["context_tokens"], order["threads"])
+    except (LoadFailed, OSError) as error:
+        report(link, {"failed": str(error)})
+        sys.exit(EXIT_REFUSED)
+    from appliance.engine.wire import serve
+
+    serve(model, order, lambda: report(link, {"ready": True, "device": model.device}))
+
+
+def _restrict(parent: int) -> None:
+    """No core dumps, no ptrace by others of this user, and no life after the parent."""
+    libc: Any = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if os.getppid() != parent:  # it died before the signal was armed
+        sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

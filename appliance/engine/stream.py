@@ -1,0 +1,65 @@
+"""A C `FILE *` whose bytes come from Python: the model goes from ciphertext to llama.cpp without touching a disk.
+
+glibc's `fopencookie(3)`. Danger: the callbacks and this object must outlive every use of the FILE, and an exception
+in a callback is lost, so it is kept and raised by `close`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+from appliance.engine.reading import ReadAt
+
+_READ = ctypes.CFUNCTYPE(ctypes.c_ssize_t, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
+_WRITE = ctypes.CFUNCTYPE(ctypes.c_ssize_t, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
+_SEEK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.POINTER(ctypes.c_int64), ctypes.c_int)
+_CLOSE = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)
+
+
+class _Functions(ctypes.Structure):
+    _fields_ = (("read", _READ), ("write", _WRITE), ("seek", _SEEK), ("close", _CLOSE))
+
+
+class CookieFile:
+    """An open, read-only FILE over a `ReadAt`.
+
+    Attributes:
+        pointer: The `FILE *`, for C functions.
+    """
+
+    def __init__(self, reader: ReadAt) -> None:
+        self._reader, self._offset = reader, 0
+        self._failure: BaseException | None = None
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        self._functions = _Functions(_READ(self._read), _WRITE(0), _SEEK(self._seek), _CLOSE(0))
+        opener = self._libc.fopencookie
+        opener.restype, opener.argtypes = ctypes.c_void_p, [ctypes.c_void_p, ctypes.c_char_p, _Functions]
+        self.pointer: int = opener(None, b"rb", self._functions)
+        if not self.pointer:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+    def close(self) -> None:
+        """Closes the FILE and raises what a callback could not."""
+        self._libc.fclose.argtypes = [ctypes.c_void_p]
+        self._libc.fclose(self.pointer)
+        if self._failure is not None:
+            raise self._failure
+
+    def _read(self, _: int | None, target: int, size: int) -> int:
+        try:
+            view = memoryview((ctypes.c_char * size).from_address(target)).cast("B")
+            count = self._reader.read_at(self._offset, view)
+        except BaseException as error:  # noqa: BLE001 - nothing may unwind through C; close() raises it
+            self._failure = error
+            return -1
+        self._offset += count
+        return count
+
+    def _seek(self, _: int | None, offset: ctypes._Pointer[ctypes.c_int64], whence: int) -> int:
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._offset, os.SEEK_END: self._reader.size}[whence]
+        place = start + offset[0]
+        if place < 0:
+            return -1
+        self._offset = offset[0] = place
+        return 0

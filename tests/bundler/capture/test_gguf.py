@@ -1,0 +1,192 @@
+"""GGUF inspection: the real demo model, a hand-made file, and every way in which a header can lie."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import io
+import itertools
+import struct
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bundler.capture.gguf import cut_points, facts_of, inspect
+from bundler.capture.gguf_header import read_header
+from bundler.capture.gguf_types import TENSOR_TYPES
+from bundler.format.errors import BadInput
+
+sys.path.insert(0, str(Path(__file__).parent))
+import gguf_maker as maker
+
+GOOD = maker.Gguf()
+
+
+def test_the_demo_model(smollm_gguf: Path) -> None:
+    """SmolLM2's own facts, tensors that fill the file without gap or overlap, and cuts at each of them."""
+    facts = inspect(smollm_gguf)
+    assert (facts.architecture, facts.context_length, facts.quantisation) == ("llama", 8192, "Q4_1")
+    assert (facts.vocabulary, facts.tokenizer) == (49152, "gpt2")
+    assert 130_000_000 < facts.parameters < 170_000_000
+    assert "<|im_start|>" in (facts.chat_template or "")
+    assert facts.length_bytes == smollm_gguf.stat().st_size
+    assert cut_points(facts)[0] == facts.data_offset == facts.tensors[0].offset
+    assert len(cut_points(facts)) == len(facts.tensors) == 272
+    for one, two in itertools.pairwise(facts.tensors):
+        assert 0 <= two.offset - (one.offset + one.length) < 32
+    assert facts.length_bytes - (facts.tensors[-1].offset + facts.tensors[-1].length) in range(32)
+
+
+def test_a_made_file(tmp_path: Path) -> None:
+    """Every field of a small file arrives through the confined child."""
+    path = tmp_path / "tiny.gguf"
+    path.write_bytes(bytes(GOOD))
+    facts = inspect(path)
+    start = GOOD.data_offset()
+    assert [(t.name, t.offset - start, t.length) for t in facts.tensors] == [
+        ("a", 0, 12), ("b.weight", 32, 72), ("c", 128, 16),
+    ]  # fmt: skip
+    assert (facts.name, facts.licence, facts.chat_template) == ("Tiny", "apache-2.0", "{{ messages }}")
+    assert (facts.vocabulary, facts.parameters, facts.quantisation) == (3, 3 + 128 + 8, "F32")
+    assert cut_points(facts) == (start, start + 32, start + 128)
+
+
+def test_an_error_names_the_file(tmp_path: Path) -> None:
+    """What the child refuses is told with the file's name."""
+    path = tmp_path / "wrong.gguf"
+    path.write_bytes(b"GGML" + bytes(100))
+    with pytest.raises(BadInput, match=r"wrong\.gguf: it begins with b'GGML'"):
+        inspect(path)
+
+
+def facts(file: maker.Gguf) -> Any:
+    return facts_of(read_header(io.BytesIO(bytes(file))))
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        replace(GOOD, version=2),
+        replace(GOOD, data_bytes=160),  # the last tensor padded too
+        replace(GOOD, alignment=64, tensors=(maker.tensor("a", [1], 0, 0), maker.tensor("b", [1], 0, 64)),
+                data_bytes=68, extra=(maker.u32("general.alignment", 64),)),
+    ],
+    ids=["version-2", "padded-end", "alignment-64"],
+)  # fmt: skip
+def test_other_good_forms(file: maker.Gguf) -> None:
+    """Older version, final padding and another alignment are fine."""
+    assert facts(file).architecture == "llama"
+
+
+BAD = {
+    "magic": (replace(GOOD, magic=b"FUGG"), "begins with"),
+    "version-1": (replace(GOOD, version=1), "version 1"),
+    "big-endian": (replace(GOOD, version=0x03000000), "version 50331648"),
+    "tensors-many": (replace(GOOD, tensor_count=2**63), "the number of tensors is"),
+    "tensors-more": (replace(GOOD, tensor_count=4), "the header claims|tensor|the length of"),
+    "tensors-fewer": (replace(GOOD, tensor_count=2), "the file at"),
+    "tensors-none": (replace(GOOD, tensors=(), data_bytes=0), "no tensors"),
+    "keys-many": (replace(GOOD, pair_count=2**40), "the number of keys is"),
+    "key-twice": (replace(GOOD, extra=(maker.u32("general.file_type", 1),)), "appears twice"),
+    "key-empty": (replace(GOOD, extra=(maker.u32("", 1),)), "empty"),
+    "key-no-text": (replace(GOOD, extra=(maker.text(b"\xff") + bytes(8),)), "not UTF-8"),
+    "value-no-text": (replace(GOOD, extra=(maker.pair("k", maker.STRING, maker.text(b"\xc3")),)), "not UTF-8"),
+    "type-unknown": (replace(GOOD, extra=(maker.pair("k", 13, bytes(8)),)), "unknown type 13"),
+    "flag": (replace(GOOD, extra=(maker.pair("k", maker.BOOL, b"\x02"),)), "flag with the value 2"),
+    "text-long": (replace(GOOD, extra=(maker.pair("k", 8, struct.pack("<Q", 2**40)),)), "the length of"),
+    "text-past-end": (replace(GOOD, extra=(maker.pair("k", 8, struct.pack("<Q", 10**6)),)), "the header claims"),
+    "array-nested": (replace(GOOD, extra=(maker.pair("k", 9, struct.pack("<IQ", 9, 1)),)), "nested"),
+    "array-long": (replace(GOOD, extra=(maker.pair("k", 9, struct.pack("<IQ", 0, 2**62)),)), "the length of k"),
+    "array-past-end": (replace(GOOD, extra=(maker.pair("k", 9, struct.pack("<IQ", 10, 10**6)),)), "claims"),
+    "array-item": (replace(GOOD, extra=(maker.pair("k", 9, struct.pack("<IQQ", 8, 1, 2**50)),)), "an item of k"),
+    "alignment-odd": (replace(GOOD, extra=(maker.u32("general.alignment", 24),)), "power of two"),
+    "alignment-zero": (replace(GOOD, extra=(maker.u32("general.alignment", 0),)), "power of two"),
+    "alignment-text": (replace(GOOD, extra=(maker.pair("general.alignment", 8, maker.text("32")),)), "power of two"),
+    "name-twice": (replace(GOOD, tensors=(*maker.TENSORS[:2], maker.tensor("a", [8], 1, 128))), "one name"),
+    "name-empty": (replace(GOOD, tensors=(maker.tensor("", [3], 0, 0),)), "''"),
+    "name-long": (replace(GOOD, tensors=(maker.tensor("n" * 64, [3], 0, 0),)), "name is 64, at most 63"),
+    "dimensions-none": (replace(GOOD, tensors=(maker.tensor("a", [], 0, 0),)), "0 dimensions"),
+    "dimensions-five": (replace(GOOD, tensors=(maker.tensor("a", [1] * 5, 0, 0),)), "5 dimensions"),
+    "shape-zero": (replace(GOOD, tensors=(maker.tensor("a", [0, 3], 0, 0),)), "does not hold"),
+    "shape-overflow": (replace(GOOD, tensors=(maker.tensor("a", [2**32, 2**32], 0, 0),)), "does not hold"),
+    "shape-block": (replace(GOOD, tensors=(maker.tensor("a", [33], 2, 0),)), "Q4_0 does not hold"),
+    "tensor-type": (replace(GOOD, tensors=(maker.tensor("a", [3], 4, 0),)), "unknown type 4"),
+    "offset-overlap": (replace(GOOD, tensors=(maker.TENSORS[0], maker.tensor("b", [3], 0, 0))), "lies at 0, expected"),
+    "offset-gap": (replace(GOOD, tensors=(maker.tensor("a", [3], 0, 32),)), "lies at 32, expected 0"),
+    "offset-unaligned": (replace(GOOD, tensors=(maker.TENSORS[0], maker.tensor("b", [3], 0, 12))), "lies at 12"),
+    "offset-far": (replace(GOOD, tensors=(maker.tensor("a", [3], 0, 2**63),)), "lies at"),
+    "data-short": (replace(GOOD, data_bytes=143), "the tensors end at"),
+    "data-long": (replace(GOOD, data_bytes=161), "the tensors end at"),
+    "size-lie": (replace(GOOD, tensors=(maker.tensor("a", [2**40], 0, 0),)), "the tensors end at"),
+    "architecture": (replace(GOOD, pairs=maker.BASIC[1:]), r"general\.architecture is missing"),
+    "context": (replace(GOOD, pairs=maker.BASIC[:4]), r"llama\.context_length is 0"),
+    "split": (replace(GOOD, extra=(maker.u32("split.count", 2),)), "one part of a split"),
+    "template": (
+        replace(GOOD, pairs=maker.BASIC[:6], extra=(maker.pair("tokenizer.chat_template", 8, maker.text("x" * 2**19)),)),
+        "the chat template has",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_lie_is_refused(name: str) -> None:
+    """Each header that does not add up is named."""
+    file, words = BAD[name]
+    with pytest.raises(BadInput, match=words):
+        facts(file)
+
+
+def test_every_cut_is_refused() -> None:
+    """A file that ends anywhere before its last byte is refused."""
+    data = bytes(GOOD)
+    for length in range(len(data)):
+        with pytest.raises(BadInput):
+            read_header(io.BytesIO(data[:length]))
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.integers(0, len(GOOD.header()) - 1), st.binary(min_size=1, max_size=8))
+def test_damage_ends_in_facts_or_bad_input(position: int, damage: bytes) -> None:
+    """Whatever is overwritten in a header, nothing but BadInput is raised and no span leaves the file."""
+    data = bytearray(bytes(GOOD))
+    data[position : position + len(damage)] = damage
+    try:
+        found = facts_of(read_header(io.BytesIO(bytes(data))))
+    except BadInput:
+        return
+    assert all(found.data_offset <= t.offset <= t.offset + t.length <= len(data) for t in found.tensors)
+
+
+@pytest.mark.llm
+def test_the_types_are_those_of_ggml() -> None:
+    """Block sizes agree with the ggml library that will read the file."""
+    import llama_cpp
+
+    folder = Path(llama_cpp.__file__).parent / "lib"
+    library = ctypes.CDLL(str(next(path for path in folder.iterdir() if path.name.startswith("libggml-base."))))
+    library.ggml_type_name.restype = ctypes.c_char_p
+    library.ggml_blck_size.restype = ctypes.c_int64
+    library.ggml_type_size.restype = ctypes.c_size_t
+    found = {
+        number: (
+            library.ggml_type_name(number).decode(),
+            library.ggml_blck_size(number),
+            library.ggml_type_size(number),
+        )
+        for number in TENSOR_TYPES
+    }
+    same = {number: (name.lower(), *sizes) for number, (name, *sizes) in TENSOR_TYPES.items()}
+    assert {number: (name.lower(), *sizes) for number, (name, *sizes) in found.items()} == same
+
+
+def test_inspection_changes_nothing(tmp_path: Path) -> None:
+    """The file is only read."""
+    path = tmp_path / "tiny.gguf"
+    path.write_bytes(bytes(GOOD))
+    inspect(path)
+    assert hashlib.sha256(path.read_bytes()).digest() == hashlib.sha256(bytes(GOOD)).digest()
