@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import uvicorn
 from litestar import Litestar, Router
@@ -34,6 +35,7 @@ API = (
     knowledge.ask,
     knowledge.rerank,
 )
+AsgiApp = Callable[[Any, Any, Any], Awaitable[None]]
 # Without the guard of `/v1`: `ready` and `metrics` bring their own, the rest holds no data.
 OPEN_PATHS = (health.live, health.ready, health.metrics, health.status, pages.page, pages.ca_certificate)
 
@@ -69,7 +71,7 @@ def create_app(box: Box, tokens: TokenStore, settings: Settings) -> Litestar:
 
 
 async def serve(
-    app: Litestar,
+    app: AsgiApp,
     listener: socket.socket,
     *,
     tls: Certificate | None = None,
@@ -78,7 +80,7 @@ async def serve(
     """Serves until the process is told to stop; accepted requests are finished first.
 
     Args:
-        app: From `create_app`.
+        app: From `create_app`, or what stands in front of it.
         listener: A listening TCP socket; the supervisor may own it.
         tls: Certificate and key; required unless the socket is on loopback.
         on_ready: Called with the server before it starts; `server.should_exit = True` stops it.
@@ -96,7 +98,7 @@ async def serve(
 
 
 async def _run(
-    app: Litestar, listener: socket.socket, pem_path: str | None, on_ready: Callable[[uvicorn.Server], None]
+    app: AsgiApp, listener: socket.socket, pem_path: str | None, on_ready: Callable[[uvicorn.Server], None]
 ) -> None:
     config = uvicorn.Config(
         app,

@@ -16,7 +16,7 @@ from bundler.format import FORMAT_VERSION, age
 from bundler.format.errors import NoSpace
 from bundler.format.index import Index, encode_index
 from bundler.format.limits import VOLUME_BYTES
-from bundler.format.manifest import SUITE_X25519, Descriptor, FileDigest, bundle_id, encode_descriptor
+from bundler.format.manifest import SUITE_X25519, Descriptor, FileDigest, Volume, bundle_id, encode_descriptor
 from bundler.format.padding import pad_document
 from bundler.format.trust.policy import origin
 from bundler.format.trust.verify import TargetFile
@@ -177,6 +177,6 @@ def targets_of(folder: Path, descriptor: Descriptor) -> Mapping[str, TargetFile]
     """Returns the targets that a bundle adds."""
     path = f"bundles/{descriptor.bundle}/bundle.json"
     data = (folder / path).read_bytes()
-    files = [descriptor.index, *descriptor.volumes]
+    files: list[FileDigest | Volume] = [descriptor.index, *descriptor.volumes]
     listed = {file.path: TargetFile(file.length_bytes, file.sha256) for file in files}
     return {**listed, path: TargetFile(len(data), hashlib.sha256(data).hexdigest())}

@@ -117,17 +117,25 @@ def _model(entry: ModelEntry, fetched: Fetched) -> Captured:
     return Captured(path, fetched.path, "gguf", entry.licence, fetched.pinned, cuts, CHUNK_BYTES)
 
 
-def _embedding(
+def make_encoder(
     entry: EmbeddingEntry, files: Mapping[str, Fetched], sources: Sources
-) -> tuple[list[Captured], service.EmbeddingSpec, Encoder]:
+) -> tuple[Encoder, Path, bert_to_onnx.BertFacts]:
+    """Converts the embedding model; returns it ready for use, its ONNX file and its facts."""
     sources.say(f"converting {entry.name} to ONNX")
     graph = sources.work / "embedding.onnx"
     facts = bert_to_onnx.convert(
         files["model.safetensors"].path, files["config.json"].path, files["1_Pooling/config.json"].path, graph
     )
+    tokenizer.check(files["tokenizer.json"].path)
+    encoder = Encoder(graph.read_bytes(), files["tokenizer.json"].path.read_bytes(), max_tokens=entry.max_tokens)
+    return encoder, graph, facts
+
+
+def _embedding(
+    entry: EmbeddingEntry, files: Mapping[str, Fetched], sources: Sources
+) -> tuple[list[Captured], service.EmbeddingSpec, Encoder]:
+    encoder, graph, facts = make_encoder(entry, files, sources)
     tokenizer_path = files["tokenizer.json"].path
-    tokenizer.check(tokenizer_path)
-    encoder = Encoder(graph.read_bytes(), tokenizer_path.read_bytes(), max_tokens=entry.max_tokens)
     captured = [
         _small("embedding/model.onnx", graph, "onnx", entry.licence, files["model.safetensors"].pinned),
         _small("embedding/tokenizer.json", tokenizer_path, "tokenizer", entry.licence, files["tokenizer.json"].pinned),

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-_UNSUPPORTED = {
-    "tools": lambda value: bool(value),
-    "functions": lambda value: bool(value),
+_UNSUPPORTED: Mapping[str, Callable[[Any], bool]] = {
+    "tools": bool,
+    "functions": bool,
     "response_format": lambda value: isinstance(value, dict) and value.get("type") != "text",
     "logprobs": lambda value: value not in (None, False, 0),
-    "logit_bias": lambda value: bool(value),
+    "logit_bias": bool,
     "n": lambda value: value not in (None, 1),
     "best_of": lambda value: value not in (None, 1),
-    "echo": lambda value: bool(value),
-    "suffix": lambda value: bool(value),
+    "echo": bool,
+    "suffix": bool,
 }
 
 

@@ -7,7 +7,7 @@ import json
 import signal
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any
 
 from aiohttp import web
@@ -83,7 +83,7 @@ class Wire:
         if self._waiting >= self._order["queue_requests"]:
             raise Refused(f"{self._waiting} requests are waiting already", "queue_full", 429)
 
-    async def _pieces(self, tokens: Sequence[int], options: Options, run: Run) -> AsyncIterator[str]:
+    async def _pieces(self, tokens: Sequence[int], options: Options, run: Run) -> AsyncGenerator[str, None]:
         """Runs the blocking generation step by step in a thread; a reader that leaves stops it."""
         steps = generate(self._model, tokens, options, run)
         try:
@@ -107,7 +107,7 @@ class _Reply:
             "system_fingerprint": order["sha256"][:12],
         }
 
-    async def send(self, request: web.Request, pieces: AsyncIterator[str]) -> web.StreamResponse:
+    async def send(self, request: web.Request, pieces: AsyncGenerator[str, None]) -> web.StreamResponse:
         if not self._options.stream:
             text = "".join([piece async for piece in pieces])
             return web.json_response(self._whole(text))
@@ -125,7 +125,7 @@ class _Reply:
                 )
             await response.write(b"data: [DONE]\n\n")
         finally:
-            await pieces.aclose()  # type: ignore[attr-defined] - an async generator, by the one caller
+            await pieces.aclose()
         return response
 
     @property

@@ -46,9 +46,10 @@ class Box:
     policy: Policy
     selftest: tuple[str, ...]
 
-    async def start(self) -> None:
-        """Starts the engines; a model that cannot start shows as its rung's state, the rest serves."""
-        await asyncio.gather(*(engine.start() for engine in self.engines.values()))
+    def start_soon(self) -> None:
+        """Starts the engines without waiting: FAQ and documents answer while a model loads."""
+        for engine in self.engines.values():
+            engine.start_soon()
 
     async def stop(self) -> None:
         await asyncio.gather(*(engine.stop() for engine in self.engines.values()))

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from appliance.answer.answering import engine_target
 from appliance.engine.parent import Engine
-from appliance.gateway.upstream import ask_engine
+from appliance.gateway.outcome import Failed
+from appliance.gateway.upstream import Client, read_whole
 from appliance.host.box import load_knowledge, make_engines
 from appliance.store.install import Proof
 from bundler.format.bundle import Bundle
 from bundler.knowledge import selftest
 
+_LIMIT_S, _TOKENS = 120.0, 32
 _PROMPT = "Say in one sentence what a lifeboat is for."
 
 
@@ -53,7 +57,17 @@ async def _ask(name: str, engine: Engine) -> tuple[str, bool | None]:
             return f"model {name}: not tested, {engine.reason}", None
         if engine.state != "ready":
             return f"model {name}: FAILED, {engine.reason}", False
-        answer = await ask_engine(engine.socket, name, _PROMPT)
+        answer = await _answer(engine)
+    except Failed as failure:
+        return f"model {name}: FAILED, {failure}", False
     finally:
         await engine.stop()
     return (f"model {name}: answers", True) if answer.strip() else (f"model {name}: FAILED, empty answer", False)
+
+
+async def _answer(engine: Engine) -> str:
+    body = {"messages": [{"role": "user", "content": _PROMPT}], "max_tokens": _TOKENS}
+    async with Client(engine_target(engine.spec, engine, _LIMIT_S)) as client:
+        response = await client.post("/chat/completions", body)
+        value = json.loads(await read_whole(response))
+    return str(value["choices"][0]["message"]["content"])

@@ -69,5 +69,20 @@ class Seal:
             raise BadBundle(f"the sealed secrets under {self._file.parent} do not open: {error}") from error
         return from_json(SiteSecrets, canonical.decode(document, "the sealed secrets"), "secrets")
 
+    def store_file(self, name: str, data: bytes) -> None:
+        """Seals one more secret of this box under a name."""
+        sealed = age.encrypt(data, [self._identity().recipient])
+        write_atomic(self._file.with_name(f"{name}.age"), sealed, mode=0o600, layer=self._layer)
+
+    def open_file(self, name: str) -> bytes:
+        """Opens such a secret; raises NotReady if there is none, BadBundle if it was changed."""
+        try:
+            sealed = read_limited(self._file.with_name(f"{name}.age"), KEYS_BYTES)
+            return age.decrypt(sealed, [self._identity()], limit_bytes=KEYS_BYTES)
+        except FileMissing:
+            raise NotReady(f"there is no sealed {name} on this box") from None
+        except AgeError as error:
+            raise BadBundle(f"the sealed {name} does not open: {error}") from error
+
     def _identity(self) -> age.X25519Identity:
         return age.X25519Identity.from_string(read_limited(self._slot, 4096).decode())

@@ -66,11 +66,11 @@ def refuse_unknown(row: Mapping[str, Any], known: set[str]) -> None:
 def _rows(path: Path, text: str, issues: list[str]) -> list[tuple[int, Mapping[str, Any]]]:
     if path.suffix.lower() == ".csv":
         try:
-            return list(enumerate(csv.DictReader(io.StringIO(text, newline=""), strict=True), 2))
+            return [(n, row) for n, row in enumerate(csv.DictReader(io.StringIO(text, newline=""), strict=True), 2)]
         except csv.Error as error:
             issues.append(f"not CSV: {error}")
             return []
-    rows = []
+    rows: list[tuple[int, Mapping[str, Any]]] = []
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             continue

@@ -40,8 +40,8 @@ def reference(repo_root: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def model(minilm_files: dict[str, bytes], wheelhouse: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """all-MiniLM-L6-v2, converted; the two files called config.json are told apart by their content."""
+def model(minilm_files: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Returns all-MiniLM-L6-v2, converted."""
     folder = tmp_path_factory.mktemp("minilm")
     (folder / "model.safetensors").write_bytes(minilm_files["model.safetensors"])
     (folder / "config.json").write_text(json.dumps(MINILM))
@@ -232,7 +232,7 @@ def test_the_same_input_gives_the_same_bytes() -> None:
 
 def test_what_no_embedding_uses_is_left_out() -> None:
     """The pooler, the pre-training head and stored position ids are not part of the graph."""
-    extra = {
+    extra: dict[str, NDArray[Any]] = {
         "pooler.dense.weight": np.zeros((8, 8), np.float32),
         "cls.predictions.bias": np.zeros(11, np.float32),
         "embeddings.position_ids": np.arange(6),
@@ -295,7 +295,7 @@ def test_a_refusal_leaves_no_file(tmp_path: Path) -> None:
     for name, data in parts.items():
         (tmp_path / name).write_bytes(data)
     with pytest.raises(BadInput, match="the family is 't5'") as caught:
-        convert(*(tmp_path / name for name in parts), tmp_path / "model.onnx")
+        convert(*(tmp_path / name for name in (*parts, "model.onnx")))
     assert "sentence-transformers" in caught.value.hint
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(parts)
 

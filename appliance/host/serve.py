@@ -1,0 +1,219 @@
+"""`serve`: opens the installed version, listens, and moves on to the next version when one is installed.
+
+The application of the old version finishes what it has accepted while the new one takes what comes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import socket
+from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from litestar import Litestar
+
+from appliance.app import create_app, serve
+from appliance.edge.tls import Certificate, make_leaf
+from appliance.edge.tokens import TokenStore
+from appliance.host.authority import box_authority
+from appliance.host.box import Box, make_box
+from appliance.settings import Settings, read_keys
+from appliance.store import versions
+from appliance.store.layout import StateLayout
+from appliance.store.seal import Seal, SiteSecrets
+from bundler.files import write_atomic
+from bundler.format.bundle import Bundle
+from bundler.format.errors import Busy, LifeboatError
+from bundler.terminal import Terminal
+
+_LOOK_S = 2.0
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+@dataclass(frozen=True)
+class Listen:
+    """Where to listen, by which further names clients reach the box, and where to write the URL."""
+
+    host: str
+    port: int
+    names: tuple[str, ...]
+    url_file: Path | None
+
+
+class Loaded:
+    """A version that is open, and how many requests it is answering.
+
+    Args:
+        box: The version.
+        app: Its application.
+        stack: What must be closed when the last request is answered.
+    """
+
+    def __init__(self, box: Box, app: Litestar, stack: AsyncExitStack) -> None:
+        self.box, self.app, self._stack = box, app, stack
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._requests = 0
+
+    async def answer(self, scope: Any, receive: Any, send: Any) -> None:
+        self._requests += 1
+        self._idle.clear()
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            self._requests -= 1
+            if not self._requests:
+                self._idle.set()
+
+    async def drain(self) -> None:
+        """Closes the version once its requests are answered, or after the longest that one may take."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._idle.wait(), self.box.service.limits.request_timeout_ms / 1000)
+        await self._stack.aclose()
+
+
+class Serving:
+    """The ASGI application that outlives versions.
+
+    Args:
+        layout: The state.
+        secrets: Opened from the seal.
+        settings: Makes the settings of a version.
+        terminal: Where to speak.
+    """
+
+    def __init__(
+        self, layout: StateLayout, secrets: SiteSecrets, settings: Callable[[Box], Settings], terminal: Terminal
+    ) -> None:
+        self._layout, self._secrets, self._settings, self._terminal = layout, secrets, settings, terminal
+        self._tokens = TokenStore(layout.tokens)
+        self._current: Loaded | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        elif self._current is not None:
+            await self._current.answer(scope, receive, send)
+
+    async def _lifespan(self, receive: Any, send: Any) -> None:
+        await receive()
+        try:
+            await self._switch(versions.read_current(self._layout, self._secrets))
+        except LifeboatError as error:
+            await send({"type": "lifespan.startup.failed", "message": error.fact})
+            return
+        self._spawn(self._follow())
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._current is not None:
+            await self._current.drain()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _follow(self) -> None:
+        """Looks every two seconds for a version that was activated; one that does not open changes nothing."""
+        refused: int | None = None
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            number = versions.current_number(self._layout)
+            if self._current is None or number in (self._current.box.version, refused, None):
+                continue
+            try:
+                await self._switch(versions.read_current(self._layout, self._secrets))
+            except LifeboatError as error:
+                refused = number
+                self._terminal.error(error)
+
+    async def _switch(self, version: versions.Version) -> None:
+        """Opens a version beside the one that serves, then lets it take what comes."""
+        loaded = await self._open(version)
+        old, self._current = self._current, loaded
+        self._terminal.note(f"serving version {version.number}, bundle {version.bundle}")
+        if old is not None:
+            self._spawn(old.drain())
+
+    async def _open(self, version: versions.Version) -> Loaded:
+        async with AsyncExitStack() as stack:
+            bundle, box = await asyncio.to_thread(self._load, version)
+            stack.callback(bundle.close)
+            app = create_app(box, self._tokens, self._settings(box))
+            await stack.enter_async_context(app.lifespan())
+            box.start_soon()
+            stack.push_async_callback(box.stop)
+            return Loaded(box, app, stack.pop_all())
+
+    def _load(self, version: versions.Version) -> tuple[Bundle, Box]:
+        bundle = versions.open_version(self._layout, self._secrets, version)
+        run = self._layout.run / str(version.number)
+        run.mkdir(mode=0o700, exist_ok=True)
+        return bundle, make_box(bundle, version, run)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def serve_box(root: Path, listen: Listen, terminal: Terminal) -> None:
+    """Serves the installed version of a state until stopped.
+
+    Raises:
+        NotReady: Not enrolled, or nothing is installed.
+        BadBundle: Somebody changed the state on this disk.
+        Busy: The port is taken.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    layout = StateLayout(root)
+    layout.make()
+    seal = Seal(layout.keys)
+    secrets = seal.open()
+    # Opened once before listening, so that a damaged state is told at once and not inside the server.
+    versions.open_version(layout, secrets, versions.read_current(layout, secrets)).close()
+    listener = bind(listen.host, listen.port)
+    certificate, ca_pem = _certificate(seal, secrets, listen)
+
+    def settings(box: Box) -> Settings:
+        return Settings(hosts=listen.names, keys=read_keys(box.service, {}), ca_pem=ca_pem)
+
+    host, port = listener.getsockname()[:2]
+    url = f"{'https' if certificate else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
+
+    def on_ready(_: uvicorn.Server) -> None:
+        terminal.note(f"listening on {url}")
+        if listen.url_file is not None:
+            write_atomic(listen.url_file, f"{url}\n".encode())
+
+    serving = Serving(layout, secrets, settings, terminal)
+    asyncio.run(serve(serving, listener, tls=certificate, on_ready=on_ready))
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Returns a listening socket; raises Busy if the address is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(1024)
+    except OSError as error:
+        listener.close()
+        raise Busy(f"cannot listen on {host} port {port}: {error.strerror}", "choose another --port") from error
+    return listener
+
+
+def _certificate(seal: Seal, secrets: SiteSecrets, listen: Listen) -> tuple[Certificate | None, bytes]:
+    if listen.host in _LOOPBACK or listen.host.startswith("127."):
+        return None, b""
+    now = datetime.now(UTC)
+    authority = box_authority(seal, secrets.site, now)
+    hosts = [*listen.names, *(() if listen.host in ("0.0.0.0", "::") else (listen.host,)), "localhost", "127.0.0.1"]  # noqa: S104
+    return make_leaf(authority, hosts, now), authority.cert_pem
