@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 from bundler.confine import run_confined
 from bundler.format.errors import BadInput, BadInputs
@@ -21,13 +23,15 @@ class Document:
 
     Attributes:
         source: Its path below the folder, with `/`.
-        title: Its own title, or "".
-        text: Blocks with an empty line between them; a block that begins with `# ` is a heading.
+        title: Its own title, or else its name as words.
+        text: Blocks with an empty line between them.
+        headings: `(start, level)` of the blocks that are headings, in order; level 1 is the highest.
     """
 
     source: str
     title: str
     text: str
+    headings: tuple[tuple[int, int], ...] = ()
 
 
 def read_folder(folder: Path) -> list[Document]:
@@ -62,12 +66,32 @@ def _issue(path: Path, folder: Path) -> str:
 def _parse(files: Sequence[Path], folder: Path, issues: list[str]) -> list[Document]:
     documents = []
     for start in range(0, len(files), _BATCH):
-        inputs = {path.relative_to(folder).as_posix(): path for path in files[start : start + _BATCH]}
-        request = {name: path.suffix.lower() for name, path in inputs.items()}
-        parsed = run_confined("bundler.ingest.parse:parse_files", request, inputs=inputs)
-        for name in inputs:
-            if "error" in parsed[name]:
-                issues.append(f"{name} cannot be read: {parsed[name]['error']}")
+        batch = {path.relative_to(folder).as_posix(): path for path in files[start : start + _BATCH]}
+        for name, parsed in _confined(batch).items():
+            if "error" in parsed:
+                issues.append(f"{name} cannot be read: {parsed['error']}")
             else:
-                documents.append(Document(name, str(parsed[name]["title"]), str(parsed[name]["text"])))
+                documents.append(_document(name, parsed))
     return documents
+
+
+def _confined(batch: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
+    """Parses files in one child; where a file takes the child down, each again in its own, to name that file."""
+    request = {name: path.suffix.lower() for name, path in batch.items()}
+    try:
+        found: dict[str, dict[str, Any]] = run_confined("bundler.ingest.parse:parse_files", request, inputs=batch)
+    except BadInput as error:
+        if len(batch) == 1:
+            return {name: {"error": error.fact} for name in batch}
+        return {name: _confined({name: path})[name] for name, path in batch.items()}
+    return {name: found[name] for name in batch}
+
+
+def _document(name: str, parsed: Mapping[str, Any]) -> Document:
+    headings = tuple((int(start), int(level)) for start, level in parsed["headings"])
+    return Document(name, str(parsed["title"]) or title_of(name), str(parsed["text"]), headings)
+
+
+def title_of(name: str) -> str:
+    """Returns a file's name as words, for a document that has no title of its own."""
+    return re.sub(r"[\s_-]+", " ", PurePosixPath(name).stem).strip()

@@ -7,8 +7,8 @@ import hashlib
 import io
 import itertools
 import struct
-import sys
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,76 @@ from bundler.capture.gguf_header import read_header
 from bundler.capture.gguf_types import TENSOR_TYPES
 from bundler.format.errors import BadInput
 
-sys.path.insert(0, str(Path(__file__).parent))
-import gguf_maker as maker
+U32, F32, BOOL, STRING, ARRAY = 4, 6, 7, 8, 9
 
-GOOD = maker.Gguf()
+
+def text(value: str | bytes) -> bytes:
+    data = value.encode() if isinstance(value, str) else value
+    return struct.pack("<Q", len(data)) + data
+
+
+def pair(key: str, kind: int, value: bytes) -> bytes:
+    return text(key) + struct.pack("<I", kind) + value
+
+
+def u32(key: str, value: int) -> bytes:
+    return pair(key, U32, struct.pack("<I", value))
+
+
+def words(key: str, values: Sequence[str]) -> bytes:
+    return pair(key, ARRAY, struct.pack("<IQ", STRING, len(values)) + b"".join(text(value) for value in values))
+
+
+def tensor(name: str, shape: Sequence[int], kind: int, offset: int) -> bytes:
+    return text(name) + struct.pack(f"<I{len(shape)}QIQ", len(shape), *shape, kind, offset)
+
+
+BASIC = (
+    pair("general.architecture", STRING, text("llama")),
+    pair("general.name", STRING, text("Tiny")),
+    pair("general.license", STRING, text("apache-2.0")),
+    u32("general.file_type", 0),
+    u32("llama.context_length", 512),
+    pair("tokenizer.ggml.model", STRING, text("gpt2")),
+    pair("tokenizer.chat_template", STRING, text("{{ messages }}")),
+    words("tokenizer.ggml.tokens", ["a", "b", "ß"]),
+    pair("llama.rope.scale", F32, struct.pack("<f", 1.5)),
+    pair("tokenizer.ggml.add_bos_token", BOOL, b"\x01"),
+)
+# An F32 vector of 3 (12 bytes, padded to 32), a Q4_0 matrix of 64 x 2 (72 bytes) and an F16 vector of 8 (16 bytes).
+TENSORS = (tensor("a", [3], 0, 0), tensor("b.weight", [64, 2], 2, 32), tensor("c", [8], 1, 128))
+DATA_BYTES = 144
+
+
+@dataclass
+class Gguf:
+    """A small file in parts; `bytes()` joins them, and each part can be replaced by a wrong one."""
+
+    magic: bytes = b"GGUF"
+    version: int = 3
+    pairs: tuple[bytes, ...] = BASIC
+    tensors: tuple[bytes, ...] = TENSORS
+    data_bytes: int = DATA_BYTES
+    alignment: int = 32
+    tensor_count: int | None = None
+    pair_count: int | None = None
+    extra: tuple[bytes, ...] = field(default=())
+
+    def header(self) -> bytes:
+        pairs = (*self.pairs, *self.extra)
+        tensor_count = len(self.tensors) if self.tensor_count is None else self.tensor_count
+        pair_count = len(pairs) if self.pair_count is None else self.pair_count
+        head = self.magic + struct.pack("<IQQ", self.version, tensor_count, pair_count)
+        return head + b"".join(pairs) + b"".join(self.tensors)
+
+    def data_offset(self) -> int:
+        return -(-len(self.header()) // self.alignment) * self.alignment
+
+    def __bytes__(self) -> bytes:
+        return self.header().ljust(self.data_offset(), b"\0") + bytes(self.data_bytes)
+
+
+GOOD = Gguf()
 
 
 def test_the_demo_model(smollm_gguf: Path) -> None:
@@ -64,7 +130,7 @@ def test_an_error_names_the_file(tmp_path: Path) -> None:
         inspect(path)
 
 
-def facts(file: maker.Gguf) -> Any:
+def facts(file: Gguf) -> Any:
     return facts_of(read_header(io.BytesIO(bytes(file))))
 
 
@@ -73,12 +139,12 @@ def facts(file: maker.Gguf) -> Any:
     [
         replace(GOOD, version=2),
         replace(GOOD, data_bytes=160),  # the last tensor padded too
-        replace(GOOD, alignment=64, tensors=(maker.tensor("a", [1], 0, 0), maker.tensor("b", [1], 0, 64)),
-                data_bytes=68, extra=(maker.u32("general.alignment", 64),)),
+        replace(GOOD, alignment=64, tensors=(tensor("a", [1], 0, 0), tensor("b", [1], 0, 64)),
+                data_bytes=68, extra=(u32("general.alignment", 64),)),
     ],
     ids=["version-2", "padded-end", "alignment-64"],
 )  # fmt: skip
-def test_other_good_forms(file: maker.Gguf) -> None:
+def test_other_good_forms(file: Gguf) -> None:
     """Older version, final padding and another alignment are fine."""
     assert facts(file).architecture == "llama"
 
@@ -92,42 +158,42 @@ BAD = {
     "tensors-fewer": (replace(GOOD, tensor_count=2), "the file at"),
     "tensors-none": (replace(GOOD, tensors=(), data_bytes=0), "no tensors"),
     "keys-many": (replace(GOOD, pair_count=2**40), "the number of keys is"),
-    "key-twice": (replace(GOOD, extra=(maker.u32("general.file_type", 1),)), "appears twice"),
-    "key-empty": (replace(GOOD, extra=(maker.u32("", 1),)), "empty"),
-    "key-no-text": (replace(GOOD, extra=(maker.text(b"\xff") + bytes(8),)), "not UTF-8"),
-    "value-no-text": (replace(GOOD, extra=(maker.pair("k", maker.STRING, maker.text(b"\xc3")),)), "not UTF-8"),
-    "type-unknown": (replace(GOOD, extra=(maker.pair("k", 13, bytes(8)),)), "unknown type 13"),
-    "flag": (replace(GOOD, extra=(maker.pair("k", maker.BOOL, b"\x02"),)), "flag with the value 2"),
-    "text-long": (replace(GOOD, extra=(maker.pair("k", 8, struct.pack("<Q", 2**40)),)), "the length of"),
-    "text-past-end": (replace(GOOD, extra=(maker.pair("k", 8, struct.pack("<Q", 10**6)),)), "the header claims"),
-    "array-nested": (replace(GOOD, extra=(maker.pair("k", 9, struct.pack("<IQ", 9, 1)),)), "nested"),
-    "array-long": (replace(GOOD, extra=(maker.pair("k", 9, struct.pack("<IQ", 0, 2**62)),)), "the length of k"),
-    "array-past-end": (replace(GOOD, extra=(maker.pair("k", 9, struct.pack("<IQ", 10, 10**6)),)), "claims"),
-    "array-item": (replace(GOOD, extra=(maker.pair("k", 9, struct.pack("<IQQ", 8, 1, 2**50)),)), "an item of k"),
-    "alignment-odd": (replace(GOOD, extra=(maker.u32("general.alignment", 24),)), "power of two"),
-    "alignment-zero": (replace(GOOD, extra=(maker.u32("general.alignment", 0),)), "power of two"),
-    "alignment-text": (replace(GOOD, extra=(maker.pair("general.alignment", 8, maker.text("32")),)), "power of two"),
-    "name-twice": (replace(GOOD, tensors=(*maker.TENSORS[:2], maker.tensor("a", [8], 1, 128))), "one name"),
-    "name-empty": (replace(GOOD, tensors=(maker.tensor("", [3], 0, 0),)), "''"),
-    "name-long": (replace(GOOD, tensors=(maker.tensor("n" * 64, [3], 0, 0),)), "name is 64, at most 63"),
-    "dimensions-none": (replace(GOOD, tensors=(maker.tensor("a", [], 0, 0),)), "0 dimensions"),
-    "dimensions-five": (replace(GOOD, tensors=(maker.tensor("a", [1] * 5, 0, 0),)), "5 dimensions"),
-    "shape-zero": (replace(GOOD, tensors=(maker.tensor("a", [0, 3], 0, 0),)), "does not hold"),
-    "shape-overflow": (replace(GOOD, tensors=(maker.tensor("a", [2**32, 2**32], 0, 0),)), "does not hold"),
-    "shape-block": (replace(GOOD, tensors=(maker.tensor("a", [33], 2, 0),)), "Q4_0 does not hold"),
-    "tensor-type": (replace(GOOD, tensors=(maker.tensor("a", [3], 4, 0),)), "unknown type 4"),
-    "offset-overlap": (replace(GOOD, tensors=(maker.TENSORS[0], maker.tensor("b", [3], 0, 0))), "lies at 0, expected"),
-    "offset-gap": (replace(GOOD, tensors=(maker.tensor("a", [3], 0, 32),)), "lies at 32, expected 0"),
-    "offset-unaligned": (replace(GOOD, tensors=(maker.TENSORS[0], maker.tensor("b", [3], 0, 12))), "lies at 12"),
-    "offset-far": (replace(GOOD, tensors=(maker.tensor("a", [3], 0, 2**63),)), "lies at"),
+    "key-twice": (replace(GOOD, extra=(u32("general.file_type", 1),)), "appears twice"),
+    "key-empty": (replace(GOOD, extra=(u32("", 1),)), "empty"),
+    "key-no-text": (replace(GOOD, extra=(text(b"\xff") + bytes(8),)), "not UTF-8"),
+    "value-no-text": (replace(GOOD, extra=(pair("k", STRING, text(b"\xc3")),)), "not UTF-8"),
+    "type-unknown": (replace(GOOD, extra=(pair("k", 13, bytes(8)),)), "unknown type 13"),
+    "flag": (replace(GOOD, extra=(pair("k", BOOL, b"\x02"),)), "flag with the value 2"),
+    "text-long": (replace(GOOD, extra=(pair("k", 8, struct.pack("<Q", 2**40)),)), "the length of"),
+    "text-past-end": (replace(GOOD, extra=(pair("k", 8, struct.pack("<Q", 10**6)),)), "the header claims"),
+    "array-nested": (replace(GOOD, extra=(pair("k", 9, struct.pack("<IQ", 9, 1)),)), "nested"),
+    "array-long": (replace(GOOD, extra=(pair("k", 9, struct.pack("<IQ", 0, 2**62)),)), "the length of k"),
+    "array-past-end": (replace(GOOD, extra=(pair("k", 9, struct.pack("<IQ", 10, 10**6)),)), "claims"),
+    "array-item": (replace(GOOD, extra=(pair("k", 9, struct.pack("<IQQ", 8, 1, 2**50)),)), "an item of k"),
+    "alignment-odd": (replace(GOOD, extra=(u32("general.alignment", 24),)), "power of two"),
+    "alignment-zero": (replace(GOOD, extra=(u32("general.alignment", 0),)), "power of two"),
+    "alignment-text": (replace(GOOD, extra=(pair("general.alignment", 8, text("32")),)), "power of two"),
+    "name-twice": (replace(GOOD, tensors=(*TENSORS[:2], tensor("a", [8], 1, 128))), "one name"),
+    "name-empty": (replace(GOOD, tensors=(tensor("", [3], 0, 0),)), "''"),
+    "name-long": (replace(GOOD, tensors=(tensor("n" * 64, [3], 0, 0),)), "name is 64, at most 63"),
+    "dimensions-none": (replace(GOOD, tensors=(tensor("a", [], 0, 0),)), "0 dimensions"),
+    "dimensions-five": (replace(GOOD, tensors=(tensor("a", [1] * 5, 0, 0),)), "5 dimensions"),
+    "shape-zero": (replace(GOOD, tensors=(tensor("a", [0, 3], 0, 0),)), "does not hold"),
+    "shape-overflow": (replace(GOOD, tensors=(tensor("a", [2**32, 2**32], 0, 0),)), "does not hold"),
+    "shape-block": (replace(GOOD, tensors=(tensor("a", [33], 2, 0),)), "Q4_0 does not hold"),
+    "tensor-type": (replace(GOOD, tensors=(tensor("a", [3], 4, 0),)), "unknown type 4"),
+    "offset-overlap": (replace(GOOD, tensors=(TENSORS[0], tensor("b", [3], 0, 0))), "lies at 0, expected"),
+    "offset-gap": (replace(GOOD, tensors=(tensor("a", [3], 0, 32),)), "lies at 32, expected 0"),
+    "offset-unaligned": (replace(GOOD, tensors=(TENSORS[0], tensor("b", [3], 0, 12))), "lies at 12"),
+    "offset-far": (replace(GOOD, tensors=(tensor("a", [3], 0, 2**63),)), "lies at"),
     "data-short": (replace(GOOD, data_bytes=143), "the tensors end at"),
     "data-long": (replace(GOOD, data_bytes=161), "the tensors end at"),
-    "size-lie": (replace(GOOD, tensors=(maker.tensor("a", [2**40], 0, 0),)), "the tensors end at"),
-    "architecture": (replace(GOOD, pairs=maker.BASIC[1:]), r"general\.architecture is missing"),
-    "context": (replace(GOOD, pairs=maker.BASIC[:4]), r"llama\.context_length is 0"),
-    "split": (replace(GOOD, extra=(maker.u32("split.count", 2),)), "one part of a split"),
+    "size-lie": (replace(GOOD, tensors=(tensor("a", [2**40], 0, 0),)), "the tensors end at"),
+    "architecture": (replace(GOOD, pairs=BASIC[1:]), r"general\.architecture is missing"),
+    "context": (replace(GOOD, pairs=BASIC[:4]), r"llama\.context_length is 0"),
+    "split": (replace(GOOD, extra=(u32("split.count", 2),)), "one part of a split"),
     "template": (
-        replace(GOOD, pairs=(*maker.BASIC[:6], maker.pair("tokenizer.chat_template", 8, maker.text("x" * 2**19)))),
+        replace(GOOD, pairs=(*BASIC[:6], pair("tokenizer.chat_template", 8, text("x" * 2**19)))),
         "the chat template has",
     ),
 }  # fmt: skip

@@ -1,0 +1,63 @@
+"""Before the story: keyring, bundle, site and box. What an earlier run made is used again."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from pathlib import Path
+from typing import Any
+
+from quickstart_checks import free_port, is_free
+from story_box import PROFILE, SITE, Workplace
+
+PASSPHRASE = "passphrase.txt"
+
+
+def prepare(place: Workplace) -> tuple[int, str]:
+    """Builds and installs what is not there; returns the fake cloud's port and a fresh token."""
+    folder = place.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)
+    port_file = folder / "cloud-port"
+    port = int(port_file.read_text()) if port_file.exists() else 0
+    if not port or not is_free(port):
+        port = free_port()
+    if not (folder / "home" / "keyring" / "msp.json").exists():
+        (folder / PASSPHRASE).write_text(secrets.token_urlsafe(24) + "\n")
+        place.run("lifeboat", "init", "--name", "Northquay Managed IT", *_keys(folder))
+    if _port_of_bundle(folder) != port:
+        address = f"fake-cloud=http://127.0.0.1:{port}/v1"
+        words = ("build", PROFILE, "--repository", folder / "repository", "--wheels", folder / "wheels", "--yes")
+        place.run("lifeboat", *words, "--upstream", address, *_keys(folder))
+        port_file.write_text(f"{port}\n")
+    if not (folder / "site.json").exists():
+        words = ("site", "add", SITE, "--repository", folder / "repository", "--json")
+        (folder / "site.json").write_text(place.run("lifeboat", *words, *_keys(folder)).stdout)
+    _install(place)
+    made = place.run("lifeboat-appliance", "token", "create", "quickstart", "--state", folder / "state", "--json")
+    return port, str(json.loads(made.stdout)["token"])
+
+
+def serving_bundle(place: Workplace) -> dict[str, Any]:
+    """Returns the box's own status."""
+    done = place.run("lifeboat-appliance", "status", "--state", place.folder / "state", "--json")
+    status: dict[str, Any] = json.loads(done.stdout)
+    return status
+
+
+def _install(place: Workplace) -> None:
+    folder = place.folder
+    code = folder / "site-code.txt"
+    code.write_text(json.loads((folder / "site.json").read_text())["code"] + "\n")
+    words = ("install", folder / "repository", "--state", folder / "state", "--site", SITE)
+    print(place.run("lifeboat-appliance", *words, "--site-code-file", code).stdout.rstrip())
+
+
+def _port_of_bundle(folder: Path) -> int:
+    port_file = folder / "cloud-port"
+    built = (folder / "repository" / "metadata" / "timestamp.json").exists()
+    return int(port_file.read_text()) if built and port_file.exists() else 0
+
+
+def _keys(folder: Path) -> tuple[str | Path, ...]:
+    return ("--passphrase-file", folder / PASSPHRASE)
