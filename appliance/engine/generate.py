@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from threading import Event
 from typing import Any
@@ -40,7 +40,7 @@ def prepare(model: Model, tokens: Sequence[int]) -> Run:
     return Run(len(tokens))
 
 
-def generate(model: Model, tokens: Sequence[int], options: Options, run: Run) -> Iterator[str]:
+def generate(model: Model, tokens: Sequence[int], options: Options, run: Run) -> Generator[str, None, None]:
     """Yields final pieces of text until the answer ends, the limit is met, or `run.cancelled` is set."""
     out = TextOut(options.stops)
     limit = min(options.max_tokens, model.context_tokens - len(tokens))

@@ -120,6 +120,8 @@ class Engine:
 
     async def _spawn(self, link: int, buffer: int) -> asyncio.subprocess.Process:
         environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+        # ggml would start a debugger on its own process after a failed assertion, and print what is in memory.
+        environment["GGML_NO_BACKTRACE"] = "1"
         command = [sys.executable, "-I", "-m", "appliance.engine.child", str(link), str(buffer), str(os.getpid())]
         os.set_inheritable(buffer, True)  # noqa: FBT003
         return await asyncio.create_subprocess_exec(

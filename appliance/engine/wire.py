@@ -8,6 +8,7 @@ import signal
 import time
 import uuid
 from collections.abc import AsyncGenerator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from aiohttp import web
@@ -30,6 +31,9 @@ class Wire:
         self._template = ChatTemplate(model.template(), model.special("bos"), model.special("eos"))
         self._busy = asyncio.Lock()
         self._waiting = 0
+        # One thread for all steps: a cancelled request's step may still be inside llama.cpp when the next one begins,
+        # and two threads in one context abort the process.
+        self._thread = ThreadPoolExecutor(1, "llama")
 
     def app(self) -> web.Application:
         app = web.Application(client_max_size=_BODY_BYTES)
@@ -79,20 +83,22 @@ class Wire:
         finally:
             self._waiting -= 1
 
+    def _step(self, function: Callable[..., Any], *arguments: Any) -> asyncio.Future[Any]:
+        return asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
+
     def _admit(self) -> None:
         if self._waiting >= self._order["queue_requests"]:
             raise Refused(f"{self._waiting} requests are waiting already", "queue_full", 429)
 
     async def _pieces(self, tokens: Sequence[int], options: Options, run: Run) -> AsyncGenerator[str, None]:
-        """Runs the blocking generation step by step in a thread; a reader that leaves stops it."""
+        """Runs the blocking generation step by step; a reader that leaves stops it after the step in hand."""
         steps = generate(self._model, tokens, options, run)
         try:
-            while (piece := await asyncio.to_thread(next, steps, _END)) is not _END:
+            while (piece := await self._step(next, steps, _END)) is not _END:
                 yield str(piece)
         finally:
             run.cancelled.set()
-            # A step may still be inside llama.cpp: the model is free only when its thread is back.
-            await asyncio.shield(asyncio.to_thread(_close, steps))
+            await asyncio.shield(self._step(steps.close))
 
 
 class _Reply:
@@ -190,7 +196,3 @@ def _refusal(refused: Refused) -> web.Response:
 
 def _event(value: dict[str, Any]) -> bytes:
     return b"data: " + json.dumps(value, ensure_ascii=False).encode() + b"\n\n"
-
-
-def _close(steps: Any) -> None:
-    steps.close()

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from bundler.format.chunking import Placer, merged_cuts, spans
 from bundler.format.errors import BadBundle
+from bundler.format.index import Chunk
 from bundler.format.padding import pad_document, padme, unpad_document
 
 
@@ -22,7 +23,8 @@ def test_spans_cover_the_asset_and_respect_cuts(length: int, cuts: list[int], ch
 @given(st.lists(st.tuples(st.integers(0, 20), st.integers(1, 100)), max_size=60))
 def test_placer_never_crosses_or_overlaps(chunks: list[tuple[int, int]]) -> None:
     """Distinct chunks get distinct places within a volume's size; a known one gets its old place."""
-    placer, seen = Placer(volume_bytes=120), {}
+    placer = Placer(volume_bytes=120)
+    seen: dict[tuple[str, int], Chunk] = {}
     for name, length in chunks:
         key = (f"{name}-{length}", length)
         chunk, new = placer.place(*key)

@@ -287,7 +287,7 @@ class SlowFile(io.RawIOBase):
 def test_short_writes_are_continued() -> None:
     """A sink that takes less than it is given still gets everything."""
     out = SlowFile(10**6)
-    sealer = Sealer(KEY, out)  # type: ignore[arg-type]  # a raw file is not a BinaryIO to mypy
+    sealer = Sealer(KEY, out)
     sealer.write(PATTERN)
     sealer.finish()
     assert bytes(out.taken) == reference(PATTERN)
@@ -295,7 +295,7 @@ def test_short_writes_are_continued() -> None:
 
 def test_full_sink_ends_the_payload_for_good() -> None:
     """After a failed write neither more data nor the final chunk is accepted."""
-    sealer = Sealer(KEY, SlowFile(70_000))  # type: ignore[arg-type]  # a raw file is not a BinaryIO to mypy
+    sealer = Sealer(KEY, SlowFile(70_000))
     with pytest.raises(OSError, match="could not be written"):
         sealer.write(PATTERN)
     with pytest.raises(ValueError, match="finished, or failed before"):

@@ -1,0 +1,168 @@
+import asyncio
+import hashlib
+import os
+import signal
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from openai import AsyncOpenAI, BadRequestError
+
+from appliance.engine.parent import Engine
+from appliance.engine.reading import BytesReader, ReadAt
+from bundler.format.errors import BadBundle
+from bundler.format.service import ModelSpec
+
+pytestmark = pytest.mark.llm
+
+
+class DamagedReader(BytesReader):
+    """A model whose middle is not what was signed."""
+
+    def read_at(self, offset: int, buffer: memoryview) -> int:
+        if offset + len(buffer) > self.size // 2:
+            raise BadBundle("chunk 0123 is not what was signed")
+        return super().read_at(offset, buffer)
+
+
+@pytest.fixture(scope="session")
+def gguf(smollm_gguf: Path) -> bytes:
+    return smollm_gguf.read_bytes()
+
+
+def with_engine(
+    reader: ReadAt, folder: Path, work: Callable[[Engine], Awaitable[Any]], *, queue: int = 8, context: int = 512
+) -> Any:
+    """Runs `work` with a started engine and stops it whatever happens."""
+    folder.mkdir(exist_ok=True)
+    digest = hashlib.sha256(b"model").hexdigest()
+    spec = ModelSpec("smol", "models/smol.gguf", digest, context, 48)
+
+    async def run() -> Any:
+        engine = Engine(spec, reader, runtime_dir=folder, threads=2, queue_requests=queue)
+        try:
+            await engine.start()
+            return await work(engine)
+        finally:
+            await engine.stop()
+
+    return asyncio.run(run())
+
+
+def client(engine: Engine) -> AsyncOpenAI:
+    transport = httpx2.AsyncHTTPTransport(uds=str(engine.socket))
+    http = httpx2.AsyncClient(transport=transport)
+    return AsyncOpenAI(base_url="http://engine/v1", api_key="none", max_retries=0, http_client=http)  # type: ignore[arg-type, unused-ignore]
+
+
+def said(text: str) -> list[Any]:
+    return [{"role": "user", "content": text}]
+
+
+def test_two_chats_at_once_both_finish_whole(gguf: bytes, tmp_path: Path) -> None:
+    """The second waits for the first; neither is cut, and a stream equals the plain answer at temperature 0."""
+
+    async def work(engine: Engine) -> None:
+        assert (engine.state, engine.device) == ("ready", "cpu")
+        async with client(engine) as openai:
+            one, two = await asyncio.gather(
+                openai.chat.completions.create(model="smol", messages=said("Name a colour."), temperature=0),
+                openai.chat.completions.create(model="smol", messages=said("Name an animal."), temperature=0),
+            )
+            for answer in (one, two):
+                assert answer.choices[0].message.content
+                assert answer.choices[0].finish_reason in ("stop", "length")
+                assert answer.system_fingerprint == hashlib.sha256(b"model").hexdigest()[:12]
+            stream = await openai.chat.completions.create(
+                model="smol",
+                messages=said("Name a colour."),
+                temperature=0,
+                stream=True,
+                stream_options={"include_usage": True},
+            )
+            chunks = [chunk async for chunk in stream]
+        text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+        assert text == one.choices[0].message.content
+        assert chunks[-1].usage == one.usage
+
+    with_engine(BytesReader(gguf), tmp_path / "run", work)
+
+
+def test_over_long_prompts_and_unsupported_options_are_told(gguf: bytes, tmp_path: Path) -> None:
+    """400 with OpenAI's code and the figures; the engine goes on."""
+
+    async def work(engine: Engine) -> None:
+        async with client(engine) as openai:
+            with pytest.raises(BadRequestError, match="context of the local model 512") as caught:
+                await openai.chat.completions.create(model="smol", messages=said("word " * 900))
+            assert caught.value.code == "context_length_exceeded"
+            with pytest.raises(BadRequestError, match="n is not supported"):
+                await openai.chat.completions.create(model="smol", messages=said("x"), n=2)
+            answer = await openai.completions.create(model="smol", prompt="One, two, three,", max_tokens=4, seed=1)
+            assert answer.choices[0].text
+
+    with_engine(BytesReader(gguf), tmp_path / "run", work)
+
+
+def test_a_full_queue_answers_429(gguf: bytes, tmp_path: Path) -> None:
+    """Beyond the bound a request is refused at once, with Retry-After."""
+
+    async def work(engine: Engine) -> None:
+        transport = httpx2.AsyncHTTPTransport(uds=str(engine.socket))
+        async with httpx2.AsyncClient(transport=transport, timeout=60) as http:
+            body = {"messages": said("Tell me a story.")}
+            asked = [http.post("http://e/v1/chat/completions", json=body) for _ in range(4)]
+            answers = await asyncio.gather(*asked)
+        codes = sorted(answer.status_code for answer in answers)
+        assert codes == [200, 429, 429, 429]
+        assert all("retry-after" in answer.headers for answer in answers if answer.status_code == 429)
+
+    with_engine(BytesReader(gguf), tmp_path / "run", work, queue=1)
+
+
+def test_a_client_that_leaves_frees_the_engine(gguf: bytes, tmp_path: Path) -> None:
+    """A cancelled stream does not hold the next request back for its whole answer."""
+
+    async def work(engine: Engine) -> None:
+        async with client(engine) as openai:
+            stream = await openai.chat.completions.create(model="smol", messages=said("Count to 900."), stream=True)
+            async for _ in stream:
+                break
+            await stream.close()
+            answer = await openai.chat.completions.create(model="smol", messages=said("Hi."), max_tokens=3)
+            assert answer.choices[0].message.content
+
+    with_engine(BytesReader(gguf), tmp_path / "run", work)
+
+
+def test_a_killed_child_comes_back(gguf: bytes, tmp_path: Path) -> None:
+    """The supervisor starts a dead engine again."""
+
+    async def work(engine: Engine) -> None:
+        assert engine._process is not None
+        first = engine._process.pid
+        os.kill(first, signal.SIGKILL)
+        for _ in range(600):
+            await asyncio.sleep(0.05)
+            process = engine._process
+            if engine.state == "ready" and process is not None and process.pid != first:
+                return
+        pytest.fail(f"still {engine.state}: {engine.reason}")
+
+    with_engine(BytesReader(gguf), tmp_path / "run", work)
+
+
+@pytest.mark.parametrize("damage", ["digest", "garbage"])
+def test_a_model_that_is_not_one_is_refused_with_its_reason(gguf: bytes, tmp_path: Path, damage: str) -> None:
+    """A chunk that fails its digest, or bytes that are no GGUF: state failed, the reason kept, no storm of retries."""
+    reader = DamagedReader(gguf) if damage == "digest" else BytesReader(b"not a model" * 1000)
+
+    async def work(engine: Engine) -> tuple[str, str]:
+        await asyncio.sleep(0.5)
+        return engine.state, engine.reason
+
+    state, reason = with_engine(reader, tmp_path / "run", work)
+    assert state == "failed"
+    assert "not what was signed" in reason if damage == "digest" else reason
