@@ -15,7 +15,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import uvicorn
 from litestar import Litestar
 
 from appliance.app import create_app, serve
@@ -86,12 +85,23 @@ class Serving:
         secrets: Opened from the seal.
         settings: Makes the settings of a version.
         terminal: Where to speak.
+        on_ready: Called once the first version answers.
+
+    Attributes:
+        failure: Why the first version did not open, or None.
     """
 
     def __init__(
-        self, layout: StateLayout, secrets: SiteSecrets, settings: Callable[[Box], Settings], terminal: Terminal
+        self,
+        layout: StateLayout,
+        secrets: SiteSecrets,
+        settings: Callable[[Box], Settings],
+        terminal: Terminal,
+        on_ready: Callable[[], None],
     ) -> None:
         self._layout, self._secrets, self._settings, self._terminal = layout, secrets, settings, terminal
+        self._on_ready = on_ready
+        self.failure: Exception | None = None
         self._tokens = TokenStore(layout.tokens)
         self._current: Loaded | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -106,11 +116,13 @@ class Serving:
         await receive()
         try:
             await self._switch(versions.read_current(self._layout, self._secrets))
-        except LifeboatError as error:
-            await send({"type": "lifespan.startup.failed", "message": error.fact})
+        except Exception as error:  # noqa: BLE001 - kept whole and raised by serve_box, where uvicorn would lose it
+            self.failure = error
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
         self._spawn(self._follow())
         await send({"type": "lifespan.startup.complete"})
+        self._on_ready()
         await receive()
         for task in self._tasks:
             task.cancel()
@@ -187,13 +199,15 @@ def serve_box(root: Path, listen: Listen, terminal: Terminal) -> None:
     host, port = listener.getsockname()[:2]
     url = f"{'https' if certificate else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
 
-    def on_ready(_: uvicorn.Server) -> None:
+    def on_ready() -> None:
         terminal.note(f"listening on {url}")
         if listen.url_file is not None:
             write_atomic(listen.url_file, f"{url}\n".encode())
 
-    serving = Serving(layout, secrets, settings, terminal)
-    asyncio.run(serve(serving, listener, tls=certificate, on_ready=on_ready))
+    serving = Serving(layout, secrets, settings, terminal, on_ready)
+    asyncio.run(serve(serving, listener, tls=certificate))
+    if serving.failure is not None:
+        raise serving.failure
 
 
 def bind(host: str, port: int) -> socket.socket:

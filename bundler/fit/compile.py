@@ -11,6 +11,7 @@ import numpy as np
 
 from bundler.capture.vectors import npy, through_chroma
 from bundler.fit.faq import fit_faq
+from bundler.fit.gate import GATE
 from bundler.fit.router import fit_head, fit_judgement
 from bundler.ingest.chunking import Passage, passages
 from bundler.ingest.faq import FaqEntry
@@ -18,13 +19,9 @@ from bundler.ingest.readers import Document
 from bundler.ingest.routes import RouteExample
 from bundler.knowledge.assets import FORMAT
 from bundler.knowledge.encoder import Encoder, Vectors
-from bundler.knowledge.evidence import Gate
-from bundler.knowledge.faq import Logistic
+from bundler.knowledge.logistic import Logistic
 from bundler.knowledge.passages import Chunk
 from bundler.knowledge.words import sentences
-
-# Fitted by `scripts/eval_knowledge --fit-gate` on XQuAD: questions with and without the article that answers them.
-GATE = Gate(sentence_cosine=6.0, passage_cosine=7.0, coverage=8.0, bias=-8.3, threshold=0.5)
 
 
 def compile_documents(documents: Sequence[Document], encoder: Encoder, name: str) -> dict[str, bytes]:
@@ -40,14 +37,15 @@ def compile_documents(documents: Sequence[Document], encoder: Encoder, name: str
         for first, last in sentences(texts[passage.source], passage.start, passage.end)
     ]
     quoted = [texts[found[number].source][first:last] for number, first, last in places]
+    in_context = [chunks[number].sentence_in_context(text) for (number, _, _), text in zip(places, quoted, strict=True)]
     prefix = f"documents/{name}"
     return {
         f"{prefix}/texts.jsonl": _lines(asdict(document) for document in documents),
         f"{prefix}/chunks.jsonl": _lines(asdict(passage) for passage in found),
         f"{prefix}/vectors.npy": npy(vectors),
         f"{prefix}/sentences.jsonl": _lines({"at": place} for place in places),
-        f"{prefix}/sentences.npy": npy(encoder.embed(quoted)),
-        f"{prefix}/search.json": _json({"gate": asdict(GATE)}),
+        f"{prefix}/sentences.npy": npy((encoder.embed(quoted) + encoder.embed(in_context)) / 2),
+        f"{prefix}/search.json": _json({"model": _model(GATE)}),
     }
 
 

@@ -9,7 +9,8 @@ import numpy as np
 from bundler.fit.logistic import fit_logistic
 from bundler.ingest.faq import FaqEntry
 from bundler.knowledge.encoder import Vectors
-from bundler.knowledge.faq import FaqIndex, Logistic
+from bundler.knowledge.faq import FaqIndex
+from bundler.knowledge.logistic import Logistic
 from bundler.knowledge.types import FaqMatch
 
 # For FAQs too small to fit: fitted once on the demo's, see docs/benchmarks.md.

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
-from bundler.knowledge.faq import Logistic
+from bundler.knowledge.logistic import Logistic
 
 _LEAST_OF_EACH = 5
 

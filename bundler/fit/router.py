@@ -11,7 +11,7 @@ from sklearn.model_selection import StratifiedKFold
 
 from bundler.fit.logistic import fit_logistic
 from bundler.knowledge.encoder import Vectors
-from bundler.knowledge.faq import Logistic
+from bundler.knowledge.logistic import Logistic
 from bundler.knowledge.router import Head
 
 FOLDS = 5

@@ -11,8 +11,8 @@ import numpy as np
 
 from bundler.format.errors import BadBundle
 from bundler.knowledge.encoder import Vectors
-from bundler.knowledge.evidence import Gate
-from bundler.knowledge.faq import FaqIndex, FaqMatcher, Logistic
+from bundler.knowledge.faq import FaqIndex, FaqMatcher
+from bundler.knowledge.logistic import Logistic
 from bundler.knowledge.passages import Chunk, Sentence
 from bundler.knowledge.router import Head, Router
 from bundler.knowledge.types import FaqMatch
@@ -64,8 +64,8 @@ def load_sentences(read: Read, prefix: str) -> list[Sentence]:
     return [Sentence(*row["at"]) for row in read_lines(read(f"{prefix}/sentences.jsonl"))]
 
 
-def load_gate(read: Read, prefix: str) -> Gate:
-    return Gate(**read_json(read(f"{prefix}/search.json"), "search.json")["gate"])
+def load_gate(read: Read, prefix: str) -> Logistic:
+    return _logistic(read(f"{prefix}/search.json"))
 
 
 def load_faq(read: Read, prefix: str, dimensions: int) -> FaqMatcher:

@@ -9,8 +9,9 @@ from bundler.format.service import Service
 from bundler.knowledge import assets
 from bundler.knowledge.dense import DenseFactory, Exact
 from bundler.knowledge.encoder import Encoder, Vectors
-from bundler.knowledge.evidence import Gate, judge
+from bundler.knowledge.evidence import judge
 from bundler.knowledge.faq import FaqMatcher
+from bundler.knowledge.logistic import Logistic
 from bundler.knowledge.passages import Passages
 from bundler.knowledge.router import Router
 from bundler.knowledge.types import EMPTY, Evidence, FaqResult, Hit, RouteResult
@@ -24,7 +25,7 @@ class KnowledgeBase:
     def __init__(
         self,
         encoder: Encoder,
-        collections: Mapping[str, tuple[Passages, Gate]],
+        collections: Mapping[str, tuple[Passages, Logistic]],
         faqs: Mapping[str, FaqMatcher],
         routers: Mapping[str, Router],
     ) -> None:
@@ -97,7 +98,7 @@ class KnowledgeBase:
 
 def _collection(
     read: assets.Read, name: str, prefix: str, dimensions: int, dense: DenseFactory
-) -> tuple[Passages, Gate]:
+) -> tuple[Passages, Logistic]:
     chunks, sentences = assets.load_chunks(read, prefix), assets.load_sentences(read, prefix)
     vectors = assets.read_vectors(read(f"{prefix}/vectors.npy"), dimensions, f"{prefix}/vectors.npy")
     rows = assets.read_vectors(read(f"{prefix}/sentences.npy"), dimensions, f"{prefix}/sentences.npy")

@@ -2,38 +2,75 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from bundler.knowledge.encoder import Vectors
 from bundler.knowledge.passages import Found, Passages
 from bundler.knowledge.types import Citation
 
-_NEAR = 0.12  # a second sentence is quoted where it is nearly as good as the first
-_QUOTED = 3
-_WORDS = 0.5
+QUOTED = 3
+# Another sentence is quoted where it is nearly as good: of the same passage, and of another one.
+_NEAR, _NEAR_ELSEWHERE = 0.15, 0.05
+_WORDS, _FIGURE = 0.3, 0.1
+_ASKS_FIGURE = re.compile(
+    r"\b(?:how (?:many|much|long|often|old|far|fast|soon|quickly|big|large|high|early|late)|when"
+    r"|(?:what|which) (?:time|year|date|day|number|percentage|age|size|amount))\b",
+    re.IGNORECASE,
+)
+_FIGURE_WORDS = [
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "once",
+    "twice",
+    "half",
+    "daily",
+    "weekly",
+    "monthly",
+]
+_HAS_FIGURE = re.compile(rf"\d|\b(?:{'|'.join(_FIGURE_WORDS)}|\w+day)\b", re.IGNORECASE)
 
 
 def cite(passages: Passages, found: Sequence[Found], question: str, vector: Vectors) -> tuple[Citation, ...]:
-    """Returns up to three quotes, best first; the first comes from the best passage."""
-    best = _ranked(passages, found[0], question, vector)
-    chosen = [number for value, number in best if value >= best[0][0] - _NEAR][:2]
+    """Returns up to three quotes; the first comes from the best passage and holds its best sentence."""
+    ranked = _ranked(passages, found[0].chunk, question, vector)
+    best = ranked[0][0]
+    chosen = [number for value, number in ranked[:2] if value >= best - _NEAR]
+    quotes = _quotes(passages, chosen, ranked[0][1])
     for item in found[1:]:
-        value, number = _ranked(passages, item, question, vector)[0]
-        if value >= best[0][0] - _NEAR / 2:
-            chosen.append(number)
-    return tuple(_citation(passages, number) for number in chosen[:_QUOTED])
+        value, number = _ranked(passages, item.chunk, question, vector)[0]
+        if value >= best - _NEAR_ELSEWHERE:
+            quotes.append(_quote(passages, number, number))
+    return tuple(dict.fromkeys(quotes))[:QUOTED]
 
 
-def _ranked(passages: Passages, found: Found, question: str, vector: Vectors) -> list[tuple[float, int]]:
+def _ranked(passages: Passages, chunk: int, question: str, vector: Vectors) -> list[tuple[float, int]]:
+    asks_figure = _ASKS_FIGURE.search(question) is not None
     ranked = []
-    for number in passages.sentences_of(found.chunk):
-        cosine = float(passages.sentence_vectors[number] @ vector)
-        words = passages.lexical.coverage(question, passages.sentence_text(number))
-        ranked.append((cosine + _WORDS * words, number))
+    for number in passages.sentences_of(chunk):
+        text = passages.sentence_text(number)
+        value = float(passages.sentence_vectors[number] @ vector) + _WORDS * passages.lexical.coverage(question, text)
+        figure = _FIGURE if asks_figure and _HAS_FIGURE.search(text) else 0.0
+        ranked.append((value + figure, number))
     return sorted(ranked, key=lambda pair: (-pair[0], pair[1]))
 
 
-def _citation(passages: Passages, number: int) -> Citation:
-    sentence = passages.sentences[number]
-    source = passages.chunks[sentence.chunk].source
-    return Citation(source, sentence.start, sentence.end, passages.sentence_text(number))
+def _quotes(passages: Passages, chosen: Sequence[int], best: int) -> list[Citation]:
+    """Neighbours are one quote, as they stand; otherwise the best sentence comes first."""
+    if len(chosen) == 2 and abs(chosen[0] - chosen[1]) == 1:
+        return [_quote(passages, min(chosen), max(chosen))]
+    return [_quote(passages, number, number) for number in sorted(chosen, key=lambda number: number != best)]
+
+
+def _quote(passages: Passages, first: int, last: int) -> Citation:
+    start, end = passages.sentences[first].start, passages.sentences[last].end
+    chunk = passages.chunks[passages.sentences[first].chunk]
+    return Citation(chunk.source, start, end, chunk.text[start - chunk.start : end - chunk.start])

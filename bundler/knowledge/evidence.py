@@ -2,51 +2,38 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 from bundler.knowledge.cite import cite
 from bundler.knowledge.encoder import Vectors
+from bundler.knowledge.logistic import Logistic
 from bundler.knowledge.passages import Found, Passages
 from bundler.knowledge.types import EMPTY, Evidence
+from bundler.knowledge.words import names, stems
 
-CONSIDERED = 3
-
-
-@dataclass(frozen=True)
-class Gate:
-    """A logistic model over what speaks for the best passage, and the least probability that opens the gate."""
-
-    sentence_cosine: float
-    passage_cosine: float
-    coverage: float
-    bias: float
-    threshold: float
-
-    def confidence(self, sentence_cosine: float, passage_cosine: float, coverage: float) -> float:
-        """Returns the probability that the passage answers, 0 to 1."""
-        weighed = self.sentence_cosine * sentence_cosine + self.passage_cosine * passage_cosine
-        return 1 / (1 + math.exp(-(weighed + self.coverage * coverage + self.bias)))
+HITS = 5
+FEATURES = ("sentence_cosine", "passage_cosine", "words", "coverage", "name_not_in_passage", "name_not_in_source")
 
 
-def features(passages: Passages, found: Found, question: str) -> tuple[float, float, float]:
-    """Returns sentence cosine, passage cosine and the share of the question's words that the passage holds."""
-    coverage = passages.lexical.coverage(question, passages.chunks[found.chunk].scored_text)
-    return found.sentence_cosine, found.passage_cosine, coverage
+def features(passages: Passages, found: Found, question: str) -> tuple[float, ...]:
+    """Returns what speaks for and against a passage, in the order of FEATURES.
+
+    Coverage is the share of the question's words, weighed by idf, that the passage holds. A name or figure of the
+    question that the passage lacks speaks against it, however near the rest is.
+    """
+    weights = {word: passages.lexical.idf(word) for word in set(stems(question))}
+    held = sum(weight for word, weight in weights.items() if passages.in_chunk(word, found.chunk))
+    coverage = held / sum(weights.values()) if weights else 0.0
+    named = names(question)
+    strange = any(not passages.in_chunk(word, found.chunk) for word in named)
+    foreign = any(not passages.in_source(word, found.chunk) for word in named)
+    return found.sentence_cosine, found.passage_cosine, found.words, coverage, float(strange), float(foreign)
 
 
-def judge(passages: Passages, gate: Gate, question: str, vector: Vectors) -> Evidence:
-    """Returns the evidence of one collection: its best passages in order of their own confidence."""
-    found = passages.find(question, vector, CONSIDERED + 2)
+def judge(passages: Passages, gate: Logistic, question: str, vector: Vectors) -> Evidence:
+    """Returns the evidence of one collection: its best passages, and quotes where the best one opens the gate."""
+    found = passages.find(question, vector, HITS)
     if not found:
         return EMPTY
-    # The best passage may be second: the gate sees the one that answers, within what retrieval found best.
-    judged = [(gate.confidence(*features(passages, item, question)), item) for item in found[:CONSIDERED]]
-    confidence = max(value for value, _ in judged)
-    first = judged[0][1] if judged[0][0] >= gate.threshold else max(judged, key=lambda pair: pair[0])[1]
-    ordered: Sequence[Found] = [first, *(item for item in found if item is not first)]
+    confidence = gate.probability(features(passages, found[0], question))
     answerable = confidence >= gate.threshold
-    citations = cite(passages, ordered[:CONSIDERED], question, vector) if answerable else ()
-    hits = tuple(passages.hit(item) for item in ordered)
-    return Evidence(answerable, round(confidence, 4), citations, hits)
+    citations = cite(passages, found, question, vector) if answerable else ()
+    return Evidence(answerable, round(confidence, 4), citations, tuple(passages.hit(item) for item in found))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,25 +10,13 @@ from numpy.typing import NDArray
 
 from bundler.knowledge.encoder import Vectors
 from bundler.knowledge.lexical import Bm25
+from bundler.knowledge.logistic import Logistic
 from bundler.knowledge.types import FaqMatch, FaqResult
 from bundler.knowledge.words import negated, normal, numbers, stems
 
 WORDS = 0.3
 SUGGESTIONS = 3
 FEATURES = ("cosine", "dice", "margin", "coverage", "foreign_number", "negation")
-
-
-@dataclass(frozen=True)
-class Logistic:
-    """A fitted probability: weights in the order of FEATURES, a bias, and the threshold to answer."""
-
-    weights: tuple[float, ...]
-    bias: float
-    threshold: float
-
-    def probability(self, features: Sequence[float]) -> float:
-        total = sum(weight * value for weight, value in zip(self.weights, features, strict=True)) + self.bias
-        return 1 / (1 + math.exp(-max(-60.0, min(60.0, total))))
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from bundler.knowledge.words import stems
 
 Scores = NDArray[np.float32]
 _K1, _B = 1.2, 0.75
+_NO_ROWS = np.zeros(0, dtype=np.int64)
 
 
 class Bm25:
@@ -45,6 +46,15 @@ class Bm25:
                 rows, weights = self._postings[word]
                 result[rows] += weights
         return result
+
+    def rows(self, word: str) -> NDArray[np.int64]:
+        """Returns the numbers of the texts that hold a stem."""
+        return self._postings[word][0] if word in self._postings else _NO_ROWS
+
+    def share(self, query: str) -> Scores:
+        """Returns the scores on a scale that is the same for every query: 1 is what no real text reaches."""
+        most = (_K1 + 1) * sum(self.idf(word) for word in set(stems(query)))
+        return self.scores(query) / np.float32(most) if most else self.scores(query)
 
     def coverage(self, query: str, text: str) -> float:
         """Returns the share of the query's stems, weighed by idf, that a text holds: 0 to 1."""

@@ -1,6 +1,7 @@
-"""Searches the passages of one collection: sentence cosine, passage cosine and BM25, summed as z-scores a query.
+"""Searches the passages of one collection by sentence cosine, passage cosine and BM25, summed on fixed scales.
 
-Measured on XQuAD (see docs/benchmarks.md): the sum beats each part and reciprocal rank fusion.
+Fixed scales, because a score that is normalised a query (ranks, z-scores) makes the loudest part count most where all
+parts are weak. `scripts/eval_knowledge` measures it.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ from bundler.knowledge.lexical import Bm25
 from bundler.knowledge.types import Hit
 
 CANDIDATES = 50
+SENTENCE, PASSAGE, WORDS = 0.4, 0.2, 0.4
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """A passage: where it stands, and its title and heading for scoring."""
+    """A passage: where it stands, and its title and headings for scoring."""
 
     source: str
     title: str
@@ -31,9 +33,18 @@ class Chunk:
     text: str
 
     @property
+    def context(self) -> str:
+        return "\n".join(part for part in (self.title, self.heading) if part)
+
+    @property
     def scored_text(self) -> str:
         """What is embedded and counted: context first, then the passage."""
-        return "\n".join(part for part in (self.title, self.heading, self.text) if part)
+        return "\n".join(part for part in (self.context, self.text) if part)
+
+    def sentence_in_context(self, sentence: str) -> str:
+        """Returns a sentence with what it is about: alone, "it lasts 20 minutes" is near to nothing."""
+        named = " - ".join(part for part in (self.title, self.heading) if part)
+        return f"{named}: {sentence}" if named else sentence
 
 
 @dataclass(frozen=True)
@@ -47,13 +58,13 @@ class Sentence:
 
 @dataclass(frozen=True)
 class Found:
-    """A chunk with what speaks for it; cosines are -1 to 1, `sentence` is the number of its nearest sentence."""
+    """A chunk with what speaks for it: cosines -1 to 1, `words` and `score` about 0 to 1."""
 
     chunk: int
     score: float
-    passage_cosine: float
     sentence_cosine: float
-    sentence: int
+    passage_cosine: float
+    words: float
 
 
 class Passages:
@@ -63,9 +74,9 @@ class Passages:
         name: Of the collection.
         chunks: Its passages.
         vectors: A row a chunk.
-        sentences: All sentences, in order of their chunks.
-        sentence_vectors: A row a sentence.
-        dense: Finds candidates.
+        sentences: All sentences, in order of their chunks; every chunk has one at least.
+        sentence_vectors: A row a sentence: the mean of its vector alone and in context.
+        dense: Finds candidates among `vectors`.
     """
 
     def __init__(
@@ -80,19 +91,25 @@ class Passages:
         self.name, self.chunks, self.sentences = name, chunks, sentences
         self.vectors, self.sentence_vectors, self._dense = vectors, sentence_vectors, dense
         self.lexical = Bm25([chunk.scored_text for chunk in chunks])
+        sources = {source: number for number, source in enumerate(dict.fromkeys(chunk.source for chunk in chunks))}
+        self._source = np.array([sources[chunk.source] for chunk in chunks], dtype=np.int64)
         owners = np.array([sentence.chunk for sentence in sentences], dtype=np.int64)
         self._first = np.searchsorted(owners, np.arange(len(chunks) + 1))
 
-    def find(self, query: str, vector: Vectors, k: int) -> list[Found]:
-        """Returns the `k` best chunks, best first."""
-        words = self.lexical.scores(query)
-        rows = np.union1d(self._dense.candidates(vector, CANDIDATES), top(words, CANDIDATES))
-        nearest = [self._nearest_sentence(int(row), vector) for row in rows]
-        sentence = np.array([cosine for cosine, _ in nearest], dtype=np.float32)
+    def find(self, query: str, vector: Vectors, k: int, allowed: NDArray[np.bool_] | None = None) -> list[Found]:
+        """Returns the `k` best chunks, best first; `allowed` masks chunks, for fitting."""
+        if not self.chunks:
+            return []
+        words = self.lexical.share(query)
+        sentence = np.maximum.reduceat(self.sentence_vectors @ vector, self._first[:-1])
+        dense = self._dense.candidates(vector, CANDIDATES)
+        rows = np.union1d(np.union1d(dense, top(words, CANDIDATES)), top(sentence, CANDIDATES))
+        if allowed is not None:
+            rows = np.flatnonzero(allowed)
         passage = self.vectors[rows] @ vector
-        scores = _z(sentence) + _z(words[rows]) + 0.5 * _z(passage)
+        scores = SENTENCE * sentence[rows] + PASSAGE * passage + WORDS * words[rows]
         return [
-            Found(int(rows[i]), float(scores[i]), float(passage[i]), nearest[i][0], nearest[i][1])
+            Found(int(rows[i]), float(scores[i]), float(sentence[rows[i]]), float(passage[i]), float(words[rows[i]]))
             for i in top(scores, k)
         ]
 
@@ -108,13 +125,10 @@ class Passages:
         chunk = self.chunks[sentence.chunk]
         return chunk.text[sentence.start - chunk.start : sentence.end - chunk.start]
 
-    def _nearest_sentence(self, chunk: int, vector: Vectors) -> tuple[float, int]:
-        span = self.sentences_of(chunk)
-        cosines = self.sentence_vectors[span.start : span.stop] @ vector
-        best = int(np.argmax(cosines))
-        return float(cosines[best]), span.start + best
+    def in_chunk(self, word: str, chunk: int) -> bool:
+        """Says whether a chunk, with its title and headings, holds a stem."""
+        return bool(np.any(self.lexical.rows(word) == chunk))
 
-
-def _z(scores: NDArray[np.float32]) -> NDArray[np.float32]:
-    spread = float(scores.std())
-    return (scores - scores.mean()) / spread if spread > 1e-9 else np.zeros_like(scores)
+    def in_source(self, word: str, chunk: int) -> bool:
+        """Says whether any chunk of the same source holds a stem."""
+        return bool(np.any(self._source[self.lexical.rows(word)] == self._source[chunk]))

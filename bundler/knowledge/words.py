@@ -8,8 +8,9 @@ from functools import lru_cache
 import snowballstemmer
 
 _WORD = re.compile(r"[^\W_]+(?:['.:/-][^\W_]+)*")
+_NAME_WORD = re.compile(r"[^\W_][\w.&-]*")
 _PART = re.compile(r"[^\W_]+")
-_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=[\"'(\[]?[A-Z0-9])|\n+")
+_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=[\"'(\[]?[A-Z\u00c0-\u00de0-9])|\n+")
 _ABBREVIATION = re.compile(r"(?:\b(?:e\.g|i\.e|mr|mrs|ms|dr|no|vs|st|approx|incl)|\b[A-Z])\.$", re.IGNORECASE)
 _STEMMER = snowballstemmer.stemmer("english")
 # Words that say how something is asked, not what about.
@@ -188,6 +189,21 @@ def stems(text: str) -> list[str]:
 def numbers(text: str) -> frozenset[str]:
     """Returns the words that hold a digit: figures, versions and names such as `P1`."""
     return frozenset(word for word in _PART.findall(text.casefold()) if any(letter.isdigit() for letter in word))
+
+
+def names(text: str) -> frozenset[str]:
+    """Returns the stems of what a text names: words with a capital inside a sentence, and codes such as `P1`.
+
+    Acronyms count as words (the text may say "memory" for RAM), and so do figures (a rule may hold for a range). A text
+    that is written in capitals throughout names only its codes.
+    """
+    words = _NAME_WORD.findall(text)
+    codes = [word for word in words if not word.isdigit() and any(letter.isdigit() for letter in word)]
+    marked = [word for word in words[1:] if word[0].isupper() and not word.isupper()]
+    if len(marked) * 2 > len(words):
+        marked = []
+    parts = [part for word in (*codes, *marked) for part in _PART.findall(word.casefold())]
+    return frozenset(stem(part) for part in parts if part not in STOPWORDS and len(part) > 1)
 
 
 def negated(text: str) -> bool:

@@ -26,7 +26,7 @@ def unwrapped(lines: list[str]) -> list[str]:
     for line in lines:
         text = line.strip()
         open_end = bool(found) and not last.endswith(_ENDS) and not _ITEM.match(line)
-        if found and (open_end and (len(last) > _WRAPPED_CHARS or text[:1].islower()) or _goes_on(last, line)):
+        if found and ((open_end and (len(last) > _WRAPPED_CHARS or text[:1].islower())) or _goes_on(last, line)):
             found[-1] = f"{found[-1]} {text}"
         else:
             found.append(text)
