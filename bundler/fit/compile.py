@@ -44,7 +44,7 @@ def compile_documents(documents: Sequence[Document], encoder: Encoder, name: str
         f"{prefix}/chunks.jsonl": _lines(asdict(passage) for passage in found),
         f"{prefix}/vectors.npy": npy(vectors),
         f"{prefix}/sentences.jsonl": _lines({"at": place} for place in places),
-        f"{prefix}/sentences.npy": npy((encoder.embed(quoted) + encoder.embed(in_context)) / 2),
+        f"{prefix}/sentences.npy": npy((encoder.embed(quoted) + encoder.embed(in_context)) * np.float32(0.5)),
         f"{prefix}/search.json": _json({"model": _model(GATE)}),
     }
 

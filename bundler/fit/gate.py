@@ -16,7 +16,7 @@ from bundler.knowledge.logistic import Logistic
 from bundler.knowledge.passages import Passages
 
 THRESHOLD = 0.5
-GATE = Logistic((11.66, 6.4, 3.54, 5.93, -0.48, -1.43), -10.7, THRESHOLD)
+GATE = Logistic((11.71, 6.55, 3.48, 5.9, -0.47, -1.52), -10.69, THRESHOLD)
 
 
 def without_source(passages: Passages, source: str) -> NDArray[np.bool_]:

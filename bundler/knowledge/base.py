@@ -48,12 +48,15 @@ class KnowledgeBase:
         if spec is not None and spec.dimensions != encoder.dimensions:
             raise BadBundle(f"the embedding model gives {encoder.dimensions} dimensions, the index {spec.dimensions}")
         size = encoder.dimensions
-        return cls(
-            encoder,
-            {item.name: _collection(read, item.name, item.prefix, size, dense) for item in service.collections},
-            {item.name: assets.load_faq(read, item.prefix, size) for item in service.faqs},
-            {item.name: assets.load_router(read, item.prefix, size) for item in service.routers},
-        )
+        try:
+            return cls(
+                encoder,
+                {item.name: _collection(read, item.name, item.prefix, size, dense) for item in service.collections},
+                {item.name: assets.load_faq(read, item.prefix, size) for item in service.faqs},
+                {item.name: assets.load_router(read, item.prefix, size) for item in service.routers},
+            )
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise BadBundle(f"the knowledge assets are not as this program reads them: {error!r}") from error
 
     def search(self, query: str, top_k: int, collection: str | None = None) -> list[Hit]:
         """Returns the best passages, best first; of all collections where none is named.

@@ -10,8 +10,8 @@ from bundler.knowledge.passages import Found, Passages
 from bundler.knowledge.types import Citation
 
 QUOTED = 3
-# Another sentence is quoted where it is nearly as good: of the same passage, and of another one.
-_NEAR, _NEAR_ELSEWHERE = 0.15, 0.05
+# Another sentence of the passage is quoted where it is nearly as good, and one of another passage where that is.
+_NEAR, _NEAR_PASSAGE = 0.15, 0.85
 _WORDS, _FIGURE = 0.3, 0.1
 _ASKS_FIGURE = re.compile(
     r"\b(?:how (?:many|much|long|often|old|far|fast|soon|quickly|big|large|high|early|late)|when"
@@ -46,8 +46,8 @@ def cite(passages: Passages, found: Sequence[Found], question: str, vector: Vect
     chosen = [number for value, number in ranked[:2] if value >= best - _NEAR]
     quotes = _quotes(passages, chosen, ranked[0][1])
     for item in found[1:]:
-        value, number = _ranked(passages, item.chunk, question, vector)[0]
-        if value >= best - _NEAR_ELSEWHERE:
+        if item.score >= _NEAR_PASSAGE * found[0].score:
+            number = _ranked(passages, item.chunk, question, vector)[0][1]
             quotes.append(_quote(passages, number, number))
     return tuple(dict.fromkeys(quotes))[:QUOTED]
 

@@ -118,12 +118,19 @@ def _faq(case: Case, probe: Probe) -> str | None:
 
 
 def _documents(case: Case, probe: Probe) -> str | None:
-    """Holds where the first citation is of the source and the passage that it stands in has the quote."""
+    """Holds where a citation is of the source, and the passage that it stands in has the quote."""
     evidence = probe.evidence(case.text)
     if not evidence.answerable:
         return f"nothing ({evidence.confidence:.2f})"
-    source, passage = evidence.citations[0].source, evidence.hits[0].text
-    return None if source == case.expect and case.quote in passage else source
+    passages = [
+        hit.text
+        for cited in evidence.citations
+        for hit in evidence.hits
+        if cited.source == hit.source == case.expect and hit.start <= cited.start and cited.end <= hit.end
+    ]
+    if any(case.quote in passage for passage in passages):
+        return None
+    return ", ".join(dict.fromkeys(cited.source for cited in evidence.citations))
 
 
 def _refuse(case: Case, probe: Probe) -> str | None:

@@ -57,7 +57,7 @@ def parse(data: bytes) -> Parsed:
     title = soup.title.get_text() if soup.title else ""
     for tag in soup(_DROPPED):
         tag.decompose()
-    for tag in soup.find_all(attrs={"hidden": True}):
+    for tag in soup.select("[hidden]"):
         tag.decompose()
     blocks = [Block(text, level) for text, level in _blocks(soup, 0, 0) if text.strip()]
     return Parsed(title or next((block.text for block in blocks if block.level), ""), blocks)
@@ -93,4 +93,4 @@ def _block(tag: Tag, depth: int) -> Iterator[Block]:
 def _is_block(tag: Tag) -> bool:
     if tag.name == "br":
         return False
-    return tag.name not in _INLINE or any(child.name not in _INLINE and child.name != "br" for child in tag(True))
+    return tag.name not in _INLINE or any(child.name not in _INLINE and child.name != "br" for child in tag.select("*"))
