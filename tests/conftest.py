@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    pass
+    from bundler.knowledge.encoder import Encoder
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache"
