@@ -116,8 +116,9 @@ class Installer:
         keys = read_limited(folder / "sites" / secrets.site / "keys.age", KEYS_BYTES)
         identities = open_keys(keys, secrets.identity)
         copied_bytes = self._copy(folder, path, descriptor, trusted)
-        bundle = self._check(descriptor, identities)
-        proof = self._proved(bundle)
+        with open_bundle(self.layout.repository, descriptor, identities) as bundle:
+            self._check(bundle)
+            proof = self._proved(bundle)
         version = versions.Version(
             number=versions.next_number(self.layout),
             bundle=descriptor.bundle,
@@ -147,12 +148,10 @@ class Installer:
         write_atomic(self.layout.repository / path, data, mode=0o600, layer=self.layer)
         return total
 
-    def _check(self, descriptor: Descriptor, identities: dict[str, str]) -> Bundle:
-        bundle = open_bundle(self.layout.repository, descriptor, identities)
+    def _check(self, bundle: Bundle) -> None:
         total = sum(asset.length_bytes for asset in bundle.index.assets)
         with self.terminal.progress("checking every chunk", total) as progress:
             check_chunks(bundle, progress.advance)
-        return bundle
 
     def _proved(self, bundle: Bundle) -> Proof:
         proof = self.prove(bundle)

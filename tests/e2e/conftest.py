@@ -32,6 +32,11 @@ class Customer:
     def state(self) -> Path:
         return self.folder / "state"
 
+    @property
+    def pristine(self) -> Path:
+        """The state as it was right after the first bundle was installed."""
+        return self.folder / "pristine"
+
     def run(self, program: str, *words: str | Path) -> subprocess.CompletedProcess[str]:
         """Runs `bundler` or `appliance` as a user would; nothing is checked."""
         environment = {**os.environ, "LIFEBOAT_HOME": str(self.folder / "home"), "NO_COLOR": "1"}
@@ -50,7 +55,7 @@ class Customer:
 
 def linked_copy(source: Path, target: Path) -> Path:
     """Copies a tree by hard links; a test that changes a file must replace it."""
-    shutil.copytree(source, target, copy_function=os.link)
+    shutil.copytree(source, target, symlinks=True, copy_function=os.link)
     return target
 
 
@@ -71,6 +76,7 @@ def customer(
     linked_copy(made.repository, made.first)
     installed = made.install(made.first, made.state)
     assert installed.returncode == 0, installed.stderr
+    linked_copy(made.state, made.pristine)
     faq = profiles / "demo" / "faq.jsonl"
     faq.write_text(
         faq.read_text() + json.dumps({"id": "new", "question": "Where is the lifeboat kept?", "answer": "On deck."})

@@ -114,8 +114,16 @@ def test_two_chats_at_once_both_finish(served: Served) -> None:
     assert set(asyncio.run(both())) <= {"stop", "length"}
 
 
-def current(customer: Any) -> int:
-    layout = StateLayout(customer.state)
+def attempt(customer: Any, repository: Path, state: Path) -> subprocess.CompletedProcess[str]:
+    """Installs over a box that has the first version; what an earlier attempt copied is not there."""
+    shutil.rmtree(state, ignore_errors=True)
+    shutil.copytree(customer.pristine, state, symlinks=True, copy_function=lambda a, b: Path(b).hardlink_to(a))
+    done: subprocess.CompletedProcess[str] = customer.install(repository, state)
+    return done
+
+
+def current(state: Path) -> int:
+    layout = StateLayout(state)
     secrets = Seal(layout.keys).open()
     version = versions.read_current(layout, secrets)
     with versions.open_version(layout, secrets, version) as bundle:
@@ -157,23 +165,23 @@ def files_of(customer: Any) -> list[Path]:
 
 
 @pytest.mark.parametrize("place", [0.0, 0.5, 1.0])
-def test_a_flipped_byte_in_any_file_is_refused(customer: Any, place: float) -> None:
+def test_a_flipped_byte_in_any_file_is_refused(customer: Any, place: float, tmp_path: Path) -> None:
     """Each file of the update, damaged anywhere: exit code 14, the file named or the role, and version 1 serves on."""
     for path in files_of(customer):
-        done = customer.install(changed(customer, path, place=place), customer.state)
+        done = attempt(customer, changed(customer, path, place=place), tmp_path / "state")
         # A flipped header of keys.age can also look like a file for somebody else.
         assert done.returncode in ((14, 17) if path.name == "keys.age" else (14,)), (path, done.stderr)
         assert "error:" in done.stderr
-        assert current(customer) == 1
+        assert current(tmp_path / "state") == 1
 
 
-def test_a_missing_file_is_refused(customer: Any) -> None:
+def test_a_missing_file_is_refused(customer: Any, tmp_path: Path) -> None:
     """Each file of the update, absent: exit code 16, and version 1 serves on."""
     for path in files_of(customer):
-        done = customer.install(changed(customer, path, place=None), customer.state)
+        done = attempt(customer, changed(customer, path, place=None), tmp_path / "state")
         assert done.returncode == 16, (path, done.stderr)
         assert "missing" in done.stderr
-        assert current(customer) == 1
+        assert current(tmp_path / "state") == 1
 
 
 def test_a_wrong_site_code_and_a_foreign_root(customer: Any, tmp_path: Path) -> None:
@@ -224,6 +232,19 @@ def test_nothing_of_the_content_lies_in_the_state(customer: Any) -> None:
             data = path.read_bytes()
             assert not [mark for mark in marks if len(mark) > 4 and mark in data], path
             assert data[:4] != b"GGUF"
+
+
+def test_a_file_that_the_disk_damaged_is_copied_again(customer: Any, tmp_path: Path) -> None:
+    """A leftover of the right length with wrong bytes does not block the install for ever."""
+    state = tmp_path / "state"
+    attempt(customer, changed(customer, Path("sites/bristol/keys.age"), place=None), state)
+    newest = max(path.name for path in (customer.repository / "bundles").iterdir())
+    index = Path("bundles") / newest / "index.age"
+    (state / "repository" / index).parent.mkdir(parents=True, exist_ok=True)
+    (state / "repository" / index).write_bytes(bytes((customer.repository / index).stat().st_size))
+    done = customer.install(customer.repository, state)
+    assert done.returncode == 0, done.stderr
+    assert current(state) == 2
 
 
 def test_deep_verification_by_the_builder(customer: Any) -> None:
