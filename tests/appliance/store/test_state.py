@@ -1,0 +1,93 @@
+"""The box's state on its own disk: sealed secrets, MACed versions, one link."""
+
+from pathlib import Path
+
+import pytest
+
+from appliance.store import versions
+from appliance.store.layout import StateLayout
+from appliance.store.medium import check_space, copy_file, lacking
+from appliance.store.seal import Seal, SiteSecrets
+from bundler.files import DISK
+from bundler.format.errors import BadBundle, FileMissing, NoSpace, NotReady
+from bundler.format.manifest import FileDigest
+
+SECRETS = SiteSecrets("bristol", "msp", "repo", "a" * 64, "AGE-SECRET-KEY-1", "b" * 64, "c" * 64)
+VERSION = versions.Version(1, "1-0001-0123abcd", "bundles/x/bundle.json", "d" * 64, "now", "now", (), ("ok",), True)
+HELLO = FileDigest("vol/a", 5, "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824")
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> StateLayout:
+    made = StateLayout(tmp_path / "state")
+    made.make()
+    return made
+
+
+def test_secrets_are_sealed(layout: StateLayout) -> None:
+    """They come back equal, no file holds them in plain text, and none is open to other users."""
+    seal = Seal(layout.keys)
+    with pytest.raises(NotReady):
+        seal.open()
+    seal.store(SECRETS)
+    assert seal.open() == SECRETS
+    assert "AGE-SECRET" not in repr(SECRETS)
+    for path in layout.keys.iterdir():
+        assert SECRETS.version_secret.encode() not in path.read_bytes()
+        assert path.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("name", ["site.age", "machine.key"])
+def test_a_changed_seal_is_refused(layout: StateLayout, name: str) -> None:
+    """Neither the sealed file nor its slot may change unnoticed."""
+    seal = Seal(layout.keys)
+    seal.store(SECRETS)
+    data = bytearray((layout.keys / name).read_bytes())
+    data[-2] ^= 1
+    (layout.keys / name).write_bytes(data)
+    with pytest.raises(BadBundle):
+        seal.open()
+
+
+def test_a_version_is_read_back_and_switched_by_one_link(layout: StateLayout) -> None:
+    """Nothing serves before activation; then the link says which."""
+    with pytest.raises(NotReady):
+        versions.read_current(layout, SECRETS)
+    versions.write_version(layout, SECRETS, VERSION, b"keys", DISK)
+    assert versions.current_number(layout) is None
+    versions.activate(layout, 1)
+    assert versions.read_current(layout, SECRETS) == VERSION
+    assert versions.next_number(layout) == 2
+
+
+def test_a_changed_version_record_is_refused(layout: StateLayout) -> None:
+    """Who writes to the disk cannot point the box at another bundle or widen its egress."""
+    versions.write_version(layout, SECRETS, VERSION, b"keys", DISK)
+    path = layout.version(1) / "version.json"
+    path.write_bytes(path.read_bytes().replace(b"1-0001", b"1-0002"))
+    with pytest.raises(BadBundle, match="changed on this disk"):
+        versions.read_version(layout, SECRETS, 1)
+
+
+def test_a_file_is_copied_whole_or_not_at_all(tmp_path: Path) -> None:
+    """Wrong bytes, too few, too many, none: each refused, and nothing appears under the final name."""
+    medium, store = tmp_path / "medium", tmp_path / "store"
+    (medium / "vol").mkdir(parents=True)
+    with pytest.raises(FileMissing):
+        copy_file(medium, store, HELLO, lambda _: None, DISK)
+    for data in (b"hellO", b"hell", b"hello, world"):
+        (medium / "vol/a").write_bytes(data)
+        with pytest.raises(BadBundle):
+            copy_file(medium, store, HELLO, lambda _: None, DISK)
+        assert [path for path in store.rglob("*") if path.is_file()] == []
+    (medium / "vol/a").write_bytes(b"hello")
+    copy_file(medium, store, HELLO, lambda _: None, DISK)
+    assert lacking(store, [HELLO]) == []
+    (store / "vol/a").write_bytes(b"jello")
+    assert lacking(store, [HELLO]) == [HELLO]
+
+
+def test_what_does_not_fit_is_refused_first(tmp_path: Path) -> None:
+    """The need is computed before anything is written; the message has both figures."""
+    with pytest.raises(NoSpace, match="bytes free, the bundle needs"):
+        check_space(tmp_path, [FileDigest("vol/a", 2**60, "a" * 64)])
