@@ -15,11 +15,12 @@ from bundler.terminal import Terminal
 @click.option("--port", type=click.IntRange(0, 65_535), default=8443, show_default=True, help="0 takes a free one.")
 @click.option("--name", "names", multiple=True, help="A further name by which clients reach this box.")
 @click.option("--port-file", type=click.Path(path_type=Path, dir_okay=False), help="Write the URL here once it serves.")
+@click.option("--dense", type=click.Choice(["exact", "chroma"]), default="exact", show_default=True, help="Search.")
 @command
 def serve(
-    terminal: Terminal, *, host: str, port: int, names: tuple[str, ...], port_file: Path | None, state: Path
+    terminal: Terminal, *, host: str, port: int, names: tuple[str, ...], port_file: Path | None, dense: str, state: Path
 ) -> None:
     """Serve the installed version until stopped."""
     from appliance.host.serve import Listen, serve_box
 
-    serve_box(state, Listen(host, port, names, port_file), terminal)
+    serve_box(state, Listen(host, port, names, port_file, dense), terminal)

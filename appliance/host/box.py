@@ -12,6 +12,7 @@ from appliance.store.versions import Version
 from bundler.format.bundle import Bundle
 from bundler.format.service import Service
 from bundler.knowledge.base import KnowledgeBase
+from bundler.knowledge.dense import DenseFactory, Exact
 from bundler.knowledge.encoder import Encoder
 
 
@@ -55,13 +56,13 @@ class Box:
         await asyncio.gather(*(engine.stop() for engine in self.engines.values()))
 
 
-def load_knowledge(bundle: Bundle) -> tuple[KnowledgeBase | None, Encoder | None]:
+def load_knowledge(bundle: Bundle, dense: DenseFactory = Exact) -> tuple[KnowledgeBase | None, Encoder | None]:
     """Loads the embedding model and everything that is searched, from authenticated bytes in memory."""
     spec = bundle.index.service.embedding
     if spec is None:
         return None, None
     encoder = Encoder(bundle.read(spec.asset), bundle.read(spec.tokenizer), max_tokens=spec.max_tokens)
-    return KnowledgeBase.load(bundle.index.service, bundle.read, encoder), encoder
+    return KnowledgeBase.load(bundle.index.service, bundle.read, encoder, dense), encoder
 
 
 def make_engines(bundle: Bundle, run: Path) -> dict[str, Engine]:
@@ -79,9 +80,9 @@ def make_engines(bundle: Bundle, run: Path) -> dict[str, Engine]:
     }
 
 
-def make_box(bundle: Bundle, version: Version, run: Path) -> Box:
-    """Loads a version for serving."""
-    knowledge, encoder = load_knowledge(bundle)
+def make_box(bundle: Bundle, version: Version, run: Path, dense: DenseFactory = Exact) -> Box:
+    """Loads a version for serving; `dense` finds the candidates of a search."""
+    knowledge, encoder = load_knowledge(bundle, dense)
     return Box(
         service=bundle.index.service,
         version=version.number,

@@ -17,6 +17,7 @@ from typing import Any
 
 from litestar import Litestar
 
+from appliance.answer.chroma_index import chroma
 from appliance.app import create_app, serve
 from appliance.edge.tls import Certificate, make_leaf
 from appliance.edge.tokens import TokenStore
@@ -29,20 +30,23 @@ from appliance.store.seal import Seal, SiteSecrets
 from bundler.files import write_atomic
 from bundler.format.bundle import Bundle
 from bundler.format.errors import Busy, LifeboatError
+from bundler.knowledge.dense import DenseFactory, Exact
 from bundler.terminal import Terminal
 
 _LOOK_S = 2.0
+EXACT, CHROMA = "exact", "chroma"
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 @dataclass(frozen=True)
 class Listen:
-    """Where to listen, by which further names clients reach the box, and where to write the URL."""
+    """Where to listen, by which further names clients reach the box, where to write the URL, and how to search."""
 
     host: str
     port: int
     names: tuple[str, ...]
     url_file: Path | None
+    dense: str = EXACT
 
 
 class Loaded:
@@ -86,6 +90,7 @@ class Serving:
         settings: Makes the settings of a version.
         terminal: Where to speak.
         on_ready: Called once the first version answers.
+        dense: Finds the candidates of a search.
 
     Attributes:
         failure: Why the first version did not open, or None.
@@ -98,9 +103,10 @@ class Serving:
         settings: Callable[[Box], Settings],
         terminal: Terminal,
         on_ready: Callable[[], None],
+        dense: DenseFactory,
     ) -> None:
         self._layout, self._secrets, self._settings, self._terminal = layout, secrets, settings, terminal
-        self._on_ready = on_ready
+        self._on_ready, self._dense = on_ready, dense
         self.failure: Exception | None = None
         self._tokens = TokenStore(layout.tokens)
         self._current: Loaded | None = None
@@ -167,7 +173,7 @@ class Serving:
         bundle = versions.open_version(self._layout, self._secrets, version)
         run = self._layout.run / str(version.number)
         run.mkdir(mode=0o700, exist_ok=True)
-        return bundle, make_box(bundle, version, run)
+        return bundle, make_box(bundle, version, run, self._dense)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -204,7 +210,7 @@ def serve_box(root: Path, listen: Listen, terminal: Terminal) -> None:
         if listen.url_file is not None:
             write_atomic(listen.url_file, f"{url}\n".encode())
 
-    serving = Serving(layout, secrets, settings, terminal, on_ready)
+    serving = Serving(layout, secrets, settings, terminal, on_ready, chroma if listen.dense == CHROMA else Exact)
     asyncio.run(serve(serving, listener, tls=certificate))
     if serving.failure is not None:
         raise serving.failure
