@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from bundler.format.errors import BadBundle
+from bundler.knowledge import evidence, faq, router
 from bundler.knowledge.encoder import Vectors
 from bundler.knowledge.faq import FaqIndex, FaqMatcher
 from bundler.knowledge.logistic import Logistic
@@ -65,7 +66,7 @@ def load_sentences(read: Read, prefix: str) -> list[Sentence]:
 
 
 def load_gate(read: Read, prefix: str) -> Logistic:
-    return _logistic(read(f"{prefix}/search.json"))
+    return _logistic(read(f"{prefix}/search.json"), evidence.FEATURES)
 
 
 def load_faq(read: Read, prefix: str, dimensions: int) -> FaqMatcher:
@@ -75,7 +76,7 @@ def load_faq(read: Read, prefix: str, dimensions: int) -> FaqMatcher:
     vectors = read_vectors(read(f"{prefix}/vectors.npy"), dimensions, f"{prefix}/vectors.npy")
     if len(vectors) != sum(len(group) for group in wordings):
         raise BadBundle(f"{prefix}/vectors.npy does not fit faq.jsonl")
-    return FaqMatcher(FaqIndex(entries, wordings, vectors), _logistic(read(f"{prefix}/matcher.json")))
+    return FaqMatcher(FaqIndex(entries, wordings, vectors), _logistic(read(f"{prefix}/matcher.json"), faq.FEATURES))
 
 
 def load_router(read: Read, prefix: str, dimensions: int) -> Router:
@@ -85,9 +86,12 @@ def load_router(read: Read, prefix: str, dimensions: int) -> Router:
     if len(weights) != len(value["labels"]) or not 0 <= value["in_scope"] <= len(examples):
         raise BadBundle(f"{prefix}/weights.npy does not fit router.json")
     head = Head(value["labels"], weights, examples[: value["in_scope"]], examples[value["in_scope"] :])
-    return Router(head, _logistic(read(f"{prefix}/router.json")))
+    return Router(head, _logistic(read(f"{prefix}/router.json"), router.FEATURES))
 
 
-def _logistic(data: bytes) -> Logistic:
+def _logistic(data: bytes, features: Sequence[str]) -> Logistic:
+    """Reads a fitted model; one that was fitted for other features than this program computes is refused."""
     value = read_json(data, "the fitted model")["model"]
+    if len(value["weights"]) != len(features):
+        raise BadBundle(f"the fitted model has {len(value['weights'])} weights, this program computes {len(features)}")
     return Logistic(tuple(value["weights"]), value["bias"], value["threshold"])
