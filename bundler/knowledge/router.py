@@ -13,6 +13,7 @@ from bundler.knowledge.types import RouteResult
 
 NEIGHBOURS = 5
 CANDIDATES = 5
+_BLOCK = 256
 FEATURES = ("largest_logit", "probability", "neighbour_cosine", "foreign_cosine")
 
 
@@ -32,12 +33,18 @@ class Head:
         self._examples, self._foreign = examples, foreign
 
     def judge(self, vector: Vectors) -> tuple[NDArray[np.float32], tuple[float, ...]]:
-        """Returns a probability a label, and the features of the judgement."""
-        logits = self._weights @ vector + self._bias
-        shifted = np.exp(logits - logits.max())
-        probabilities = (shifted / shifted.sum()).astype(np.float32)
-        near, far = _nearest(self._examples, vector), _nearest(self._foreign, vector)
-        return probabilities, (float(logits.max()), float(probabilities.max()), near, far)
+        """Returns a probability a label, and the features of the judgement in the order of FEATURES."""
+        probabilities, features = self.judge_all(vector[None, :])
+        return probabilities[0], tuple(float(value) for value in features[0])
+
+    def judge_all(self, vectors: Vectors) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """Judges many texts: shapes (texts, labels) and (texts, features)."""
+        logits = vectors @ self._weights.T + self._bias
+        shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+        probabilities = (shifted / shifted.sum(axis=1, keepdims=True)).astype(np.float32)
+        near, far = _nearest(self._examples, vectors), _nearest(self._foreign, vectors)
+        features = np.column_stack([logits.max(axis=1), probabilities.max(axis=1), near, far])
+        return probabilities, features.astype(np.float64)
 
 
 class Router:
@@ -60,9 +67,13 @@ class Router:
         return RouteResult(None if abstained else candidates[0][0], round(confidence, 4), abstained, candidates)
 
 
-def _nearest(vectors: Vectors, vector: Vectors) -> float:
-    """Returns the mean cosine of the nearest neighbours; 0 where there are none."""
-    if not len(vectors):
-        return 0.0
-    cosines = vectors @ vector
-    return float(np.sort(cosines)[-NEIGHBOURS:].mean())
+def _nearest(known: Vectors, vectors: Vectors) -> NDArray[np.float64]:
+    """Returns for each row of `vectors` the mean cosine of its nearest neighbours; 0 where there are none."""
+    count = min(NEIGHBOURS, len(known))
+    if not count:
+        return np.zeros(len(vectors))
+    found = []
+    for start in range(0, len(vectors), _BLOCK):  # a block at a time: all pairs of a large router would fill the memory
+        cosines = vectors[start : start + _BLOCK] @ known.T
+        found.append(np.partition(cosines, -count, axis=1)[:, -count:].mean(axis=1))
+    return np.concatenate(found).astype(np.float64)

@@ -147,6 +147,10 @@ STOPWORDS = frozenset(
         "your",
     ]
 )
+# Of those, the ones that tell two entries of an FAQ apart.
+_DIRECTIONS = frozenset(
+    "on off in out no not without before after over once one own all long many much when who where why".split()
+)
 _NEGATIONS = frozenset(
     [
         "no",
@@ -186,20 +190,29 @@ def stems(text: str) -> list[str]:
     return found
 
 
+def plain_stems(text: str) -> list[str]:
+    """Returns the stems of all parts of words, single letters and directions such as "off" among them, in order."""
+    words = _PART.findall(text.casefold().replace("\u2019", "'").replace("'", ""))
+    return [stem(word) for word in words if word not in STOPWORDS or word in _DIRECTIONS]
+
+
 def numbers(text: str) -> frozenset[str]:
     """Returns the words that hold a digit: figures, versions and names such as `P1`."""
     return frozenset(word for word in _PART.findall(text.casefold()) if any(letter.isdigit() for letter in word))
 
 
-def names(text: str) -> frozenset[str]:
+def names(text: str, *, acronyms: bool = False) -> frozenset[str]:
     """Returns the stems of what a text names: words with a capital inside a sentence, and codes such as `P1`.
 
-    Acronyms count as words (the text may say "memory" for RAM), and so do figures (a rule may hold for a range). A text
-    that is written in capitals throughout names only its codes.
+    Figures are no names (a rule may hold for a range). A text in capitals throughout names only its codes.
+
+    Args:
+        text: A question.
+        acronyms: Whether acronyms are names; they are words where the other side may say "memory" for RAM.
     """
     words = _NAME_WORD.findall(text)
     codes = [word for word in words if not word.isdigit() and any(letter.isdigit() for letter in word)]
-    marked = [word for word in words[1:] if word[0].isupper() and not word.isupper()]
+    marked = [word for word in words[1:] if word[0].isupper() and (acronyms or not word.isupper())]
     if len(marked) * 2 > len(words):
         marked = []
     parts = [part for word in (*codes, *marked) for part in _PART.findall(word.casefold())]
