@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import secrets
 from pathlib import Path
 from typing import Any
 
+from environment import ROOT
 from quickstart_checks import free_port, is_free
 from story_box import PROFILE, SITE, Workplace
 
@@ -25,11 +27,14 @@ def prepare(place: Workplace) -> tuple[int, str]:
     if not (folder / "home" / "keyring" / "msp.json").exists():
         (folder / PASSPHRASE).write_text(secrets.token_urlsafe(24) + "\n")
         place.run("lifeboat", "init", "--name", "Northquay Managed IT", *_keys(folder))
-    if _port_of_bundle(folder) != port:
+    stamp, made_of = folder / "bundle.stamp", digest_of_inputs(port)
+    built = (folder / "repository" / "metadata" / "timestamp.json").exists()
+    if not built or not stamp.exists() or stamp.read_text() != made_of:
         address = f"fake-cloud=http://127.0.0.1:{port}/v1"
         words = ("build", PROFILE, "--repository", folder / "repository", "--wheels", folder / "wheels", "--yes")
         place.run("lifeboat", *words, "--upstream", address, *_keys(folder))
         port_file.write_text(f"{port}\n")
+        stamp.write_text(made_of)
     if not (folder / "site.json").exists():
         words = ("site", "add", SITE, "--repository", folder / "repository", "--json")
         (folder / "site.json").write_text(place.run("lifeboat", *words, *_keys(folder)).stdout)
@@ -45,18 +50,22 @@ def serving_bundle(place: Workplace) -> dict[str, Any]:
     return status
 
 
+def digest_of_inputs(port: int) -> str:
+    """Names all that the bundle is made of: a changed profile, builder or port makes a new one."""
+    digest = hashlib.sha256(f"{port}".encode())
+    files = [path for folder in (PROFILE.parent, ROOT / "bundler") for path in folder.rglob("*")]
+    for path in sorted(files):
+        if path.is_file() and path.suffix not in (".pyc", ".lock"):
+            digest.update(f"{path.relative_to(ROOT)} {path.stat().st_size}\n".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
 def _install(place: Workplace) -> None:
     folder = place.folder
     code = folder / "site-code.txt"
     code.write_text(json.loads((folder / "site.json").read_text())["code"] + "\n")
     words = ("install", folder / "repository", "--state", folder / "state", "--site", SITE)
     print(place.run("lifeboat-appliance", *words, "--site-code-file", code).stdout.rstrip())
-
-
-def _port_of_bundle(folder: Path) -> int:
-    port_file = folder / "cloud-port"
-    built = (folder / "repository" / "metadata" / "timestamp.json").exists()
-    return int(port_file.read_text()) if built and port_file.exists() else 0
 
 
 def _keys(folder: Path) -> tuple[str | Path, ...]:
