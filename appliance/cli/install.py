@@ -23,6 +23,7 @@ from bundler.terminal import Terminal, size
 @command
 def install(terminal: Terminal, *, medium: Path, state: Path, site: str | None, site_code_file: Path | None) -> None:
     """Verify the newest bundle of the repository in MEDIUM, check that it answers, and switch to it."""
+    from appliance.host.authority import authority_fingerprint
     from appliance.host.prove import Prover
     from appliance.store.enrol import Enroller
     from appliance.store.install import Installer
@@ -34,13 +35,16 @@ def install(terminal: Terminal, *, medium: Path, state: Path, site: str | None, 
         return str(click.prompt("Site code (on the site card)", err=True))
 
     layout = StateLayout(state)
-    report = Installer(layout, Enroller(site, code), Prover(layout.run), terminal).install(medium, datetime.now(UTC))
+    now = datetime.now(UTC)
+    report = Installer(layout, Enroller(site, code), Prover(layout.run), terminal).install(medium, now)
+    fingerprint = authority_fingerprint(layout, now)
     if report.changed:
         lines = [f"installed bundle {report.bundle} as version {report.version} ({size(report.copied_bytes)} copied)"]
     else:
         lines = [f"bundle {report.bundle} is installed already, as version {report.version}: nothing to do"]
     lines += [f"  {line}" for line in report.selftest]
+    lines.append(f"  this box's CA (TLS off loopback, /ca.crt): SHA-256 {fingerprint}")
     if not report.model_tested:
         terminal.warn("the local model was not tested: see the self-test lines")
-    terminal.result(asdict(report), lines)
+    terminal.result({**asdict(report), "ca_sha256": fingerprint}, lines)
     terminal.good("GREEN: this box can answer. Next: lifeboat-appliance token create NAME, lifeboat-appliance serve")

@@ -21,6 +21,7 @@ from appliance.answer.chroma_index import chroma
 from appliance.app import create_app, serve
 from appliance.edge.tls import Certificate, make_leaf
 from appliance.edge.tokens import TokenStore
+from appliance.host.addresses import own_hosts
 from appliance.host.authority import box_authority
 from appliance.host.box import Box, make_box
 from appliance.settings import Settings, read_keys
@@ -35,6 +36,7 @@ from bundler.terminal import Terminal
 
 _LOOK_S = 2.0
 EXACT, CHROMA = "exact", "chroma"
+_ANY = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound to
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -200,13 +202,15 @@ def serve_box(root: Path, listen: Listen, terminal: Terminal) -> None:
     certificate, ca_pem = _certificate(seal, secrets, listen)
 
     def settings(box: Box) -> Settings:
-        return Settings(hosts=listen.names, keys=read_keys(box.service, {}), ca_pem=ca_pem)
+        return Settings(hosts=_names(listen), keys=read_keys(box.service, {}), ca_pem=ca_pem)
 
     host, port = listener.getsockname()[:2]
     url = f"{'https' if certificate else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
 
     def on_ready() -> None:
         terminal.note(f"listening on {url}")
+        if certificate is not None:
+            terminal.note(f"clients need {url}/ca.crt; its SHA-256 is {Certificate(ca_pem, b'').fingerprint}")
         if listen.url_file is not None:
             write_atomic(listen.url_file, f"{url}\n".encode())
 
@@ -231,9 +235,14 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def _certificate(seal: Seal, secrets: SiteSecrets, listen: Listen) -> tuple[Certificate | None, bytes]:
+    """Returns the server certificate, None on loopback, and the CA that clients must know."""
     if listen.host in _LOOPBACK or listen.host.startswith("127."):
         return None, b""
     now = datetime.now(UTC)
     authority = box_authority(seal, secrets.site, now)
-    hosts = [*listen.names, *(() if listen.host in ("0.0.0.0", "::") else (listen.host,)), "localhost", "127.0.0.1"]  # noqa: S104
-    return make_leaf(authority, hosts, now), authority.cert_pem
+    return make_leaf(authority, [*_names(listen), "localhost", "127.0.0.1"], now), authority.cert_pem
+
+
+def _names(listen: Listen) -> tuple[str, ...]:
+    """The names by which clients reach the box; a bind to every address takes all that this machine has."""
+    return (*listen.names, *(own_hosts() if listen.host in _ANY else (listen.host,)))

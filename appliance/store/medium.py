@@ -69,7 +69,7 @@ def copy_file(medium: Path, store: Path, file: FileDigest, on_bytes: Callable[[i
                 break
         if length != file.length_bytes or digest.hexdigest() != file.sha256:
             raise BadBundle(
-                f"{file.path} is not what was signed (expected {file.length_bytes} bytes, read {length})",
+                f"{file.path} is not what was signed ({_difference(file.length_bytes, length)})",
                 "copy this file to the medium again",
             )
 
@@ -88,3 +88,7 @@ def _holds(store: Path, file: FileDigest) -> bool:
         return False
     with path.open("rb") as found:
         return hashlib.file_digest(found, "sha256").hexdigest() == file.sha256
+
+
+def _difference(expected: int, read: int) -> str:
+    return "its bytes differ" if read == expected else f"{expected} bytes expected, {read} read"

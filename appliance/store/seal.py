@@ -58,13 +58,13 @@ class Seal:
 
         Raises:
             NotReady: The box was never enrolled.
-            BadBundle: The sealed file or the slot was changed.
+            BadBundle: The sealed file or the slot was changed, or the slot is gone.
         """
+        if not self.enrolled:
+            raise NotReady("this box is not enrolled", "run `lifeboat-appliance install` with the site card")
         try:
             sealed = read_limited(self._file, KEYS_BYTES)
             document = age.decrypt(sealed, [self._identity()], limit_bytes=KEYS_BYTES)
-        except FileMissing:
-            raise NotReady("this box is not enrolled", "run `lifeboat-appliance install` with the site card") from None
         except (AgeError, ValueError) as error:
             raise BadBundle(f"the sealed secrets under {self._file.parent} do not open: {error}") from error
         return from_json(SiteSecrets, canonical.decode(document, "the sealed secrets"), "secrets")
@@ -78,11 +78,16 @@ class Seal:
         """Opens such a secret; raises NotReady if there is none, BadBundle if it was changed."""
         try:
             sealed = read_limited(self._file.with_name(f"{name}.age"), KEYS_BYTES)
-            return age.decrypt(sealed, [self._identity()], limit_bytes=KEYS_BYTES)
         except FileMissing:
             raise NotReady(f"there is no sealed {name} on this box") from None
-        except AgeError as error:
+        try:
+            return age.decrypt(sealed, [self._identity()], limit_bytes=KEYS_BYTES)
+        except (AgeError, ValueError) as error:
             raise BadBundle(f"the sealed {name} does not open: {error}") from error
 
     def _identity(self) -> age.X25519Identity:
-        return age.X25519Identity.from_string(read_limited(self._slot, 4096).decode())
+        try:
+            return age.X25519Identity.from_string(read_limited(self._slot, 4096).decode())
+        except FileMissing:
+            hint = "remove the state folder and enrol again with the medium and the site card"
+            raise BadBundle(f"the seal's key file {self._slot} is gone: what it sealed is lost", hint) from None
