@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import uvicorn
@@ -97,6 +100,24 @@ async def serve(
         await _run(app, listener, path, on_ready)
 
 
+class _Server(uvicorn.Server):
+    """uvicorn that ends by returning: its own handlers raise the signal again, in the middle of our shutdown."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(number)
+
+
 async def _run(
     app: AsgiApp, listener: socket.socket, pem_path: str | None, on_ready: Callable[[uvicorn.Server], None]
 ) -> None:
@@ -116,7 +137,7 @@ async def _run(
         ssl_certfile=pem_path,
         ssl_keyfile=pem_path,
     )
-    server = uvicorn.Server(config)
+    server = _Server(config)
     on_ready(server)
     await server.serve(sockets=[listener])
 

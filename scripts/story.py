@@ -258,7 +258,7 @@ def _stay(url: str, token: str) -> None:
     print(f"   token       {token}")
     print("   your own    copy profiles/demo.toml, point [[faq]], [[documents]] and [[model]] at file: sources,")
     print("               then: lifeboat build PROFILE --repository DIR; lifeboat-appliance install DIR")
-    print("   stop        Ctrl-C here; scripts/quickstart --clean removes everything")
+    print("   stop        Ctrl-C here; scripts/quickstart --clean removes everything", flush=True)
     try:
         while True:
             time.sleep(3600)

@@ -42,11 +42,12 @@ def main() -> None:
 
 
 def _restrict(parent: int) -> None:
-    """No core dumps, no ptrace by others of this user, and no life after the parent."""
+    """No core dumps, no ptrace by others of this user, no end before the parent's word and no life after it."""
     libc: Any = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent lets answers finish first
     if os.getppid() != parent:  # it died before the signal was armed
         sys.exit(0)
 
