@@ -47,9 +47,8 @@ def read_faq(path: Path) -> list[FaqEntry]:
 
 def faq_issues(entries: Sequence[FaqEntry], encoder: Encoder | None) -> list[str]:
     """Lists entries without variants, wordings that stand in two entries, and with an encoder questions that fight."""
-    issues = [
-        f"{entry.id}: no variants; add the words that people really type" for entry in entries if not entry.variants
-    ]
+    advice = "no variants; add the words that people really type"
+    issues = [f"{entry.id} ({entry.question!r}): {advice}" for entry in entries if not entry.variants]
     owners: dict[str, str] = {}
     for entry in entries:
         for wording in entry.wordings:
