@@ -172,6 +172,6 @@ def test_weak_faq_entries_are_named(encoder: Encoder) -> None:
         FaqEntry("c", "Where is the car park?", "Outside.", ()),
     ]
     issues = "\n".join(faq_issues(entries, encoder))
-    assert "c: no variants" in issues
+    assert "c ('Where is the car park?'): no variants" in issues
     assert "both have the wording" in issues
     assert "fight" in issues
