@@ -86,9 +86,11 @@ class Builder:
         self._check_space(plan)
         gathered = gather(sources, found)
         report = check(gathered)
-        repository, recovery = open_repository(self.publisher, self.keyring, self.layer)
-        self._allow(profile)
-        descriptor = self._write(profile, gathered, repository, now)
+        with self.publisher.locked():
+            repository, recovery = open_repository(self.publisher, self.keyring, self.layer)
+            self.publisher.sweep()
+            self._allow(profile)
+            descriptor = self._write(profile, gathered, repository, now)
         length = descriptor.index.length_bytes + sum(volume.length_bytes for volume in descriptor.volumes)
         lines = tuple(report.lines()) if report is not None else ()
         return Built(descriptor.bundle, repository, length, len(descriptor.volumes), lines, recovery), settled

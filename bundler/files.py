@@ -5,15 +5,19 @@ Code that writes takes a `FileLayer`; tests pass one that fails, stops or forget
 
 from __future__ import annotations
 
+import fcntl
 import os
 import secrets
+import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, BinaryIO
 
-from bundler.format.errors import BadBundle, FileMissing
+from bundler.format.errors import BadBundle, Busy, FileMissing
+
+_STAGED = ".*.part"
 
 
 class FileLayer:
@@ -96,6 +100,78 @@ def read_limited(path: Path, limit_bytes: int) -> bytes:
     if len(data) > limit_bytes:
         raise BadBundle(f"{path} is longer than {limit_bytes} bytes")
     return data
+
+
+@contextmanager
+def exclusive(path: Path, busy: str) -> Iterator[None]:
+    """Holds a lock file for the length of the block; the lock ends with the process, however that ends.
+
+    Raises:
+        Busy: Another process holds it; `busy` is the message.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        if not _try_lock(descriptor):
+            raise Busy(busy, "wait until it has ended")
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
+    """Yields a fresh folder that only this user may open; it is removed whatever happens.
+
+    What a killed process left is removed by the next one: each holds a lock on its own folder.
+    """
+    parent.mkdir(parents=True, exist_ok=True)
+    parent.chmod(0o700)
+    # Under the parent's lock, so that nobody sweeps a folder that is made but not locked yet.
+    with _open_folder(parent) as whole:
+        fcntl.flock(whole, fcntl.LOCK_EX)
+        for left in parent.glob(f"{prefix}*"):
+            _remove_if_left(left)
+        folder = parent / f"{prefix}{secrets.token_hex(4)}"
+        folder.mkdir(0o700)
+        held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fcntl.flock(held, fcntl.LOCK_EX)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+        os.close(held)
+
+
+def remove_staged(folder: Path) -> None:
+    """Removes what killed writers left under a folder; the caller holds the lock under which all writers run."""
+    for path in list(folder.rglob(_STAGED)):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _open_folder(folder: Path) -> Iterator[int]:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _remove_if_left(folder: Path) -> None:
+    with _open_folder(folder) as descriptor:
+        if _try_lock(descriptor):
+            shutil.rmtree(folder)
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _beside(path: Path) -> Path:

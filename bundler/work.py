@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from bundler.files import scratch_folder
+
 
 @contextmanager
 def work_folder(home: Path) -> Iterator[Path]:
-    """Yields a fresh folder under `home/work`; it is removed whatever happens."""
-    parent = home / "work"
-    parent.mkdir(parents=True, exist_ok=True)
-    parent.chmod(0o700)
-    folder = Path(tempfile.mkdtemp(prefix="build-", dir=parent))
-    try:
+    """Yields a fresh folder under `home/work`; it is removed whatever happens, after a kill by the next build."""
+    with scratch_folder(home / "work", "build-") as folder:
         yield folder
-    finally:
-        shutil.rmtree(folder)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from appliance.gateway.outcome import Failed
 from appliance.gateway.upstream import Client, read_whole
 from appliance.host.box import load_knowledge, make_engines
 from appliance.store.install import Proof
+from bundler.files import scratch_folder
 from bundler.format.bundle import Bundle
 from bundler.knowledge import selftest
 
@@ -46,8 +46,8 @@ class Prover:
 
     async def _models(self, bundle: Bundle) -> list[tuple[str, bool | None]]:
         """Returns a line and an outcome a model: True answered, False failed, None could not be tried."""
-        with tempfile.TemporaryDirectory(dir=self.run, prefix="prove-") as folder:
-            return [await _ask(name, engine) for name, engine in make_engines(bundle, Path(folder)).items()]
+        with scratch_folder(self.run / "prove", "engines-") as folder:
+            return [await _ask(name, engine) for name, engine in make_engines(bundle, folder).items()]
 
 
 async def _ask(name: str, engine: Engine) -> tuple[str, bool | None]:

@@ -6,10 +6,7 @@ it is whole; the old version serves until one rename; a failure at any step leav
 
 from __future__ import annotations
 
-import fcntl
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -19,10 +16,10 @@ from appliance.store.enrol import Enroller
 from appliance.store.layout import StateLayout
 from appliance.store.seal import Seal, SiteSecrets
 from appliance.store.trust import TrustStore
-from bundler.files import DISK, FileLayer, read_limited, write_atomic
+from bundler.files import DISK, FileLayer, exclusive, read_limited, remove_staged, write_atomic
 from bundler.format import paths
 from bundler.format.bundle import Bundle, check_chunks, open_bundle
-from bundler.format.errors import BadBundle, Busy, SelftestFailed, TooOld
+from bundler.format.errors import BadBundle, SelftestFailed, TooOld
 from bundler.format.limits import DESCRIPTOR_BYTES, KEYS_BYTES
 from bundler.format.manifest import Descriptor, decode_descriptor
 from bundler.format.site import open_keys
@@ -81,7 +78,9 @@ class Installer:
             Busy: Another install runs.
         """
         self.layout.make()
-        with _locked(self.layout.run / "install.lock"):
+        with exclusive(self.layout.run / "install.lock", "another install is running on this box"):
+            for folder in (self.layout.repository, self.layout.versions, self.layout.trust):
+                remove_staged(folder)  # only what this lock guards: tokens are written beside us
             seal = Seal(self.layout.keys, self.layer)
             fresh = not seal.enrolled
             secrets = self.enroller.enrol(folder) if fresh else seal.open()
@@ -208,15 +207,3 @@ def _may_install(path: str, trusted: TrustedRepository) -> bool:
     policy = trusted.policy
     epoch, sequence = _order(path)
     return epoch == policy.epoch and sequence >= policy.min_sequence and path.split("/")[1] not in policy.revoked
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError:
-        raise Busy("another install is running on this box") from None
-    finally:
-        os.close(descriptor)

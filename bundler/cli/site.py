@@ -34,8 +34,9 @@ def add(
 
     keyring = Keyring(home, lambda: passphrase(passphrase_file))
     publisher = Publisher(repository, keyring, datetime.now(UTC))
-    identifier, recovery = open_repository(publisher, keyring)
-    made = add_site(publisher, keyring, identifier, name)
+    with publisher.locked():
+        identifier, recovery = open_repository(publisher, keyring)
+        made = add_site(publisher, keyring, identifier, name)
     cards = [item.card for item in (recovery, made) if item is not None]
     if card is not None:
         write_atomic(card, made.card.encode(), mode=0o600)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -22,7 +24,7 @@ from tuf.api.metadata import (
     Timestamp,
 )
 
-from bundler.files import DISK, FileLayer, read_limited, write_atomic
+from bundler.files import DISK, FileLayer, exclusive, read_limited, remove_staged, write_atomic
 from bundler.format.limits import ROOT_BYTES
 from bundler.format.record import to_json
 from bundler.format.trust.medium import first_root, load_repository
@@ -31,6 +33,7 @@ from bundler.format.trust.verify import CONTENT, CONTENT_PATHS, TrustedRepositor
 from bundler.format.trust.verify import TargetFile as Listed
 from bundler.repository.keyring import Keyring
 
+_LOCK = ".lock"
 ROOT_DAYS, ROLE_DAYS = 3 * 365, 365
 
 
@@ -59,6 +62,21 @@ class Publisher:
         self._write("1.root.json", self._root(signers), signers["root"])
         self._publish(policy, {}, {}, signers["refresh"].public_key, (1, 1, 1), signers["release"], signers["refresh"])
         return policy
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other writers of this repository out; raises Busy while one is at work."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with exclusive(self.folder / _LOCK, f"another command is writing {self.folder}"):
+            yield
+
+    def sweep(self) -> None:
+        """Removes what killed builds left: unfinished files, and bundles that were never signed."""
+        remove_staged(self.folder)
+        signed = {path.split("/")[1] for path in self.listed() if path.startswith("bundles/")}
+        for folder in (self.folder / "bundles").glob("*"):
+            if folder.name not in signed:
+                shutil.rmtree(folder)
 
     def policy(self) -> Policy:
         return self._trusted().policy

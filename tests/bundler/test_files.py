@@ -1,11 +1,13 @@
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import IO, cast
 
 import pytest
 
-from bundler.files import FileLayer, read_limited, staged, write_atomic
-from bundler.format.errors import BadBundle, FileMissing
+from bundler.files import FileLayer, exclusive, read_limited, remove_staged, scratch_folder, staged, write_atomic
+from bundler.format.errors import BadBundle, Busy, FileMissing
 
 
 class Failing(FileLayer):
@@ -71,3 +73,43 @@ def test_a_link_is_replaced_by_one_rename(tmp_path: Path) -> None:
     layer.replace_link(link, "2")
     assert str(link.readlink()) == "2"
     assert [path.name for path in tmp_path.iterdir()] == ["current"]
+
+
+def test_a_lock_keeps_others_out_until_its_holder_ends(tmp_path: Path) -> None:
+    """Also a holder that was killed frees it."""
+    program = (
+        "import sys, time; from pathlib import Path; from bundler.files import exclusive\n"
+        "with exclusive(Path(sys.argv[1]), 'x'): print('held', flush=True); time.sleep(60)"
+    )
+    lock = tmp_path / "lock"
+    with subprocess.Popen([sys.executable, "-c", program, str(lock)], stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        with pytest.raises(Busy, match="at work"), exclusive(lock, "another is at work"):
+            pass
+        holder.kill()
+    with exclusive(lock, "another is at work"):
+        assert lock.exists()
+
+
+def test_scratch_folders_of_killed_processes_are_swept(tmp_path: Path) -> None:
+    """A folder whose holder lives stays; one that was left goes, and so does our own at the end."""
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "build-left").mkdir()
+    (tmp_path / "work" / "build-left" / "plain").write_text("customer data")
+    with scratch_folder(tmp_path / "work", "build-") as one:
+        (one / "file").write_text("x")
+        with scratch_folder(tmp_path / "work", "build-") as two:
+            assert sorted((tmp_path / "work").iterdir()) == sorted([one, two])
+    assert list((tmp_path / "work").iterdir()) == []
+
+
+def test_staged_leftovers_are_removed(tmp_path: Path) -> None:
+    """Files and folders of killed writers go; everything else stays."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / ".b.0123.part").write_text("half")
+    (tmp_path / ".bundle.part").mkdir()
+    (tmp_path / ".bundle.part" / "vol").write_text("half")
+    (tmp_path / "keep.part").write_text("mine")
+    remove_staged(tmp_path)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a", "keep.part"]
