@@ -79,8 +79,8 @@ class Installer:
         """
         self.layout.make()
         with exclusive(self.layout.run / "install.lock", "another install is running on this box"):
-            for folder in (self.layout.repository, self.layout.versions, self.layout.trust):
-                remove_staged(folder)  # only what this lock guards: tokens are written beside us
+            for guarded in (self.layout.repository, self.layout.versions, self.layout.trust):
+                remove_staged(guarded)  # only what this lock guards: tokens are written beside us
             seal = Seal(self.layout.keys, self.layer)
             fresh = not seal.enrolled
             secrets = self.enroller.enrol(folder) if fresh else seal.open()
