@@ -19,6 +19,7 @@ from appliance.answer.answering import Answering
 from appliance.answer.facts import Box
 from appliance.edge.limits import CONNECTIONS_MAX, KEEP_ALIVE_S, SHUTDOWN_S
 from appliance.edge.metrics import Metrics
+from appliance.edge.protocol import BoundedProtocol
 from appliance.edge.tls import Certificate, loaded
 from appliance.edge.tokens import TokenStore
 from appliance.routes import chat, health, knowledge, models, pages
@@ -124,7 +125,7 @@ async def _run(
     config = uvicorn.Config(
         app,
         lifespan="on",
-        http="httptools",
+        http=BoundedProtocol,
         ws="none",
         log_config=None,
         access_log=False,  # a path or header in a log is data of the customer

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 HEADER_BYTES_MAX = 32 * 2**10
+HEADERS_S = 10
 KEEP_ALIVE_S = 30
 # Every connection costs memory before it has shown a token.
 CONNECTIONS_MAX = 512
