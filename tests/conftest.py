@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import bundler  # noqa: F401 - before anything imports onnxruntime: it switches that library's telemetry off
+
 if TYPE_CHECKING:
     from bundler.knowledge.encoder import Encoder
 

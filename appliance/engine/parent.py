@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
 import socket
@@ -44,7 +45,8 @@ class Engine:
         self.spec, self._reader = spec, reader
         self._threads = threads or max(1, len(os.sched_getaffinity(0)))
         self._queue_requests = queue_requests
-        self.socket = runtime_dir / f"{spec.name}.sock"
+        # A short name: a socket's whole path has at most 107 bytes.
+        self.socket = runtime_dir / f"{hashlib.sha256(spec.name.encode()).hexdigest()[:8]}.sock"
         self.state, self.reason, self.device = "loading", "", ""
         self._settled = asyncio.Event()
         self._task: asyncio.Task[None] | None = None

@@ -46,7 +46,7 @@ class Prover:
 
     async def _models(self, bundle: Bundle) -> list[tuple[str, bool | None]]:
         """Returns a line and an outcome a model: True answered, False failed, None could not be tried."""
-        with scratch_folder(self.run / "prove", "engines-") as folder:
+        with scratch_folder(self.run, "prove-") as folder:
             return [await _ask(name, engine) for name, engine in make_engines(bundle, folder).items()]
 
 

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
+
+from bundler.format.errors import BadInput
+
+_SOCKET_PATH_BYTES = 107  # unix(7): sun_path, less its NUL
+_SOCKET_NAME_BYTES = len("/prove-01234567/01234567.sock")
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,13 @@ class StateLayout:
         return self.versions / str(number)
 
     def make(self) -> None:
-        """Makes the folders, closed to other users."""
+        """Makes the folders, closed to other users; raises BadInput where sockets under the path could not be bound."""
+        longest = len(os.fsencode(self.run.absolute())) + _SOCKET_NAME_BYTES
+        if longest > _SOCKET_PATH_BYTES:
+            excess = longest - _SOCKET_PATH_BYTES
+            raise BadInput(
+                f"the path of the state is {excess} bytes too long for Unix sockets", "use a shorter --state"
+            )
         for folder in (self.root, self.repository, self.keys, self.trust, self.versions, self.run):
             folder.mkdir(parents=True, exist_ok=True)
             folder.chmod(0o700)

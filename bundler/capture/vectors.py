@@ -6,7 +6,7 @@ A Chroma directory is not a shipping format (its migrations are one-way); `.npy`
 from __future__ import annotations
 
 import io
-import tempfile
+import secrets
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,7 +19,7 @@ _BATCH = 1_000
 
 
 def through_chroma(vectors: Vectors, documents: Sequence[str]) -> Vectors:
-    """Indexes the rows with Chroma in a throw-away folder and returns what it holds, checked to be the same.
+    """Indexes the rows with Chroma in memory and returns what it holds, checked to be the same.
 
     Raises:
         BadInput: Chroma returned other rows than it was given.
@@ -27,15 +27,18 @@ def through_chroma(vectors: Vectors, documents: Sequence[str]) -> Vectors:
     import chromadb
     from chromadb.config import Settings
 
-    with tempfile.TemporaryDirectory(prefix="lifeboat-chroma-", ignore_cleanup_errors=True) as folder:
-        settings = Settings(anonymized_telemetry=False, allow_reset=False)
-        client = chromadb.PersistentClient(path=folder, settings=settings)
-        collection = client.create_collection("snapshot", embedding_function=None, metadata={"hnsw:space": "ip"})
+    # In memory: a Chroma directory would be the customer's text and vectors in a temporary folder.
+    client = chromadb.EphemeralClient(Settings(anonymized_telemetry=False))
+    name = f"snapshot-{secrets.token_hex(8)}"  # all ephemeral clients of a process share one store
+    collection = client.create_collection(name, embedding_function=None, metadata={"hnsw:space": "ip"})
+    try:
         ids = [f"{number:09d}" for number in range(len(vectors))]
         for start in range(0, len(ids), _BATCH):
             part = slice(start, start + _BATCH)
             collection.add(ids=ids[part], embeddings=vectors[part], documents=list(documents[part]))
         rows = snapshot(collection)
+    finally:
+        client.delete_collection(name)
     if rows.shape != vectors.shape or not np.array_equal(rows, vectors):
         raise BadInput("Chroma returned other vectors than it was given")
     return rows

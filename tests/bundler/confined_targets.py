@@ -106,7 +106,7 @@ def return_value(request: Mapping[str, Any], _inputs: Files, _outputs: Files) ->
 
 def forge(request: Mapping[str, Any], _inputs: Files, _outputs: Files) -> None:
     """Answers in the child's place, as a parser taken over by its input could."""
-    for number in range(3, 20):
+    for number in range(3, 1024):
         try:
             os.write(number, request["answer"].encode())
         except OSError:  # not open, or open for reading

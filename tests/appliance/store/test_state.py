@@ -9,7 +9,7 @@ from appliance.store.layout import StateLayout
 from appliance.store.medium import check_space, copy_file, lacking
 from appliance.store.seal import Seal, SiteSecrets
 from bundler.files import DISK
-from bundler.format.errors import BadBundle, FileMissing, NoSpace, NotReady
+from bundler.format.errors import BadBundle, BadInput, FileMissing, NoSpace, NotReady
 from bundler.format.manifest import FileDigest
 
 SECRETS = SiteSecrets("bristol", "msp", "repo", "a" * 64, "AGE-SECRET-KEY-1", "b" * 64, "c" * 64)
@@ -91,3 +91,11 @@ def test_what_does_not_fit_is_refused_first(tmp_path: Path) -> None:
     """The need is computed before anything is written; the message has both figures."""
     with pytest.raises(NoSpace, match="bytes free, the bundle needs"):
         check_space(tmp_path, [FileDigest("vol/a", 2**60, "a" * 64)])
+
+
+def test_a_state_too_deep_for_sockets_is_refused(tmp_path: Path) -> None:
+    """It is told before anything is made, not by an engine that cannot start."""
+    deep = tmp_path / ("x" * 100)
+    with pytest.raises(BadInput, match="too long for Unix sockets"):
+        StateLayout(deep).make()
+    assert not deep.exists()
