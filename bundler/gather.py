@@ -17,7 +17,7 @@ from bundler.ingest import faq, readers, routes
 from bundler.knowledge.encoder import Encoder
 from bundler.plan import Found
 from bundler.profile.model import ContentEntry, EmbeddingEntry, ModelEntry, Profile
-from bundler.repository.volumes import Captured
+from bundler.repository.survey import Captured
 from bundler.sources.fetch import fetch
 from bundler.sources.source import Fetched
 

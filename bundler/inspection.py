@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from bundler.files import read_limited
-from bundler.format import paths
 from bundler.format.bundle import check_chunks, open_bundle
-from bundler.format.limits import DESCRIPTOR_BYTES
-from bundler.format.manifest import Descriptor, decode_descriptor
+from bundler.format.manifest import Descriptor
 from bundler.format.trust.medium import check_file, find_root, first_root, load_repository
 from bundler.format.trust.verify import TrustedRepository, digest
+from bundler.repository.descriptors import read_descriptors
 from bundler.terminal import Terminal, size
 
 NO_ROOT = "without --root this proves that nothing broke, not who signed it"
@@ -98,16 +96,6 @@ def summaries(folder: Path, identities: Callable[[str], dict[str, str]] | None, 
     trusted = trust(folder, None, now)
     keys = identities(trusted.policy.repository) if identities is not None else None
     return tuple(_summary(folder, descriptor, keys) for descriptor in read_descriptors(folder, trusted))
-
-
-def read_descriptors(folder: Path, trusted: TrustedRepository) -> list[Descriptor]:
-    """Returns the descriptors of all bundles, checked against their targets, oldest first."""
-    found = []
-    for path, target in trusted.targets.items():
-        if path.startswith("bundles/") and path.endswith("/bundle.json"):
-            check_file(folder, path, target)
-            found.append(decode_descriptor(read_limited(paths.inside(folder, path), DESCRIPTOR_BYTES)))
-    return sorted(found, key=lambda descriptor: descriptor.order)
 
 
 def _summary(folder: Path, descriptor: Descriptor, keys: dict[str, str] | None) -> Summary:

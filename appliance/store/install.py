@@ -21,9 +21,10 @@ from bundler.format import paths
 from bundler.format.bundle import Bundle, check_chunks, open_bundle
 from bundler.format.errors import BadBundle, SelftestFailed, TooOld
 from bundler.format.limits import DESCRIPTOR_BYTES, KEYS_BYTES
-from bundler.format.manifest import Descriptor, decode_descriptor
+from bundler.format.manifest import Descriptor, decode_descriptor, order_of
 from bundler.format.site import open_keys
 from bundler.format.trust.medium import check_file, load_repository
+from bundler.format.trust.policy import may_install
 from bundler.format.trust.verify import TrustedRepository
 from bundler.terminal import Terminal, size
 
@@ -182,28 +183,14 @@ def newest(folder: Path, trusted: TrustedRepository) -> tuple[str, Descriptor]:
     The order stands in the bundle's id, which is part of a signed path, so older bundles need not be read.
     """
     names = [path for path in trusted.targets if path.startswith("bundles/") and path.endswith("/bundle.json")]
-    allowed = [path for path in names if _may_install(path, trusted)]
+    allowed = [path for path in names if may_install(path.split("/")[1], trusted.policy)]
     if not allowed:
         raise TooOld("the medium holds no bundle that may be installed (none at all, revoked, or below the least)")
-    path = max(allowed, key=_order)
+    path = max(allowed, key=lambda name: order_of(name.split("/")[1]))
     check_file(folder, path, trusted.targets[path])
     descriptor = decode_descriptor(read_limited(paths.inside(folder, path), DESCRIPTOR_BYTES))
-    if path != f"bundles/{descriptor.bundle}/bundle.json" or descriptor.order != _order(path):
+    if path != f"bundles/{descriptor.bundle}/bundle.json":
         raise BadBundle(f"{path} describes another bundle: {descriptor.bundle}")
     if descriptor.repository != trusted.policy.repository:
         raise BadBundle(f"{path} is of repository {descriptor.repository}, expected {trusted.policy.repository}")
     return path, descriptor
-
-
-def _order(path: str) -> tuple[int, int]:
-    epoch, sequence, *_ = path.split("/")[1].split("-")
-    try:
-        return int(epoch), int(sequence)
-    except ValueError:
-        raise BadBundle(f"{path} is not named after its order") from None
-
-
-def _may_install(path: str, trusted: TrustedRepository) -> bool:
-    policy = trusted.policy
-    epoch, sequence = _order(path)
-    return epoch == policy.epoch and sequence >= policy.min_sequence and path.split("/")[1] not in policy.revoked

@@ -89,7 +89,11 @@ def build(
         built, settled = builder.build(sources, read_lock(lock), _agree(terminal, yes=yes), now)
     if settled != read_lock(lock):
         write_lock(lock, settled)
-    lines = [f"bundle {built.bundle}: {size(built.length_bytes)} in {built.volumes} volumes, in {repository}"]
+    if built.changed:
+        sizes = f"{size(built.new_bytes)} new of {size(built.length_bytes)} in {built.volumes} volumes"
+        lines = [f"bundle {built.bundle}: {sizes}, in {repository}"]
+    else:
+        lines = [f"nothing changed since bundle {built.bundle}: its metadata is signed again, in {repository}"]
     lines += [f"  {line}" for line in built.selftest]
     result = {key: value for key, value in vars(built).items() if key != "recovery"}
     if built.recovery is not None:

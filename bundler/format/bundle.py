@@ -68,7 +68,7 @@ def open_bundle(root: Path, descriptor: Descriptor, identities: Mapping[str, str
     if hashlib.sha256(sealed).hexdigest() != descriptor.index.sha256:
         raise BadBundle(f"{descriptor.index.path} is not what was signed")
     try:
-        padded = age.decrypt(sealed, [age.X25519Identity.from_string(secret)], limit_bytes=INDEX_BYTES)
+        padded = age.decrypt(sealed, [age.parse_identity(secret)], limit_bytes=INDEX_BYTES)
     except AgeError as error:
         raise BadBundle(f"{descriptor.index.path} does not open: {error}") from error
     index = decode_index(unpad_document(padded, "the index"), volumes=len(descriptor.volumes))

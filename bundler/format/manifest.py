@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from bundler.format import FORMAT_VERSION, canonical, paths
+from bundler.format import FORMAT_VERSION, age, canonical, paths
 from bundler.format.errors import BadBundle, NewerFormat
 from bundler.format.limits import VOLUME_BYTES_MAX, VOLUMES
 from bundler.format.record import from_json, to_json
 
-SUITE_X25519 = "age-x25519"
 _BUNDLE_ID = re.compile(r"[0-9]{1,6}-[0-9]{4,9}-[0-9a-f]{8}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -59,6 +58,14 @@ def bundle_id(epoch: int, sequence: int, random_hex: str) -> str:
     return f"{epoch}-{sequence:04d}-{random_hex}"
 
 
+def order_of(bundle: str) -> tuple[int, int]:
+    """Returns `(epoch, sequence)` of a bundle id; raises BadBundle if it is none."""
+    if not _BUNDLE_ID.fullmatch(bundle):
+        raise BadBundle(f"bundle id is not allowed: {bundle!r}")
+    epoch, sequence, _ = bundle.split("-")
+    return int(epoch), int(sequence)
+
+
 def encode_descriptor(descriptor: Descriptor) -> bytes:
     return canonical.encode(to_json(descriptor))
 
@@ -82,10 +89,10 @@ def decode_descriptor(data: bytes) -> Descriptor:
 
 
 def _check(descriptor: Descriptor) -> None:
-    if descriptor.suite != SUITE_X25519:
+    if descriptor.suite not in age.SUITES:
         raise NewerFormat(f"encryption suite {descriptor.suite!r} is not known to this program")
-    if not _BUNDLE_ID.fullmatch(descriptor.bundle):
-        raise BadBundle(f"bundle id is not allowed: {descriptor.bundle!r}")
+    if order_of(descriptor.bundle) != descriptor.order:
+        raise BadBundle(f"bundle {descriptor.bundle} states another order than its id")
     if len(descriptor.volumes) > VOLUMES:
         raise BadBundle(f"bundle uses {len(descriptor.volumes)} volumes, at most {VOLUMES}")
     paths.check_all([descriptor.index.path, *(volume.path for volume in descriptor.volumes)])

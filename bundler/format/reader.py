@@ -69,7 +69,7 @@ class Volumes:
         except FileNotFoundError:
             raise FileMissing(f"{volume.path} is missing") from None
         try:
-            reader = age.Reader(file, [age.X25519Identity.from_string(secret)], size=path.stat().st_size)
+            reader = age.Reader(file, [age.parse_identity(secret)], size=path.stat().st_size)
         except BaseException:
             file.close()
             raise

@@ -94,7 +94,7 @@ def open_enrolment(data: bytes, code: str) -> Enrolment:
     return enrolment
 
 
-def seal_keys(identities: Mapping[str, str], recipient: age.X25519Recipient) -> bytes:
+def seal_keys(identities: Mapping[str, str], recipient: age.KeyRecipient) -> bytes:
     """Returns `keys.age`: bundle identities by their recipient, wrapped to a site."""
     return age.encrypt(canonical.encode(dict(identities)), [recipient])
 
@@ -106,7 +106,7 @@ def open_keys(data: bytes, identity: str) -> dict[str, str]:
         WrongKey: The file is wrapped to another site.
         BadBundle: It is not what we write.
     """
-    document = _open(data, age.X25519Identity.from_string(identity), "keys.age", "this site's key")
+    document = _open(data, age.parse_identity(identity), "keys.age", "this site's key")
     keys = canonical.decode(document, "keys.age")
     for recipient, secret in keys.items():
         if not isinstance(secret, str) or _recipient_of(secret) != recipient:
@@ -125,6 +125,6 @@ def _open(data: bytes, identity: age.Identity, name: str, key: str) -> bytes:
 
 def _recipient_of(secret: str) -> str | None:
     try:
-        return str(age.X25519Identity.from_string(secret).recipient)
+        return str(age.parse_identity(secret).recipient)
     except (AgeError, ValueError):
         return None

@@ -50,11 +50,15 @@ class SelftestEntry:
 
 @dataclass(frozen=True)
 class Profile:
-    """What a bundle shall hold and how the box shall answer; `base` is the folder that `file:` sources start from."""
+    """What a bundle shall hold and how the box shall answer.
+
+    `base` is the folder that `file:` sources start from, `base_repository` one whose volumes are used, or None.
+    """
 
     name: str
     title: str
     base: Path
+    base_repository: Path | None
     models: tuple[ModelEntry, ...]
     embedding: EmbeddingEntry | None
     documents: tuple[ContentEntry, ...]

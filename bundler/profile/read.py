@@ -57,6 +57,7 @@ def parse_profile(values: object, base: Path, subject: str, addresses: Mapping[s
         name=bundle.name(),
         title=bundle.text("title"),
         base=base,
+        base_repository=base / bundle.text("base") if bundle.has("base") else None,
         models=models,
         embedding=_embedding(top.table("embedding")) if top.has("embedding") else None,
         documents=contents["documents"],

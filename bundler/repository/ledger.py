@@ -5,6 +5,7 @@ It is what lets a site be authorised later without touching a payload.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -29,11 +30,13 @@ class Ledger:
     """One repository as the builder knows it; `identities` are secret age identities by recipient."""
 
     repository: str
+    suite: str = age.CLASSIC_SUITE
     identities: dict[str, str] = field(default_factory=dict, repr=False)
     sites: tuple[Site, ...] = ()
 
-    def with_bundle(self, recipient: str, identity: str) -> Ledger:
-        return replace(self, identities={**self.identities, recipient: identity})
+    def with_identities(self, identities: Mapping[str, str]) -> Ledger:
+        """Adds secret bundle identities by recipient."""
+        return replace(self, identities={**self.identities, **identities})
 
     def with_site(self, site: Site) -> Ledger:
         return replace(self, sites=(*self.sites, site))

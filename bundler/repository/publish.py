@@ -25,6 +25,7 @@ from tuf.api.metadata import (
 )
 
 from bundler.files import DISK, FileLayer, exclusive, read_limited, remove_staged, write_atomic
+from bundler.format import age
 from bundler.format.limits import ROOT_BYTES
 from bundler.format.record import to_json
 from bundler.format.trust.medium import first_root, load_repository
@@ -32,6 +33,7 @@ from bundler.format.trust.policy import MADE, MSP, POLICY, REPOSITORY, Policy, r
 from bundler.format.trust.verify import CONTENT, CONTENT_PATHS, TrustedRepository
 from bundler.format.trust.verify import TargetFile as Listed
 from bundler.repository.keyring import Keyring
+from bundler.repository.ledger import Ledger, write_ledger
 
 _LOCK = ".lock"
 ROOT_DAYS, ROLE_DAYS = 3 * 365, 365
@@ -55,10 +57,16 @@ class Publisher:
     def exists(self) -> bool:
         return (self._metadata / "timestamp.json").exists()
 
-    def create(self, egress: tuple[str, ...] = ()) -> Policy:
-        """Makes a new repository with a random id: root, an empty policy and empty content."""
+    def create(self, egress: tuple[str, ...] = (), suite: str = age.CLASSIC_SUITE) -> Policy:
+        """Makes a new repository with a random id: root, an empty policy and empty content.
+
+        Args:
+            egress: Origins that boxes may talk to.
+            suite: Of all its bundle identities and wraps.
+        """
         signers = {role: self._keyring.signer(role) for role in ("root", "release", "refresh")}
         policy = Policy(secrets.token_hex(16), epoch=1, min_sequence=1, revoked=(), egress=egress)
+        write_ledger(self._keyring, Ledger(policy.repository, suite), self._layer)
         self._write("1.root.json", self._root(signers), signers["root"])
         self._publish(policy, {}, {}, signers["refresh"].public_key, (1, 1, 1), signers["release"], signers["refresh"])
         return policy
@@ -79,11 +87,11 @@ class Publisher:
                 shutil.rmtree(folder)
 
     def policy(self) -> Policy:
-        return self._trusted().policy
+        return self.trusted().policy
 
     def listed(self) -> tuple[str, ...]:
         """Returns the paths of all signed files."""
-        return tuple(self._trusted().targets)
+        return tuple(self.trusted().targets)
 
     def allow(self, egress: tuple[str, ...]) -> None:
         """Adds origins to the policy, which takes the release key."""
@@ -103,11 +111,12 @@ class Publisher:
         """Returns the first root, which a site card names."""
         return first_root(self.folder)
 
-    def _trusted(self) -> TrustedRepository:
+    def trusted(self) -> TrustedRepository:
+        """Verifies the metadata as a box would."""
         return load_repository(self.folder, root=self.root_bytes(), repository=None, now=self._now, remembered=None)
 
     def _update(self, added: Mapping[str, Listed], policy: Policy | None) -> None:
-        trusted = self._trusted()
+        trusted = self.trusted()
         versions = trusted.remembered()
         targets = self._read(f"{versions.targets_version}.targets.json")
         content = self._read(f"{versions.content_version}.content.json")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from bundler.files import DISK, FileLayer, write_atomic
 from bundler.format import age, canonical
 from bundler.format.errors import Busy
+from bundler.format.manifest import Descriptor
 from bundler.format.site import (
     CODE_BYTES,
     RECOVERY,
@@ -21,8 +21,10 @@ from bundler.format.site import (
     seal_enrolment,
     seal_keys,
 )
+from bundler.format.trust.policy import may_install
 from bundler.format.trust.verify import TargetFile, digest
 from bundler.repository.cards import site_card
+from bundler.repository.descriptors import read_descriptors
 from bundler.repository.keyring import Keyring
 from bundler.repository.ledger import Ledger, Site, read_ledger, write_ledger
 from bundler.repository.publish import Publisher
@@ -68,22 +70,36 @@ def add_site(
     folder = publisher.folder / "sites" / site
     if any(known.site == site for known in ledger.sites) or (folder / "enroll.age").exists():
         raise Busy(f"site {site} exists already", "use its card, or give the new site another name")
-    code, identity = make_code(random(CODE_BYTES)), age.X25519Identity.generate()
+    code, identity = make_code(random(CODE_BYTES)), age.generate_identity(ledger.suite)
     msp, root = keyring.msp(), digest(publisher.root_bytes())
     enrolment = Enrolment(root, msp.id, repository, site, str(identity), random(REPORT_SECRET_BYTES).hex())
     settings = age.encrypt(canonical.encode({"format": 1}), [identity.recipient])
     write_atomic(folder / "enroll.age", seal_enrolment(enrolment, code, work_factor_log2), layer=layer)
     write_atomic(folder / "settings.age", settings, layer=layer)
     ledger = ledger.with_site(Site(site, str(identity.recipient)))
-    wrap_keys(publisher.folder, ledger, layer)
+    wrap_keys(publisher, ledger, (), layer)
     write_ledger(keyring, ledger, layer)
     listed = TargetFile(len(settings), hashlib.sha256(settings).hexdigest())
     publisher.add_content({f"sites/{site}/settings.age": listed})
     return NewSite(site, code, site_card(msp.name, site, code, root))
 
 
-def wrap_keys(folder: Path, ledger: Ledger, layer: FileLayer = DISK) -> None:
-    """Writes `keys.age` of every site anew, with all bundle identities in use."""
+def wrap_keys(
+    publisher: Publisher, ledger: Ledger, unlisted: Sequence[Descriptor] = (), layer: FileLayer = DISK
+) -> None:
+    """Writes `keys.age` of every site anew, with the identities of the bundles that may be installed.
+
+    Args:
+        publisher: Of the repository.
+        ledger: Its sites and all identities.
+        unlisted: Bundles that are about to be signed.
+        layer: Where faults can be put.
+    """
+    trusted = publisher.trusted()
+    listed = [item for item in read_descriptors(publisher.folder, trusted) if may_install(item.bundle, trusted.policy)]
+    bundles = [*listed, *unlisted]
+    used = {item.recipient for item in bundles} | {file.recipient for item in bundles for file in item.volumes}
+    identities = {recipient: secret for recipient, secret in ledger.identities.items() if recipient in used}
     for site in ledger.sites:
-        sealed = seal_keys(ledger.identities, age.X25519Recipient.from_string(site.recipient))
-        write_atomic(folder / "sites" / site.site / "keys.age", sealed, layer=layer)
+        sealed = seal_keys(identities, age.parse_recipient(site.recipient))
+        write_atomic(publisher.folder / "sites" / site.site / "keys.age", sealed, layer=layer)

@@ -1,44 +1,24 @@
-"""Writes the volumes of a bundle: chunks deduplicated by plaintext digest, encrypted to the bundle's own identity."""
+"""Writes a bundle's own volumes: the chunks that no earlier volume holds, encrypted to the bundle's own identity."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from io import RawIOBase
 from pathlib import Path
 from typing import BinaryIO
 
 from bundler.files import DISK, FileLayer
 from bundler.format import age
-from bundler.format.chunking import Placer, spans
+from bundler.format.chunking import Placer
 from bundler.format.errors import BadInput
 from bundler.format.index import Asset, Chunk
 from bundler.format.limits import VOLUME_BYTES_MAX
 from bundler.format.manifest import Volume
 from bundler.format.padding import padme
-
-
-@dataclass(frozen=True)
-class Captured:
-    """A file that goes into the bundle, lying in the builder's work folder.
-
-    Attributes:
-        path: Its name inside the bundle.
-        file: Where its plaintext lies.
-        kind: One of `index.KINDS`.
-        licence: SPDX identifier, or "".
-        source: The pinned source.
-        cuts: Offsets at which a chunk must begin.
-        chunk_bytes: The longest chunk.
-    """
-
-    path: str
-    file: Path
-    kind: str
-    licence: str
-    source: str
-    cuts: tuple[int, ...]
-    chunk_bytes: int
+from bundler.repository.reuse import NOTHING, Reuse
+from bundler.repository.survey import Piece, Surveyed
 
 
 class _HashingFile:
@@ -63,40 +43,53 @@ class VolumeWriter:
         prefix: The bundle's path inside the repository, for the descriptor.
         recipient: The bundle's own age recipient.
         volume_bytes: Plaintext size of a full volume.
+        reuse: Volumes of earlier bundles that hold some of what is wanted.
         layer: Where faults can be put.
     """
 
     def __init__(
-        self, folder: Path, prefix: str, recipient: age.X25519Recipient, volume_bytes: int, layer: FileLayer = DISK
+        self,
+        folder: Path,
+        prefix: str,
+        recipient: age.KeyRecipient,
+        volume_bytes: int,
+        reuse: Reuse = NOTHING,
+        layer: FileLayer = DISK,
     ) -> None:
         if not 0 < volume_bytes <= VOLUME_BYTES_MAX:
             raise BadInput(f"volume size {volume_bytes} is not between 1 and {VOLUME_BYTES_MAX} bytes")
         self._folder, self._prefix, self._recipient, self._layer = folder, prefix, recipient, layer
+        self._reuse = reuse
         self._placer = Placer(volume_bytes)
         self._open: _OpenVolume | None = None
-        self.volumes: list[Volume] = []
+        self._own: list[Volume] = []
 
-    def add(self, captured: Captured, on_bytes: Callable[[int], None]) -> Asset:
-        """Writes the chunks of one asset that no volume holds yet; `on_bytes` hears the bytes read."""
-        length = captured.file.stat().st_size
-        whole, chunks = hashlib.sha256(), []
-        with captured.file.open("rb") as file:
-            for _, chunk_length in spans(length, captured.cuts, captured.chunk_bytes):
-                data = file.read(chunk_length)
-                if len(data) != chunk_length:
-                    raise BadInput(f"{captured.source} changed while it was read")
-                whole.update(data)
-                chunks.append(self._put(data))
-                on_bytes(chunk_length)
+    def add(self, surveyed: Surveyed, on_bytes: Callable[[int], None]) -> Asset:
+        """Writes the pieces of one asset that no volume holds yet; `on_bytes` hears the bytes of all.
+
+        Raises:
+            BadInput: The file is not what was surveyed.
+        """
+        captured, chunks = surveyed.captured, []
+        with captured.file.open("rb", buffering=0) as file:
+            for piece in surveyed.pieces:
+                chunks.append(self._reuse.chunk(piece.sha256) or self._placed(piece, file, captured.source))
+                on_bytes(piece.length)
         return Asset(
-            captured.path, captured.kind, length, whole.hexdigest(), captured.licence, captured.source, tuple(chunks)
+            path=captured.path,
+            kind=captured.kind,
+            length_bytes=surveyed.length_bytes,
+            sha256=surveyed.sha256,
+            licence=captured.licence,
+            source=captured.source,
+            chunks=tuple(chunks),
         )
 
     def close(self) -> tuple[Volume, ...]:
         """Pads and closes the last volume; returns all of them in order."""
         if self._open is not None:
             self._finish(last=True)
-        return tuple(self.volumes)
+        return (*self._reuse.volumes, *self._own)
 
     def abandon(self) -> None:
         """Closes what is open; the caller removes the folder."""
@@ -104,15 +97,20 @@ class VolumeWriter:
             self._open.abandon()
             self._open = None
 
-    def _put(self, data: bytes) -> Chunk:
-        chunk, new = self._placer.place(hashlib.sha256(data).hexdigest(), len(data))
+    def _placed(self, piece: Piece, file: BinaryIO | RawIOBase, source: str) -> Chunk:
+        """Gives a piece its place, and writes it if the place is new."""
+        chunk, new = self._placer.place(piece.sha256, piece.length)
         if new:
-            if self._open is not None and chunk.volume != len(self.volumes):
+            file.seek(piece.offset)
+            data = file.read(piece.length) or b""
+            if hashlib.sha256(data).hexdigest() != piece.sha256:
+                raise BadInput(f"{source} changed while it was read")
+            if self._open is not None and chunk.volume != len(self._own):
                 self._finish(last=False)
             if self._open is None:
-                self._open = _OpenVolume(self._folder, len(self.volumes) + 1, self._recipient, self._layer)
+                self._open = _OpenVolume(self._folder, len(self._own) + 1, self._recipient, self._layer)
             self._open.write(data)
-        return chunk
+        return replace(chunk, volume=len(self._reuse.volumes) + chunk.volume)
 
     def _finish(self, *, last: bool) -> None:
         if self._open is None:
@@ -120,7 +118,7 @@ class VolumeWriter:
         opened, self._open = self._open, None
         length_bytes, sha256 = opened.close(self._padded_bytes(opened.used_bytes, last=last))
         path = f"{self._prefix}/vol/{opened.name}"
-        self.volumes.append(Volume(path, length_bytes, sha256, str(self._recipient)))
+        self._own.append(Volume(path, length_bytes, sha256, str(self._recipient)))
 
     def _padded_bytes(self, used_bytes: int, *, last: bool) -> int:
         full = self._placer.volume_bytes
@@ -130,7 +128,7 @@ class VolumeWriter:
 class _OpenVolume:
     """A volume while it is written: file, hash and cipher stacked."""
 
-    def __init__(self, folder: Path, number: int, recipient: age.X25519Recipient, layer: FileLayer) -> None:
+    def __init__(self, folder: Path, number: int, recipient: age.KeyRecipient, layer: FileLayer) -> None:
         self.name = f"{number:04d}.age"
         self.used_bytes = 0
         self._layer = layer
@@ -161,8 +159,3 @@ def _zeros(length_bytes: int) -> Iterable[bytes]:
     block = bytes(1 << 20)
     for offset in range(0, length_bytes, len(block)):
         yield block[: min(len(block), length_bytes - offset)]
-
-
-def total_bytes(captured: Sequence[Captured]) -> int:
-    """Returns the plaintext bytes of all captured files."""
-    return sum(item.file.stat().st_size for item in captured)

@@ -6,6 +6,17 @@ Three rings: `header` (bytes to stanzas, no cryptography), `stream` (bytes to by
 
 from bundler.format.age.errors import AgeError, HeaderFailure, HmacFailure, KeyFailure, NoMatch, PayloadFailure
 from bundler.format.age.hybrid import HybridIdentity, HybridRecipient
+from bundler.format.age.keys import (
+    CLASSIC_SUITE,
+    PQ_SUITE,
+    SUITES,
+    KeyIdentity,
+    KeyRecipient,
+    generate_identity,
+    parse_identity,
+    parse_recipient,
+    suite_of,
+)
 from bundler.format.age.reader import Reader, decrypt
 from bundler.format.age.recipients import Identity, Recipient, header_size
 from bundler.format.age.scrypt import ScryptIdentity, ScryptRecipient
@@ -13,6 +24,9 @@ from bundler.format.age.writer import Writer, encrypt, encrypted_size
 from bundler.format.age.x25519 import X25519Identity, X25519Recipient
 
 __all__ = [
+    "CLASSIC_SUITE",
+    "PQ_SUITE",
+    "SUITES",
     "AgeError",
     "HeaderFailure",
     "HmacFailure",
@@ -20,6 +34,8 @@ __all__ = [
     "HybridRecipient",
     "Identity",
     "KeyFailure",
+    "KeyIdentity",
+    "KeyRecipient",
     "NoMatch",
     "PayloadFailure",
     "Reader",
@@ -32,5 +48,9 @@ __all__ = [
     "decrypt",
     "encrypt",
     "encrypted_size",
+    "generate_identity",
     "header_size",
+    "parse_identity",
+    "parse_recipient",
+    "suite_of",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from bundler.format.manifest import order_of
 from bundler.format.record import from_json
 
 MSP = "x-lifeboat-msp"
@@ -30,6 +31,12 @@ class Policy:
     min_sequence: int
     revoked: tuple[str, ...]
     egress: tuple[str, ...]
+
+
+def may_install(bundle: str, policy: Policy) -> bool:
+    """Says whether the policy lets a bundle be installed: of its epoch, not below its least, not revoked."""
+    epoch, sequence = order_of(bundle)
+    return epoch == policy.epoch and sequence >= policy.min_sequence and bundle not in policy.revoked
 
 
 def read_policy(value: object) -> Policy:

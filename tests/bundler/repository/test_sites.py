@@ -11,7 +11,6 @@ from bundler.format.site import make_code, open_enrolment, open_keys, parse_code
 from bundler.format.trust.medium import load_repository
 from bundler.format.trust.verify import digest
 from bundler.repository.keyring import Keyring, Msp
-from bundler.repository.ledger import read_ledger, write_ledger
 from bundler.repository.publish import Publisher
 from bundler.repository.sites import NewSite, add_site
 
@@ -41,19 +40,6 @@ def test_the_settings_are_signed(publisher: Publisher, keyring: Keyring) -> None
     added(publisher, keyring)
     trusted = load_repository(publisher.folder, root=publisher.root_bytes(), repository=None, now=NOW, remembered=None)
     assert set(trusted.targets) == {"sites/bristol/settings.age"}
-
-
-def test_a_later_bundle_reaches_known_sites(publisher: Publisher, keyring: Keyring) -> None:
-    """Every site's keys.age carries the identities that the ledger holds."""
-    repository = publisher.policy().repository
-    identity = age.X25519Identity.generate()
-    write_ledger(keyring, read_ledger(keyring, repository).with_bundle(str(identity.recipient), str(identity)))
-    site = added(publisher, keyring)
-    folder = publisher.folder / "sites" / "bristol"
-    enrolment = open_enrolment((folder / "enroll.age").read_bytes(), site.code)
-    keys = open_keys((folder / "keys.age").read_bytes(), enrolment.identity)
-    assert keys == {str(identity.recipient): str(identity)}
-    assert str(identity) not in repr(read_ledger(keyring, repository))
 
 
 def test_a_site_is_made_once(publisher: Publisher, keyring: Keyring) -> None:

@@ -1,6 +1,6 @@
 import hashlib
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,8 @@ from bundler.format.manifest import Descriptor, FileDigest
 from bundler.format.padding import pad_document
 from bundler.format.record import to_json
 from bundler.format.service import LadderSpec, LimitsSpec, Service
-from bundler.repository.volumes import Captured, VolumeWriter
+from bundler.repository.survey import Captured, survey
+from bundler.repository.volumes import VolumeWriter
 
 SERVICE = Service(
     "demo", "Demo", (), None, (), (), (), (), LadderSpec((), (), (), "", "", ""), LimitsSpec(1, 1, 1), None, ()
@@ -37,7 +38,10 @@ class Made:
         folder = root / PREFIX
         folder.mkdir(parents=True)
         writer = VolumeWriter(folder, PREFIX, identity.recipient, volume_bytes)
-        made = tuple(writer.add(captured(work, name, data), lambda _: None) for name, data in assets.items())
+        made = tuple(
+            writer.add(survey(captured(work, name, data), lambda _: None), lambda _: None)
+            for name, data in assets.items()
+        )
         volumes = writer.close()
         index = Index(1, "repo", "1-0001-0123abcd", "demo", made, SERVICE)
         sealed = age.encrypt(pad_document(encode_index(index)), [identity.recipient])
@@ -136,15 +140,25 @@ def test_missing_parts_and_keys_are_named(made: Made) -> None:
 
 def test_a_file_that_shrinks_while_it_is_read_is_refused(tmp_path: Path) -> None:
     """The builder never signs what it read twice in different states."""
-    identity = age.X25519Identity.generate()
-    writer = VolumeWriter(tmp_path, PREFIX, identity.recipient, 4_000)
-    item = captured(tmp_path, "a", bytes(20_000))
+    item = captured(tmp_path, "a", random.Random(1).randbytes(20_000))
 
     def shrink(_: int) -> None:
         item.file.write_bytes(b"")
 
     with pytest.raises(BadInput, match="changed while it was read"):
-        writer.add(item, shrink)
+        survey(item, shrink)
+
+
+@pytest.mark.parametrize("change", [lambda data: data[:-1], lambda data: bytes(len(data)), lambda _: b""])
+def test_a_file_that_changes_after_the_survey_is_refused(tmp_path: Path, change: Callable[[bytes], bytes]) -> None:
+    """What is encrypted is what was hashed, or nothing is signed."""
+    identity = age.X25519Identity.generate()
+    writer = VolumeWriter(tmp_path, PREFIX, identity.recipient, 4_000)
+    item = captured(tmp_path, "a", random.Random(1).randbytes(20_000))
+    found = survey(item, lambda _: None)
+    item.file.write_bytes(change(item.file.read_bytes()))
+    with pytest.raises(BadInput, match="changed while it was read"):
+        writer.add(found, lambda _: None)
     writer.abandon()
 
 

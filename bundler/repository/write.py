@@ -1,0 +1,195 @@
+"""Writes a bundle into a repository: survey, use again what earlier volumes hold, encrypt the rest, sign."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from bundler.files import DISK, FileLayer, write_atomic
+from bundler.format import FORMAT_VERSION, age
+from bundler.format.bundle import open_bundle
+from bundler.format.index import Index, encode_index
+from bundler.format.manifest import Descriptor, FileDigest, Volume, bundle_id, encode_descriptor, order_of
+from bundler.format.padding import pad_document
+from bundler.format.service import Service
+from bundler.format.trust.verify import TargetFile
+from bundler.repository.base import link_volumes, read_base
+from bundler.repository.descriptors import newest_descriptor
+from bundler.repository.keyring import Keyring
+from bundler.repository.ledger import Ledger, read_ledger, write_ledger
+from bundler.repository.publish import Publisher
+from bundler.repository.reuse import Earlier, choose
+from bundler.repository.sites import wrap_keys
+from bundler.repository.survey import Captured, Surveyed, survey, total_bytes
+from bundler.repository.volumes import VolumeWriter
+from bundler.terminal import Terminal, size
+
+
+@dataclass(frozen=True)
+class Written:
+    """What came of it: where nothing changed, `descriptor` is the bundle that is there already."""
+
+    descriptor: Descriptor
+    changed: bool
+    new_bytes: int
+
+
+@dataclass(frozen=True)
+class BundleWriter:
+    """Writes bundles into one repository; the caller holds its lock.
+
+    Attributes:
+        publisher: Signs the repository's metadata.
+        keyring: The MSP's keys.
+        terminal: Progress.
+        volume_bytes: Plaintext size of a full volume.
+        base: A base repository whose volumes are used, or None.
+        layer: Where faults can be put.
+    """
+
+    publisher: Publisher
+    keyring: Keyring
+    terminal: Terminal
+    volume_bytes: int
+    base: Path | None = None
+    layer: FileLayer = DISK
+
+    def write(self, profile: str, captured: tuple[Captured, ...], service: Service, now: datetime) -> Written:
+        """Writes and signs a bundle, or only signs again where nothing changed.
+
+        Raises:
+            BadInput: A file changed while it was read, or the base cannot be used.
+            NoSpace: The volumes do not fit; nothing was added.
+        """
+        folder, trusted = self.publisher.folder, self.publisher.trusted()
+        ledger = read_ledger(self.keyring, trusted.policy.repository)
+        newest = newest_descriptor(folder, trusted)
+        earlier = [] if newest is None else [_opened(folder, newest, ledger.identities)]
+        surveyed = self._survey(captured)
+        if earlier and _is_same(earlier[0].index, profile, surveyed, service):
+            self.publisher.resign()
+            return Written(earlier[0].descriptor, changed=False, new_bytes=0)
+        if self.base is not None:
+            base, identities = read_base(self.base, trusted.root, self.keyring, now)
+            earlier.append(base)
+            ledger = ledger.with_identities(identities)
+        index = Index(FORMAT_VERSION, ledger.repository, "", profile, (), service)
+        return self._write(index, surveyed, earlier, ledger, now)
+
+    def _survey(self, captured: tuple[Captured, ...]) -> tuple[Surveyed, ...]:
+        total = total_bytes(captured)
+        with self.terminal.progress(f"hashing {size(total)}", total) as progress:
+            return tuple(survey(item, progress.advance) for item in captured)
+
+    def _write(
+        self, draft: Index, surveyed: Sequence[Surveyed], earlier: Sequence[Earlier], ledger: Ledger, now: datetime
+    ) -> Written:
+        epoch, sequence = next_order(self.publisher)
+        bundle, identity = bundle_id(epoch, sequence, secrets.token_hex(4)), age.generate_identity(ledger.suite)
+        folder = self.publisher.folder / "bundles" / f".{bundle}.part"
+        (folder / "vol").mkdir(parents=True)
+        try:
+            work = _Work(self, folder, f"bundles/{bundle}", identity, draft, now)
+            descriptor = work.finish(surveyed, earlier)
+            if self.base is not None:
+                foreign = [volume for volume in descriptor.volumes if not volume.path.startswith(f"bundles/{bundle}/")]
+                link_volumes(self.base, self.publisher.folder, foreign, self.layer)
+            self.layer.sync_folder(folder / "vol")
+            self.layer.sync_folder(folder)
+            self.layer.rename(folder, folder.with_name(bundle))
+            self.layer.sync_folder(folder.parent)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        # The ledger first: a bundle whose identity is lost can never be opened by anybody.
+        ledger = ledger.with_identities({str(identity.recipient): str(identity)})
+        write_ledger(self.keyring, ledger, self.layer)
+        wrap_keys(self.publisher, ledger, [descriptor], self.layer)
+        added = targets_of(self.publisher.folder, descriptor)
+        self.publisher.add_content(added)
+        own_bytes = sum(item.length for path, item in added.items() if path.startswith(f"bundles/{bundle}/"))
+        return Written(descriptor, changed=True, new_bytes=own_bytes)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """The files of one bundle while they are made."""
+
+    writer: BundleWriter
+    folder: Path
+    prefix: str
+    identity: age.KeyIdentity
+    draft: Index
+    now: datetime
+
+    def finish(self, surveyed: Sequence[Surveyed], earlier: Sequence[Earlier]) -> Descriptor:
+        wanted = {piece.sha256: piece.length for item in surveyed for piece in item.pieces}
+        reuse = choose(earlier, wanted)
+        recipient, layer = self.identity.recipient, self.writer.layer
+        volumes = VolumeWriter(self.folder, self.prefix, recipient, self.writer.volume_bytes, reuse, layer)
+        fresh = sum(length for sha256, length in wanted.items() if reuse.chunk(sha256) is None)
+        total = sum(item.length_bytes for item in surveyed)
+        try:
+            with self.writer.terminal.progress(f"encrypting {size(fresh)} of {size(total)}", total) as progress:
+                assets = tuple(volumes.add(item, progress.advance) for item in surveyed)
+            used = volumes.close()
+        finally:
+            volumes.abandon()
+        bundle = self.prefix.split("/")[1]
+        index = Index(self.draft.format, self.draft.repository, bundle, self.draft.profile, assets, self.draft.service)
+        return self._described(index, used)
+
+    def _described(self, index: Index, volumes: tuple[Volume, ...]) -> Descriptor:
+        sealed = age.encrypt(pad_document(encode_index(index)), [self.identity.recipient])
+        write_atomic(self.folder / "index.age", sealed, layer=self.writer.layer)
+        epoch, sequence = order_of(index.bundle)
+        descriptor = Descriptor(
+            format=FORMAT_VERSION,
+            suite=age.suite_of(self.identity.recipient),
+            repository=index.repository,
+            bundle=index.bundle,
+            epoch=epoch,
+            sequence=sequence,
+            made=self.now.isoformat(timespec="seconds"),
+            recipient=str(self.identity.recipient),
+            index=FileDigest(f"{self.prefix}/index.age", len(sealed), hashlib.sha256(sealed).hexdigest()),
+            volumes=volumes,
+        )
+        write_atomic(self.folder / "bundle.json", encode_descriptor(descriptor), layer=self.writer.layer)
+        return descriptor
+
+
+def next_order(publisher: Publisher) -> tuple[int, int]:
+    """Returns epoch and sequence of the next bundle: above every bundle that was ever signed here."""
+    policy = publisher.policy()
+    listed = [order_of(path.split("/")[1]) for path in publisher.listed() if path.endswith("/bundle.json")]
+    sequences = [sequence for epoch, sequence in listed if epoch == policy.epoch]
+    return policy.epoch, max([policy.min_sequence - 1, *sequences]) + 1
+
+
+def targets_of(folder: Path, descriptor: Descriptor) -> Mapping[str, TargetFile]:
+    """Returns the targets of a bundle: its own files, and the volumes of others that it uses."""
+    path = f"bundles/{descriptor.bundle}/bundle.json"
+    data = (folder / path).read_bytes()
+    files: list[FileDigest | Volume] = [descriptor.index, *descriptor.volumes]
+    listed = {file.path: TargetFile(file.length_bytes, file.sha256) for file in files}
+    return {**listed, path: TargetFile(len(data), hashlib.sha256(data).hexdigest())}
+
+
+def _opened(folder: Path, descriptor: Descriptor, identities: Mapping[str, str]) -> Earlier:
+    with open_bundle(folder, descriptor, identities) as bundle:
+        return Earlier(descriptor, bundle.index)
+
+
+def _is_same(index: Index, profile: str, surveyed: Sequence[Surveyed], service: Service) -> bool:
+    old = [(asset.path, asset.kind, asset.sha256, asset.licence, asset.source) for asset in index.assets]
+    new = [
+        (item.captured.path, item.captured.kind, item.sha256, item.captured.licence, item.captured.source)
+        for item in surveyed
+    ]
+    return (index.profile, index.service, old) == (profile, service, new)
