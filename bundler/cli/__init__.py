@@ -8,6 +8,8 @@ from bundler.cli.build import build, plan
 from bundler.cli.faq import faq
 from bundler.cli.init import init
 from bundler.cli.inspect import inspect, verify
+from bundler.cli.keys import keys
+from bundler.cli.policy import policy
 from bundler.cli.site import site
 
 
@@ -17,5 +19,5 @@ def main() -> None:
     """Snapshots models, documents and FAQs into signed, encrypted bundles for boxes that work offline."""
 
 
-for command in (build, faq, init, inspect, plan, site, verify):
+for command in (build, faq, init, inspect, keys, plan, policy, site, verify):
     main.add_command(command)

@@ -6,13 +6,16 @@ import functools
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from bundler.files import read_limited
 from bundler.format.errors import BadInput
 from bundler.terminal import Terminal, run
+
+if TYPE_CHECKING:
+    from bundler.repository.keyring import Keyring
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -50,6 +53,13 @@ passphrase_option = click.option(
     type=click.Path(path_type=Path, dir_okay=False),
     help="File whose first line is the keyring's passphrase; asked for on the terminal otherwise.",
 )
+
+
+def keyring_of(home: Path, passphrase_file: Path | None) -> Keyring:
+    """Returns the keyring; its passphrase is asked for only when a key is opened."""
+    from bundler.repository.keyring import Keyring
+
+    return Keyring(home, lambda: passphrase(passphrase_file))
 
 
 def passphrase(file: Path | None, *, confirm: bool = False) -> str:

@@ -1,18 +1,20 @@
-"""The MSP's keys under `LIFEBOAT_HOME/keyring`: three Ed25519 signing keys and the ledger's age identity.
+"""The MSP's keys under `LIFEBOAT_HOME/keyring`: Ed25519 signing keys and the ledger's age identity.
 
-Each lies in its own file, encrypted by age with the passphrase (scrypt), so that `root.key` can be moved offline and
-an unattended job can be given `refresh.key` alone.
+Each secret lies in its own file, encrypted by age with the passphrase (scrypt), so that `root.key` can be moved offline
+and an unattended job can be given `refresh.key` alone. Beside it lies the public half, so that nobody is asked for a
+passphrase before it is known that the key is of use.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from securesystemslib.signer import CryptoSigner, Signer
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from securesystemslib.signer import CryptoSigner, Key, Signer, SSlibKey
 
 from bundler.files import DISK, FileLayer, read_limited, write_atomic
 from bundler.format import age, canonical
@@ -23,6 +25,7 @@ from bundler.format.limits import KEYS_BYTES
 ROLES = ("root", "release", "refresh")
 LEDGER = "ledger"
 WORK_FACTOR_LOG2 = 18
+_NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class Msp:
 
 
 class Keyring:
-    """Opens keys one by one, only when they are needed.
+    """Opens keys one by one, only when they are needed, and each once.
 
     Args:
         home: LIFEBOAT_HOME.
@@ -44,56 +47,114 @@ class Keyring:
 
     def __init__(self, home: Path, passphrase: Callable[[], str], layer: FileLayer = DISK) -> None:
         self.home = home
-        self._folder = home / "keyring"
+        self.folder = home / "keyring"
         self._ask, self._layer = passphrase, layer
         self._passphrase: str | None = None
+        self._signers: dict[str, Signer] = {}
 
     @property
     def exists(self) -> bool:
-        return (self._folder / "msp.json").exists()
+        return (self.folder / "msp.json").exists()
 
     def create(self, msp: Msp, work_factor_log2: int = WORK_FACTOR_LOG2) -> None:
-        """Makes all keys.
+        """Makes the three signing keys and the ledger's identity.
 
         Raises:
             Busy: There is a keyring already; it is never written over.
             BadInput: The passphrase is empty.
         """
         if self.exists:
-            raise Busy(f"{self._folder} holds a keyring already", "use it, or set LIFEBOAT_HOME to another folder")
+            raise Busy(f"{self.folder} holds a keyring already", "use it, or set LIFEBOAT_HOME to another folder")
         if not self._open_passphrase():
             raise BadInput("the passphrase is empty")
-        self._folder.mkdir(parents=True, exist_ok=True)
-        self._folder.chmod(0o700)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.chmod(0o700)
         for role in ROLES:
-            pem = Ed25519PrivateKey.generate().private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
-            self._seal(role, pem, work_factor_log2)
+            self._make(role, work_factor_log2)
         self._seal(LEDGER, str(age.X25519Identity.generate()).encode(), work_factor_log2)
         # Last, so that a keyring either exists whole or can be made again.
         record = canonical.encode({"name": msp.name, "id": msp.id})
-        write_atomic(self._folder / "msp.json", record, mode=0o600, layer=self._layer)
+        write_atomic(self.folder / "msp.json", record, mode=0o600, layer=self._layer)
 
     def msp(self) -> Msp:
         """Returns whose keyring this is; raises NotReady if there is none."""
         try:
-            value = canonical.decode(read_limited(self._folder / "msp.json", KEYS_BYTES), "msp.json")
+            value = canonical.decode(read_limited(self.folder / "msp.json", KEYS_BYTES), "msp.json")
         except FileMissing:
-            raise NotReady(f"there is no keyring in {self._folder}", "run `lifeboat init`") from None
+            raise NotReady(f"there is no keyring in {self.folder}", "run `lifeboat init`") from None
         return Msp(str(value["name"]), str(value["id"]))
 
-    def signer(self, role: str) -> Signer:
+    def new_key(self, name: str, work_factor_log2: int = WORK_FACTOR_LOG2) -> Key:
+        """Makes one more signing key; a role must be given to it by the root before it counts.
+
+        Raises:
+            BadInput: The name cannot be one.
+            Busy: There is such a key.
+        """
+        if not _NAME.fullmatch(name):
+            raise BadInput(f"key name {name!r} may hold lower-case letters, digits and '-' only, 40 at most")
+        if (self.folder / f"{name}.key").exists() or (self.folder / f"{name}.pub").exists():
+            raise Busy(f"there is a key {name} already", "give the new key another name")
+        self.msp()
+        self._make(name, work_factor_log2)
+        return self.public(name)
+
+    def names(self) -> list[str]:
+        """Returns the names of all signing keys whose public half is here."""
+        return sorted(path.stem for path in self.folder.glob("*.pub"))
+
+    def public(self, name: str) -> Key:
+        """Returns the public half of a signing key; needs no passphrase."""
+        return read_public(self.folder / f"{name}.pub")
+
+    def has_secret(self, name: str) -> bool:
+        return (self.folder / f"{name}.key").exists()
+
+    def signers(self, keyids: Collection[str]) -> list[Signer]:
+        """Opens those of the named keys that are at hand."""
+        return [
+            self.signer(name) for name in self.names() if self.has_secret(name) and self.public(name).keyid in keyids
+        ]
+
+    def signer(self, name: str) -> Signer:
         """Opens one signing key.
 
         Raises:
             NotReady: Its file is not here (it may lie offline).
             WrongKey: The passphrase does not open it.
         """
-        key = serialization.load_pem_private_key(self._unseal(role), None)
+        if name not in self._signers:
+            key = serialization.load_pem_private_key(self._unseal(name), None)
+            if not isinstance(key, Ed25519PrivateKey):
+                raise BadInput(f"{name}.key is not an Ed25519 key")
+            self._signers[name] = CryptoSigner(key)
+        return self._signers[name]
+
+    def sealed(self, name: str) -> bytes:
+        """Returns the encrypted file of a key, for its card; raises NotReady if it is not here."""
+        try:
+            return read_limited(self.folder / f"{name}.key", KEYS_BYTES)
+        except FileMissing:
+            raise NotReady(f"{self.folder / f'{name}.key'} is not here", "bring the key back") from None
+
+    def restore(self, name: str, sealed: bytes) -> Key:
+        """Takes a key back from its card.
+
+        Raises:
+            Busy: There is such a key.
+            WrongKey: The passphrase does not open it; nothing was written.
+        """
+        if self.has_secret(name):
+            raise Busy(f"there is a key {name} already", "move it away first")
+        key = serialization.load_pem_private_key(self._opened(sealed, f"the card of {name}"), None)
         if not isinstance(key, Ed25519PrivateKey):
-            raise BadInput(f"{role}.key is not an Ed25519 key")
-        return CryptoSigner(key)
+            raise BadInput(f"the card of {name} holds no Ed25519 key")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.chmod(0o700)
+        public = CryptoSigner(key).public_key
+        self._write_public(name, public)
+        write_atomic(self.folder / f"{name}.key", sealed, mode=0o600, layer=self._layer)
+        return public
 
     def ledger_identity(self) -> age.X25519Identity:
         """Opens the identity that the ledger of bundle identities is encrypted to."""
@@ -104,16 +165,47 @@ class Keyring:
             self._passphrase = self._ask()
         return self._passphrase
 
+    def _make(self, name: str, work_factor_log2: int) -> None:
+        private = Ed25519PrivateKey.generate()
+        pem = private.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        self._seal(name, pem, work_factor_log2)
+        self._write_public(name, CryptoSigner(private).public_key)
+
+    def _write_public(self, name: str, key: Key) -> None:
+        record = canonical.encode({"ed25519": key.keyval["public"]})
+        write_atomic(self.folder / f"{name}.pub", record, mode=0o600, layer=self._layer)
+
     def _seal(self, name: str, secret: bytes, work_factor_log2: int) -> None:
         sealed = age.encrypt(secret, [age.ScryptRecipient(self._open_passphrase(), work_factor_log2)])
-        write_atomic(self._folder / f"{name}.key", sealed, mode=0o600, layer=self._layer)
+        write_atomic(self.folder / f"{name}.key", sealed, mode=0o600, layer=self._layer)
 
     def _unseal(self, name: str) -> bytes:
-        path = self._folder / f"{name}.key"
+        path = self.folder / f"{name}.key"
         try:
             sealed = read_limited(path, KEYS_BYTES)
-            return age.decrypt(sealed, [age.ScryptIdentity(self._open_passphrase())], limit_bytes=KEYS_BYTES)
         except FileMissing:
             raise NotReady(f"{path} is not here", "bring the key back, or run `lifeboat init`") from None
+        return self._opened(sealed, path.name)
+
+    def _opened(self, sealed: bytes, what: str) -> bytes:
+        try:
+            return age.decrypt(sealed, [age.ScryptIdentity(self._open_passphrase())], limit_bytes=KEYS_BYTES)
         except AgeError as error:
-            raise WrongKey(f"the passphrase does not open {path.name}", "the passphrase of `lifeboat init`") from error
+            raise WrongKey(f"the passphrase does not open {what}", "the passphrase of `lifeboat init`") from error
+
+
+def read_public(path: Path) -> Key:
+    """Reads a public key file, as `keys new` writes it; its id is computed here and never believed.
+
+    Raises:
+        FileMissing: There is none.
+        BadInput: It is no Ed25519 public key.
+    """
+    value = canonical.decode(read_limited(path, KEYS_BYTES).strip(), path.name)
+    try:
+        public = Ed25519PublicKey.from_public_bytes(bytes.fromhex(value["ed25519"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadInput(f"{path} is no Ed25519 public key") from error
+    return SSlibKey.from_crypto(public)

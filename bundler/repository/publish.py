@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from securesystemslib.signer import Key, Signer
+from securesystemslib.signer import Signer
 from tuf.api.metadata import (
     DelegatedRole,
     Delegations,
@@ -26,17 +26,30 @@ from tuf.api.metadata import (
 
 from bundler.files import DISK, FileLayer, exclusive, read_limited, remove_staged, write_atomic
 from bundler.format import age
-from bundler.format.limits import ROOT_BYTES
+from bundler.format.errors import LifeboatError, NotReady
+from bundler.format.limits import TARGETS_BYTES
 from bundler.format.record import to_json
 from bundler.format.trust.medium import first_root, load_repository
-from bundler.format.trust.policy import MADE, MSP, POLICY, REPOSITORY, Policy, read_policy
+from bundler.format.trust.policy import MADE, POLICY, REPOSITORY, Policy
 from bundler.format.trust.verify import CONTENT, CONTENT_PATHS, TrustedRepository
 from bundler.format.trust.verify import TargetFile as Listed
 from bundler.repository.keyring import Keyring
 from bundler.repository.ledger import Ledger, write_ledger
+from bundler.repository.roots import Roots
 
 _LOCK = ".lock"
-ROOT_DAYS, ROLE_DAYS = 3 * 365, 365
+ROLE_DAYS = 365
+S = TypeVar("S", Root, Snapshot, Targets, Timestamp)
+
+
+@dataclass(frozen=True)
+class _Numbers:
+    """Versions of the roles as they are now."""
+
+    targets: int
+    content: int
+    snapshot: int
+    timestamp: int
 
 
 class Publisher:
@@ -52,23 +65,23 @@ class Publisher:
     def __init__(self, folder: Path, keyring: Keyring, now: datetime, layer: FileLayer = DISK) -> None:
         self.folder, self._keyring, self._now, self._layer = folder, keyring, now, layer
         self._metadata = folder / "metadata"
+        self._roots = Roots(keyring.home, layer)
 
     @property
     def exists(self) -> bool:
         return (self._metadata / "timestamp.json").exists()
 
     def create(self, egress: tuple[str, ...] = (), suite: str = age.CLASSIC_SUITE) -> Policy:
-        """Makes a new repository with a random id: root, an empty policy and empty content.
+        """Makes a new repository with a random id: the MSP's roots, an empty policy and empty content.
 
         Args:
             egress: Origins that boxes may talk to.
             suite: Of all its bundle identities and wraps.
         """
-        signers = {role: self._keyring.signer(role) for role in ("root", "release", "refresh")}
         policy = Policy(secrets.token_hex(16), epoch=1, min_sequence=1, revoked=(), egress=egress)
         write_ledger(self._keyring, Ledger(policy.repository, suite), self._layer)
-        self._write("1.root.json", self._root(signers), signers["root"])
-        self._publish(policy, {}, {}, signers["refresh"].public_key, (1, 1, 1), signers["release"], signers["refresh"])
+        targets = self._signed(self.draft_targets(policy, {}, 1), "targets")
+        self._publish(policy.repository, targets, {}, _Numbers(1, 0, 0, 0))
         return policy
 
     @contextmanager
@@ -96,82 +109,156 @@ class Publisher:
     def allow(self, egress: tuple[str, ...]) -> None:
         """Adds origins to the policy, which takes the release key."""
         policy = self.policy()
-        wider = replace(policy, egress=tuple(sorted({*policy.egress, *egress})))
-        self._update({}, wider)
+        self.change_policy(replace(policy, egress=tuple(sorted({*policy.egress, *egress}))))
+
+    def change_policy(self, policy: Policy) -> None:
+        """Signs another policy; raises NotReady where too few release keys are at hand."""
+        self.publish_targets(self._signed(self.next_targets(policy), "targets"))
+
+    def next_targets(self, policy: Policy) -> Metadata[Targets]:
+        """Returns the next targets, unsigned, with this policy and the content keys of the newest root."""
+        current = self._current_targets(self.trusted()).signed
+        return self.draft_targets(policy, current.targets, current.version + 1)
+
+    def publish_targets(self, targets: Metadata[Targets]) -> None:
+        """Publishes targets that enough release keys have signed, wherever they did.
+
+        Raises:
+            NotReady: Too few have; nothing was written.
+        """
+        self._require(targets, "targets")
+        trusted = self.trusted()
+        self._publish(trusted.policy.repository, targets, self._content(trusted), self._numbers(trusted))
 
     def add_content(self, files: Mapping[str, Listed]) -> None:
         """Lists content files, with the refresh key alone."""
-        self._update(files, None)
+        self._update({}, files)
+
+    def drop_content(self, paths: Collection[str]) -> None:
+        """Takes content files from the list; the files themselves are left."""
+        self._update(dict.fromkeys(paths), {})
 
     def resign(self) -> None:
-        """Signs the same content again, so that nothing expires."""
-        self._update({}, None)
+        """Signs the same content again, so that nothing expires, and takes up newer roots."""
+        self._update({}, {})
 
     def root_bytes(self) -> bytes:
-        """Returns the first root, which a site card names."""
+        """Returns the first root of the repository."""
         return first_root(self.folder)
 
-    def trusted(self) -> TrustedRepository:
-        """Verifies the metadata as a box would."""
-        return load_repository(self.folder, root=self.root_bytes(), repository=None, now=self._now, remembered=None)
+    def newest_root(self) -> bytes:
+        """Returns the root that a new site card names."""
+        return self._roots.all()[-1]
 
-    def _update(self, added: Mapping[str, Listed], policy: Policy | None) -> None:
+    def trusted(self) -> TrustedRepository:
+        """Verifies the metadata as a box would.
+
+        A root is written just before the timestamp that its keys sign; where the builder was stopped between the two,
+        the state under the root before it still counts here, and the next write completes it.
+        """
+        try:
+            return self._loaded(None)
+        except LifeboatError:
+            newest = len(list(self._metadata.glob("*.root.json")))
+            if newest < 2:
+                raise
+            try:
+                return self._loaded(newest - 1)
+            except LifeboatError:
+                return self._loaded(None)
+
+    def _loaded(self, root_limit: int | None) -> TrustedRepository:
+        return load_repository(
+            self.folder,
+            root=self.root_bytes(),
+            repository=None,
+            now=self._now,
+            remembered=None,
+            root_limit=root_limit,
+        )
+
+    def _update(self, dropped: Mapping[str, None], added: Mapping[str, Listed]) -> None:
         trusted = self.trusted()
-        versions = trusted.remembered()
-        targets = self._read(f"{versions.targets_version}.targets.json")
-        content = self._read(f"{versions.content_version}.content.json")
-        listed = {path: Listed(item.length, item.hashes["sha256"]) for path, item in content.targets.items()}
-        refresh = self._keyring.signer("refresh")
-        numbers = (versions.targets_version, versions.content_version + 1, versions.snapshot_version + 1)
-        release = None
-        if policy is not None:
-            release, numbers = self._keyring.signer("release"), (numbers[0] + 1, *numbers[1:])
-        wanted = policy or read_policy(targets.unrecognized_fields[POLICY])
-        self._publish(wanted, targets.targets, {**listed, **added}, refresh.public_key, numbers, release, refresh)
+        current = self._current_targets(trusted)
+        wanted = self.draft_targets(trusted.policy, current.signed.targets, current.signed.version + 1)
+        root = self._roots.newest().signed
+        holds = root.get_verification_result("targets", current.signed_bytes, current.signatures)
+        # A newer root may have given the release or the refresh role to other keys.
+        stale = not holds or current.signed.delegations != wanted.signed.delegations
+        targets = self._signed(wanted, "targets") if stale else None
+        kept = {path: item for path, item in self._content(trusted).items() if path not in dropped}
+        self._publish(trusted.policy.repository, targets, {**kept, **added}, self._numbers(trusted))
+
+    def draft_targets(self, policy: Policy, software: Mapping[str, TargetFile], version: int) -> Metadata[Targets]:
+        """Returns unsigned targets: software, the policy, and the delegation to the refresh keys of the newest root."""
+        root = self._roots.newest().signed
+        refresh = root.roles["snapshot"]
+        role = DelegatedRole(
+            CONTENT, list(refresh.keyids), refresh.threshold, terminating=True, paths=list(CONTENT_PATHS)
+        )
+        delegations = Delegations({keyid: root.keys[keyid] for keyid in refresh.keyids}, {CONTENT: role})
+        extra = {REPOSITORY: policy.repository, POLICY: to_json(policy)}
+        return Metadata(Targets(version, None, self._expires(), dict(software), delegations, extra))
 
     def _publish(
-        self,
-        policy: Policy,
-        software: Mapping[str, TargetFile],
-        content: Mapping[str, Listed],
-        refresh_key: Key,
-        numbers: tuple[int, int, int],
-        release: Signer | None,
-        refresh: Signer,
+        self, repository: str, targets: Metadata[Targets] | None, content: Mapping[str, Listed], now: _Numbers
     ) -> None:
-        """Writes targets (only with the release key), content, snapshot and timestamp, in that order."""
-        targets_version, content_version, snapshot_version = numbers
-        fields = {REPOSITORY: policy.repository}
-        if release is not None:
-            role = DelegatedRole(CONTENT, [refresh_key.keyid], 1, terminating=True, paths=list(CONTENT_PATHS))
-            delegations = Delegations({refresh_key.keyid: refresh_key}, {CONTENT: role})
-            extra = {**fields, POLICY: to_json(policy)}
-            signed = Targets(targets_version, None, self._expires(), dict(software), delegations, extra)
-            self._write(f"{targets_version}.targets.json", signed, release)
+        """Writes targets (where they change), content, snapshot, newer roots and the timestamp, in that order."""
+        if targets is not None:
+            self._write(f"{targets.signed.version}.targets.json", targets)
+        targets_version = now.targets if targets is None else targets.signed.version
+        fields = {REPOSITORY: repository}
         files = {path: TargetFile(item.length, {"sha256": item.sha256}, path) for path, item in content.items()}
-        listed = Targets(content_version, None, self._expires(), files, None, dict(fields))
-        self._write(f"{content_version}.content.json", listed, refresh)
+        listed = Targets(now.content + 1, None, self._expires(), files, None, dict(fields))
+        self._write(f"{listed.version}.content.json", self._signed(Metadata(listed), "snapshot"))
         meta = {
             "targets.json": self._meta(targets_version, "targets"),
-            "content.json": self._meta(content_version, CONTENT),
+            "content.json": self._meta(listed.version, CONTENT),
         }
-        snapshot = Snapshot(snapshot_version, None, self._expires(), meta, dict(fields))
-        self._write(f"{snapshot_version}.snapshot.json", snapshot, refresh)
+        snapshot = Snapshot(now.snapshot + 1, None, self._expires(), meta, dict(fields))
+        self._write(f"{snapshot.version}.snapshot.json", self._signed(Metadata(snapshot), "snapshot"))
         made = {**fields, MADE: self._now.isoformat(timespec="seconds")}
-        timestamp = Timestamp(snapshot_version, None, self._expires(), self._meta(snapshot_version, "snapshot"), made)
-        self._write("timestamp.json", timestamp, refresh)
+        newest = self._meta(snapshot.version, "snapshot")
+        timestamp = Timestamp(now.timestamp + 1, None, self._expires(), newest, made)
+        signed = self._signed(Metadata(timestamp), "timestamp")
+        self._copy_roots()
+        self._write("timestamp.json", signed)
 
-    def _root(self, signers: Mapping[str, Signer]) -> Root:
-        root = Root(
-            version=1,
-            expires=self._now.replace(microsecond=0) + timedelta(days=ROOT_DAYS),
-            consistent_snapshot=True,
-            unrecognized_fields={MSP: self._keyring.msp().id},
+    def _copy_roots(self) -> None:
+        for number, data in enumerate(self._roots.all(), 1):
+            if not (self._metadata / f"{number}.root.json").exists():
+                write_atomic(self._metadata / f"{number}.root.json", data, layer=self._layer)
+
+    def _signed(self, metadata: Metadata[S], role: str) -> Metadata[S]:
+        """Signs with the role's keys at hand, each once; raises NotReady if they are too few."""
+        keyids = self._roots.newest().signed.roles[role].keyids
+        signers: list[Signer] = self._keyring.signers(keyids)
+        for signer in signers:
+            metadata.sign(signer, append=True)
+        self._require(metadata, role)
+        return metadata
+
+    def _require(self, metadata: Metadata[Any], role: str) -> None:
+        root = self._roots.newest().signed
+        result = root.get_verification_result(role, metadata.signed_bytes, metadata.signatures)
+        if not result:
+            raise NotReady(
+                f"{role} metadata needs {root.roles[role].threshold} signatures, {len(result.signed)} can be made here",
+                "bring the keys, or sign by file: `lifeboat keys request`",
+            )
+
+    def _numbers(self, trusted: TrustedRepository) -> _Numbers:
+        versions = trusted.remembered()
+        return _Numbers(
+            versions.targets_version, versions.content_version, versions.snapshot_version, versions.timestamp_version
         )
-        keys = {"root": "root", "targets": "release", "snapshot": "refresh", "timestamp": "refresh"}
-        for role, key in keys.items():
-            root.add_key(signers[key].public_key, role)
-        return root
+
+    def _current_targets(self, trusted: TrustedRepository) -> Metadata[Targets]:
+        return self._read(f"{trusted.remembered().targets_version}.targets.json")
+
+    def _content(self, trusted: TrustedRepository) -> dict[str, Listed]:
+        listed = self._read(f"{trusted.remembered().content_version}.content.json").signed.targets
+        return {path: Listed(item.length, item.hashes["sha256"]) for path, item in listed.items()}
 
     def _expires(self) -> datetime:
         return self._now.replace(microsecond=0) + timedelta(days=ROLE_DAYS)
@@ -180,11 +267,8 @@ class Publisher:
         data = (self._metadata / f"{version}.{role}.json").read_bytes()
         return MetaFile.from_data(version, data, ["sha256"])
 
-    def _write(self, name: str, signed: Any, signer: Signer) -> None:
-        metadata = Metadata(signed)
-        metadata.sign(signer)
+    def _write(self, name: str, metadata: Metadata[Any]) -> None:
         write_atomic(self._metadata / name, metadata.to_bytes(), layer=self._layer)
 
-    def _read(self, name: str) -> Targets:
-        metadata: Metadata[Targets] = Metadata.from_bytes(read_limited(self._metadata / name, 10 * ROOT_BYTES))
-        return metadata.signed
+    def _read(self, name: str) -> Metadata[Targets]:
+        return Metadata.from_bytes(read_limited(self._metadata / name, TARGETS_BYTES))

@@ -23,7 +23,7 @@ from bundler.format.site import (
 )
 from bundler.format.trust.policy import may_install
 from bundler.format.trust.verify import TargetFile, digest
-from bundler.repository.cards import site_card
+from bundler.repository.cards import recovery_card, site_card
 from bundler.repository.descriptors import read_descriptors
 from bundler.repository.keyring import Keyring
 from bundler.repository.ledger import Ledger, Site, read_ledger, write_ledger
@@ -71,7 +71,7 @@ def add_site(
     if any(known.site == site for known in ledger.sites) or (folder / "enroll.age").exists():
         raise Busy(f"site {site} exists already", "use its card, or give the new site another name")
     code, identity = make_code(random(CODE_BYTES)), age.generate_identity(ledger.suite)
-    msp, root = keyring.msp(), digest(publisher.root_bytes())
+    msp, root = keyring.msp(), digest(publisher.newest_root())
     enrolment = Enrolment(root, msp.id, repository, site, str(identity), random(REPORT_SECRET_BYTES).hex())
     settings = age.encrypt(canonical.encode({"format": 1}), [identity.recipient])
     write_atomic(folder / "enroll.age", seal_enrolment(enrolment, code, work_factor_log2), layer=layer)
@@ -81,7 +81,8 @@ def add_site(
     write_ledger(keyring, ledger, layer)
     listed = TargetFile(len(settings), hashlib.sha256(settings).hexdigest())
     publisher.add_content({f"sites/{site}/settings.age": listed})
-    return NewSite(site, code, site_card(msp.name, site, code, root))
+    card = recovery_card(msp.name, code, root) if site == RECOVERY else site_card(msp.name, site, code, root)
+    return NewSite(site, code, card)
 
 
 def wrap_keys(

@@ -17,7 +17,13 @@ _BLOCK_BYTES = 1 << 20
 
 
 def load_repository(
-    folder: Path, *, root: bytes, repository: str | None, now: datetime, remembered: Remembered | None
+    folder: Path,
+    *,
+    root: bytes,
+    repository: str | None,
+    now: datetime,
+    remembered: Remembered | None,
+    root_limit: int | None = None,
 ) -> TrustedRepository:
     """Verifies all metadata of the repository in `folder`.
 
@@ -27,6 +33,7 @@ def load_repository(
         repository: The expected id, or None where the caller has no site.
         now: The clock.
         remembered: What this reader has accepted before.
+        root_limit: The last root version to take; for the builder, which may have stopped between root and timestamp.
 
     Raises:
         UnknownRoot, MetadataExpired, TooOld, FileMissing, BadBundle: By the rules of `verify`.
@@ -34,6 +41,8 @@ def load_repository(
     metadata = folder / "metadata"
     trusted = TrustedRepository(root, repository=repository, now=now, remembered=remembered)
     for _ in range(limits.ROOT_ROTATIONS):
+        if trusted.root_version == root_limit:
+            break
         try:
             data = read_limited(metadata / f"{trusted.root_version + 1}.root.json", limits.ROOT_BYTES)
         except FileMissing:

@@ -10,6 +10,8 @@ Rules, in the order in which they are applied (TUF specification 1.0.33, section
    signed it. Root carries the MSP's id.
 5. `content` may list bundles and settings only: neither software nor policy. The delegation's paths say so to any
    TUF client, and they are checked here again.
+   A root that takes a key of a role away makes that role's remembered versions void: a thief may have raised them
+   [5.3.11].
 6. Time is max(clock, signed making time of the newest timestamp accepted). The stick may be old: an expired timestamp
    or snapshot warns; expired root, targets or content has 180 days of grace, then the medium is refused.
 
@@ -20,7 +22,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
@@ -105,6 +107,7 @@ class TrustedRepository:
         self._verify_root(fresh, fresh.signed)
         if _text(fresh.signed, MSP) != self.msp:
             raise UnknownRoot("the next root is another MSP's")
+        self._forget(self._root_md.signed, fresh.signed)
         self._root_md, self.root = fresh, data
 
     def update_timestamp(self, data: bytes) -> None:
@@ -195,6 +198,17 @@ class TrustedRepository:
             return f"{self._fed(self._timestamp).snapshot_meta.version}.snapshot.json"
         return f"{self._fed(self._snapshot).meta[f'{role}.json'].version}.{role}.json"
 
+    def _forget(self, old: Root, fresh: Root) -> None:
+        """Forgets versions that a key signed which this root takes away [5.3.11]: a thief may have raised them."""
+        least = self._remembered
+        if least is None or fresh.version <= least.root_version:
+            return
+        if any(_lost_a_key(role, old, fresh) for role in ("timestamp", "snapshot")):
+            least = replace(least, timestamp_version=0, snapshot_version=0, content_version=0)
+        if _lost_a_key("targets", old, fresh):
+            least = replace(least, targets_version=0)
+        self._remembered = least
+
     def _verify_root(self, fresh: Metadata[Root], by: Root) -> None:
         try:
             by.verify_delegate("root", fresh.signed_bytes, fresh.signatures)
@@ -242,6 +256,10 @@ class TrustedRepository:
         if part is None:
             raise BadBundle("the repository's metadata is not complete")
         return part
+
+
+def _lost_a_key(role: str, old: Root, fresh: Root) -> bool:
+    return not set(old.roles[role].keyids) <= set(fresh.roles[role].keyids)
 
 
 def _parse(data: bytes, kind: type[S], role: str) -> Metadata[S]:

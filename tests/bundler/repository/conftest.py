@@ -6,6 +6,7 @@ import pytest
 
 from bundler.repository.keyring import Keyring, Msp
 from bundler.repository.publish import Publisher
+from bundler.repository.roots import Roots, first_root
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 QUICK = 10  # scrypt work factor of tests
@@ -15,6 +16,7 @@ QUICK = 10  # scrypt work factor of tests
 def keyring(tmp_path: Path) -> Keyring:
     ring = Keyring(tmp_path / "home", lambda: "correct horse")
     ring.create(Msp("Northquay", "ab" * 16), QUICK)
+    Roots(ring.home).add(first_root(ring, NOW), NOW)
     return ring
 
 

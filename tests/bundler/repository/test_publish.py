@@ -124,33 +124,28 @@ def test_content_cannot_list_software(publisher: Publisher, keyring: Keyring, pa
         load(publisher)
 
 
-def resign_targets(publisher: Publisher, keyring: Keyring, role: str) -> None:
-    """Replaces the targets by ones signed with the key of `role`, with matching snapshot and timestamp."""
-    metadata: Metadata[Targets] = Metadata.from_file(str(publisher.folder / "metadata/1.targets.json"))
-    metadata.signed.targets["install.sh"] = TargetFile(5, {"sha256": FILE.sha256}, "install.sh")
+def forge(
+    publisher: Publisher, keyring: Keyring, role: str, change: Callable[[Targets], None], content: dict[str, Listed]
+) -> None:
+    """Changes the targets, signs them with the key of `role`, and puts a consistent content and snapshot around."""
+    numbers = publisher._numbers(load(publisher))
+    path = publisher.folder / f"metadata/{numbers.targets}.targets.json"
+    metadata: Metadata[Targets] = Metadata.from_file(str(path))
+    repository = str(metadata.signed.unrecognized_fields["x-lifeboat-repository"])
+    change(metadata.signed)
     metadata.sign(keyring.signer(role))
-    (publisher.folder / "metadata/1.targets.json").write_bytes(metadata.to_bytes())
-    publisher._publish(
-        publisher_policy(metadata.signed),
-        {},
-        {},
-        keyring.signer("refresh").public_key,
-        (1, 1, 2),
-        None,
-        keyring.signer("refresh"),
-    )
-
-
-def publisher_policy(targets: Targets) -> Any:
-    from bundler.format.trust.policy import read_policy
-
-    return read_policy(targets.unrecognized_fields["x-lifeboat-policy"])
+    path.write_bytes(metadata.to_bytes())
+    publisher._publish(repository, None, content, numbers)
 
 
 @pytest.mark.parametrize(("role", "taken"), [("refresh", False), ("root", False), ("release", True)])
 def test_only_release_signs_software(publisher: Publisher, keyring: Keyring, role: str, taken: bool) -> None:
     """A stolen refresh key with a whole consistent repository around it still ships no software."""
-    resign_targets(publisher, keyring, role)
+
+    def add_software(targets: Targets) -> None:
+        targets.targets["install.sh"] = TargetFile(5, {"sha256": FILE.sha256}, "install.sh")
+
+    forge(publisher, keyring, role, add_software, {})
     if taken:
         assert "install.sh" in load(publisher).targets
     else:
@@ -160,14 +155,13 @@ def test_only_release_signs_software(publisher: Publisher, keyring: Keyring, rol
 
 def test_a_widened_delegation_does_not_help(publisher: Publisher, keyring: Keyring) -> None:
     """Even where release delegates everything by mistake, content lists no software."""
-    metadata: Metadata[Targets] = Metadata.from_file(str(publisher.folder / "metadata/1.targets.json"))
-    refresh = keyring.signer("refresh")
-    wide = DelegatedRole("content", [refresh.public_key.keyid], 1, terminating=True, paths=["*"])
-    metadata.signed.delegations = Delegations({refresh.public_key.keyid: refresh.public_key}, {"content": wide})
-    metadata.sign(keyring.signer("release"))
-    (publisher.folder / "metadata/1.targets.json").write_bytes(metadata.to_bytes())
-    policy = publisher_policy(metadata.signed)
-    publisher._publish(policy, {}, {"install.sh": FILE}, refresh.public_key, (1, 1, 2), None, refresh)
+
+    def widen(targets: Targets) -> None:
+        refresh = keyring.public("refresh")
+        role = DelegatedRole("content", [refresh.keyid], 1, terminating=True, paths=["*"])
+        targets.delegations = Delegations({refresh.keyid: refresh}, {"content": role})
+
+    forge(publisher, keyring, "release", widen, {"install.sh": FILE})
     with pytest.raises(BadBundle, match="content lists what it may not"):
         load(publisher)
 

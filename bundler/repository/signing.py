@@ -1,0 +1,130 @@
+"""Signing by file, for keys that lie elsewhere: a request is unsigned TUF metadata, a signature goes into a copy of it.
+
+A request may pass through many hands. What it asks for is read from it and shown before anything is signed; what comes
+back counts only by its signatures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tuf.api.metadata import Metadata, Root, Targets
+from tuf.api.serialization import DeserializationError
+
+from bundler.files import read_limited
+from bundler.format.errors import BadInput
+from bundler.format.limits import TARGETS_BYTES
+from bundler.format.trust.policy import MSP, POLICY, read_policy
+from bundler.repository.keyring import Keyring
+from bundler.repository.roots import DUTIES, Roots
+
+
+@dataclass(frozen=True)
+class Signatures:
+    """How far a request has come: the kind of key that must sign, valid signatures, and how many are needed."""
+
+    duty: str
+    version: int
+    valid: int
+    needed: int
+
+    @property
+    def complete(self) -> bool:
+        return self.valid >= self.needed
+
+
+def read_request(path: Path) -> Metadata[Any]:
+    """Reads a request or a signed copy of one.
+
+    Raises:
+        BadInput: It is neither root nor targets metadata.
+    """
+    try:
+        metadata: Metadata[Any] = Metadata.from_bytes(read_limited(path, TARGETS_BYTES))
+    except (DeserializationError, RecursionError) as error:
+        raise BadInput(f"{path} is no signing request") from error
+    if not isinstance(metadata.signed, Root | Targets):
+        raise BadInput(f"{path} asks to sign {metadata.signed.type!r}; only roots and targets are signed by file")
+    return metadata
+
+
+def sign(metadata: Metadata[Any], keyring: Keyring, roots: Roots) -> list[str]:
+    """Adds the signatures of all keys at hand that may sign; returns the ids of those keys."""
+    added = []
+    for signer in keyring.signers(_may_sign(metadata, roots)):
+        metadata.sign(signer, append=True)
+        added.append(signer.public_key.keyid)
+    return added
+
+
+def merge(parts: Sequence[Metadata[Any]]) -> Metadata[Any]:
+    """Joins the signatures of copies of one request.
+
+    Raises:
+        BadInput: The copies are not of the same request.
+    """
+    first, *others = parts
+    for other in others:
+        if other.signed_bytes != first.signed_bytes:
+            raise BadInput("these files are not copies of one request", "sign copies of the same file")
+        first.signatures.update(other.signatures)
+    return first
+
+
+def count(metadata: Metadata[Any], roots: Roots) -> Signatures:
+    """Counts valid signatures by the newest root; a root needs those of the root before it and its own."""
+    newest = roots.newest().signed
+    by: list[Root] = [newest]
+    if isinstance(metadata.signed, Root):
+        duty, role = "root", "root"
+        by.append(metadata.signed)
+    else:
+        duty, role = "release", "targets"
+    results = [root.get_verification_result(role, metadata.signed_bytes, metadata.signatures) for root in by]
+    worst = min(results, key=lambda result: len(result.signed) - result.threshold)
+    return Signatures(duty, metadata.signed.version, len(worst.signed), worst.threshold)
+
+
+def describe(metadata: Metadata[Any], roots: Roots) -> list[str]:
+    """Says in words what a request asks for; everything is read from the bytes that will be signed."""
+    signed = metadata.signed
+    lines = [f"{signed.type} version {signed.version}, expires {signed.expires:%Y-%m-%d}"]
+    if isinstance(signed, Root):
+        return lines + _describe_root(signed, roots.newest().signed)
+    policy = read_policy(signed.unrecognized_fields.get(POLICY))
+    lines += [
+        f"repository {policy.repository}",
+        f"epoch {policy.epoch}, least sequence {policy.min_sequence}",
+        f"revoked: {', '.join(policy.revoked) or 'none'}",
+        f"boxes may talk to: {', '.join(policy.egress) or 'nobody'}",
+        f"software: {', '.join(sorted(signed.targets)) or 'none'}",
+    ]
+    if signed.delegations is not None and signed.delegations.roles:
+        lines += [
+            f"content is signed by {role.threshold} of {', '.join(keyid[:16] for keyid in role.keyids)}"
+            for role in signed.delegations.roles.values()
+        ]
+    return lines
+
+
+def _describe_root(signed: Root, newest: Root) -> list[str]:
+    lines = [f"MSP {signed.unrecognized_fields.get(MSP)}"]
+    for duty, roles in DUTIES.items():
+        for role in roles:
+            now, then = newest.roles[role], signed.roles[role]
+            marks = [f"+{keyid[:16]}" for keyid in then.keyids if keyid not in now.keyids]
+            marks += [f"-{keyid[:16]}" for keyid in now.keyids if keyid not in then.keyids]
+            change = f" ({', '.join(marks)})" if marks else ""
+            held = ", ".join(keyid[:16] for keyid in then.keyids)
+            lines.append(f"{duty} ({role}): {then.threshold} of {held}{change}")
+    return lines
+
+
+def _may_sign(metadata: Metadata[Any], roots: Roots) -> set[str]:
+    newest = roots.newest().signed
+    if isinstance(metadata.signed, Root):
+        return {*newest.roles["root"].keyids, *metadata.signed.roles["root"].keyids}
+    return set(newest.roles["targets"].keyids)
