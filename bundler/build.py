@@ -80,7 +80,7 @@ class Builder:
         gathered = gather(sources, found)
         report = check(gathered)
         with self.publisher.locked():
-            repository, recovery = open_repository(self.publisher, self.keyring, self.layer)
+            repository, recovery = open_repository(self.publisher, self.keyring, layer=self.layer)
             self.publisher.sweep()
             self._allow(profile)
             writer = BundleWriter(

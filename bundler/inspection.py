@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from bundler.difference import Difference, compare
 from bundler.format.bundle import check_chunks, open_bundle
-from bundler.format.manifest import Descriptor
+from bundler.format.errors import BadBundle, BadInput
+from bundler.format.manifest import Descriptor, FileDigest, Volume
 from bundler.format.trust.medium import check_file, find_root, first_root, load_repository
 from bundler.format.trust.verify import TrustedRepository, digest
 from bundler.repository.descriptors import read_descriptors
+from bundler.repository.reuse import Earlier
 from bundler.terminal import Terminal, size
 
 NO_ROOT = "without --root this proves that nothing broke, not who signed it"
@@ -69,17 +74,22 @@ def verify(
     trusted = trust(folder, root_sha256, now)
     targets = trusted.targets
     total = sum(target.length for target in targets.values())
-    with terminal.progress(f"checking {size(total)}", total) as progress:
-        for path, target in sorted(targets.items()):
-            check_file(folder, path, target, progress.advance)
+    with terminal.progress(f"checking {size(total)}", total) as progress, ThreadPoolExecutor(_threads()) as pool:
+        # The largest first, so that no thread is left alone with a long file at the end.
+        order = sorted(targets.items(), key=lambda item: (-item[1].length, item[0]))
+        list(pool.map(lambda item: check_file(folder, item[0], item[1], progress.advance), order))
     descriptors = read_descriptors(folder, trusted)
+    for descriptor in descriptors:
+        _check_listed(descriptor, trusted)
     if identities is not None:
         keys = identities(trusted.policy.repository)
         for descriptor in descriptors:
             with open_bundle(folder, descriptor, keys) as bundle:
                 length = sum(asset.length_bytes for asset in bundle.index.assets)
                 with terminal.progress(f"opening {descriptor.bundle}", length) as progress:
-                    check_chunks(bundle, progress.advance)
+                    check_chunks(bundle, progress.advance, _threads())
+        if unsigned := leftovers(folder, trusted):
+            raise BadBundle(f"files that nobody signed: {', '.join(unsigned[:5])}", "remove them, or build again")
     return Verified(
         root_sha256=digest(trusted.root),
         pinned=root_sha256 is not None,
@@ -89,6 +99,54 @@ def verify(
         deep=identities is not None,
         warnings=trusted.warnings,
     )
+
+
+def leftovers(folder: Path, trusted: TrustedRepository) -> list[str]:
+    """Returns files under `bundles`, `sites` and `runtime` that are neither signed nor a site's own two."""
+    found = []
+    for top in ("bundles", "sites", "runtime"):
+        for path in sorted((folder / top).rglob("*")):
+            name = path.relative_to(folder).as_posix()
+            own = top == "sites" and path.name in ("enroll.age", "keys.age")
+            if not path.is_dir() and not own and name not in trusted.targets:
+                found.append(name)
+    return found
+
+
+def _check_listed(descriptor: Descriptor, trusted: TrustedRepository) -> None:
+    """Every file that a descriptor names is a signed target with the same digest."""
+    files: list[FileDigest | Volume] = [descriptor.index, *descriptor.volumes]
+    for file in files:
+        target = trusted.targets.get(file.path)
+        if target is None or (target.length, target.sha256) != (file.length_bytes, file.sha256):
+            raise BadBundle(f"{descriptor.bundle} names {file.path}, which is not signed as such")
+
+
+def _threads() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def difference(
+    folder: Path, old: str | None, new: str | None, identities: Callable[[str], dict[str, str]], now: datetime
+) -> Difference:
+    """Compares two bundles by id; without ids, the newest with the one before it.
+
+    Raises:
+        BadInput: There is no such bundle, or only one.
+    """
+    trusted = trust(folder, None, now)
+    listed = {descriptor.bundle: descriptor for descriptor in read_descriptors(folder, trusted)}
+    order = list(listed)
+    wanted = [old or (order[-2] if len(order) > 1 else ""), new or (order[-1] if order else "")]
+    if lacking := [bundle for bundle in wanted if bundle not in listed]:
+        missing = ", ".join(bundle for bundle in lacking if bundle) or "to compare with"
+        raise BadInput(f"{folder} lists no bundle {missing}", "see `lifeboat inspect`")
+    keys = identities(trusted.policy.repository)
+    opened = []
+    for bundle in wanted:
+        with open_bundle(folder, listed[bundle], keys) as found:
+            opened.append(Earlier(listed[bundle], found.index))
+    return compare(opened[0], opened[1])
 
 
 def summaries(folder: Path, identities: Callable[[str], dict[str, str]] | None, now: datetime) -> tuple[Summary, ...]:

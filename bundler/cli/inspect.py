@@ -13,7 +13,11 @@ from bundler.cli.options import command, home_option, passphrase, passphrase_opt
 from bundler.terminal import Terminal, size
 
 _folder = click.argument("repository", type=click.Path(path_type=Path, exists=True, file_okay=False))
-_deep = click.option("--deep", is_flag=True, help="Decrypt with the builder's ledger and check every chunk.")
+_deep = click.option(
+    "--deep/--transport",
+    default=False,
+    help="Decrypt with the builder's ledger and check every chunk and reference, or only what a courier can.",
+)
 
 
 @click.command()
@@ -61,6 +65,24 @@ def verify(
         terminal.warn(inspection.NO_ROOT)
     depth = "every chunk opened and checked" if found.deep else "ciphertext checked"
     terminal.result(asdict(found), [f"{found.files} files, {size(found.length_bytes)}: whole; {depth}"])
+
+
+@click.command()
+@_folder
+@click.argument("old", required=False)
+@click.argument("new", required=False)
+@home_option
+@passphrase_option
+@command
+def diff(
+    terminal: Terminal, *, repository: Path, old: str | None, new: str | None, home: Path, passphrase_file: Path | None
+) -> None:
+    """Show what changed from bundle OLD to NEW; without names, from the last but one to the newest."""
+    from bundler.inspection import difference
+
+    found = difference(repository, old, new, _identities(home, passphrase_file), datetime.now(UTC))
+    shared = f"{found.old} -> {found.new}: {size(found.new_volume_bytes)} of new volumes, {found.shared_volumes} shared"
+    terminal.result(asdict(found), [shared, *found.lines()])
 
 
 def _identities(home: Path, passphrase_file: Path | None) -> Callable[[str], dict[str, str]]:

@@ -7,8 +7,12 @@ from pathlib import Path
 
 import click
 
-from bundler.cli.options import command, home_option, passphrase, passphrase_option, repository_option
+from bundler.cli.options import command, home_option, keyring_of, passphrase_option, repository_option
 from bundler.terminal import Terminal
+
+_existing = click.option(
+    "--repository", type=click.Path(path_type=Path, exists=True, file_okay=False), required=True, help="Its folder."
+)
 
 
 @click.group()
@@ -22,20 +26,28 @@ def site() -> None:
 @home_option
 @passphrase_option
 @click.option("--card", type=click.Path(path_type=Path, dir_okay=False), help="Write the site card to this file.")
+@click.option("--post-quantum", is_flag=True, help="A new repository wraps its keys with ML-KEM-768 and X25519.")
 @command
 def add(
-    terminal: Terminal, *, name: str, repository: Path, home: Path, passphrase_file: Path | None, card: Path | None
+    terminal: Terminal,
+    *,
+    name: str,
+    repository: Path,
+    home: Path,
+    passphrase_file: Path | None,
+    card: Path | None,
+    post_quantum: bool,
 ) -> None:
     """Make the site NAME and print its card; the repository is made if it is new."""
     from bundler.files import write_atomic
-    from bundler.repository.keyring import Keyring
+    from bundler.format.age import PQ_SUITE
     from bundler.repository.publish import Publisher
     from bundler.repository.sites import add_site, open_repository
 
-    keyring = Keyring(home, lambda: passphrase(passphrase_file))
+    keyring = keyring_of(home, passphrase_file)
     publisher = Publisher(repository, keyring, datetime.now(UTC))
     with publisher.locked():
-        identifier, recovery = open_repository(publisher, keyring)
+        identifier, recovery = open_repository(publisher, keyring, PQ_SUITE if post_quantum else None)
         made = add_site(publisher, keyring, identifier, name)
     cards = [item.card for item in (recovery, made) if item is not None]
     if card is not None:
@@ -45,3 +57,87 @@ def add(
         result["recovery_code"] = recovery.code
         terminal.note("The repository is new: print its recovery card too, and keep it with the root key.")
     terminal.result(result, cards)
+
+
+@site.command("list")
+@_existing
+@home_option
+@passphrase_option
+@command
+def list_sites(terminal: Terminal, *, repository: Path, home: Path, passphrase_file: Path | None) -> None:
+    """Show the sites of a repository and the bundles that were copied for them."""
+    from bundler.repository.ledger import read_ledger
+    from bundler.repository.publish import Publisher
+
+    keyring = keyring_of(home, passphrase_file)
+    ledger = read_ledger(keyring, Publisher(repository, keyring, datetime.now(UTC)).policy().repository)
+    rows = [{"site": known.site, "delivered": known.delivered, "settings": known.settings} for known in ledger.sites]
+    lines = [f"{known.site:24}  {', '.join(known.delivered[-3:]) or 'nothing copied yet'}" for known in ledger.sites]
+    terminal.result({"sites": rows}, lines or ["no sites"])
+
+
+@site.command("authorize")
+@click.argument("name")
+@_existing
+@home_option
+@passphrase_option
+@command
+def authorize(terminal: Terminal, *, name: str, repository: Path, home: Path, passphrase_file: Path | None) -> None:
+    """Give NAME the keys of every bundle that may be installed; takes no signing key and rewrites no payload."""
+    from bundler.repository.publish import Publisher
+    from bundler.repository.sites import authorize_site
+
+    keyring = keyring_of(home, passphrase_file)
+    publisher = Publisher(repository, keyring, datetime.now(UTC))
+    with publisher.locked():
+        authorize_site(publisher, keyring, name)
+    terminal.result({"site": name}, [f"site {name} can open every bundle that may be installed"])
+
+
+@site.command("remove")
+@click.argument("name")
+@_existing
+@home_option
+@passphrase_option
+@command
+def remove(terminal: Terminal, *, name: str, repository: Path, home: Path, passphrase_file: Path | None) -> None:
+    """Take the site NAME away, from the next bundle on."""
+    from bundler.repository.publish import Publisher
+    from bundler.repository.sites import remove_site
+
+    keyring = keyring_of(home, passphrase_file)
+    publisher = Publisher(repository, keyring, datetime.now(UTC))
+    with publisher.locked():
+        remove_site(publisher, keyring, name)
+    terminal.warn(f"{name} can still open every bundle so far, and volumes of them that later bundles use")
+    terminal.result({"site": name}, [f"site {name} is removed: it cannot open what the next bundle adds"])
+
+
+@site.command("set")
+@click.argument("name")
+@click.argument("values", nargs=-1, required=True, metavar="NAME=VALUE...")
+@_existing
+@home_option
+@passphrase_option
+@command
+def set_values(
+    terminal: Terminal,
+    *,
+    name: str,
+    values: tuple[str, ...],
+    repository: Path,
+    home: Path,
+    passphrase_file: Path | None,
+) -> None:
+    """Set what differs at the site NAME; NAME= removes a setting."""
+    from bundler.repository.publish import Publisher
+    from bundler.repository.sites import set_site
+
+    pairs = [text.partition("=") for text in values]
+    if wrong := [key for key, mark, _ in pairs if not mark]:
+        raise click.BadParameter(f"{wrong[0]!r} is not NAME=VALUE", param_hint="VALUES")
+    keyring = keyring_of(home, passphrase_file)
+    publisher = Publisher(repository, keyring, datetime.now(UTC))
+    with publisher.locked():
+        settings = set_site(publisher, keyring, name, {key: value or None for key, _, value in pairs})
+    terminal.result({"site": name, "settings": settings}, [f"{key} = {value}" for key, value in settings.items()])

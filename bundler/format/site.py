@@ -33,6 +33,14 @@ class Enrolment:
     report_secret: str
 
 
+@dataclass(frozen=True)
+class Settings:
+    """What differs between the sites of one repository; `values` by name, such as "hosts" or "handoff"."""
+
+    format: int
+    values: dict[str, str]
+
+
 def check_site_id(site: str) -> str:
     """Returns the id if it can name a folder anywhere; raises BadInput otherwise."""
     if not _SITE_ID.fullmatch(site):
@@ -112,6 +120,22 @@ def open_keys(data: bytes, identity: str) -> dict[str, str]:
         if not isinstance(secret, str) or _recipient_of(secret) != recipient:
             raise BadBundle(f"keys.age holds no sound identity for {recipient[:20]}")
     return keys
+
+
+def seal_settings(settings: Settings, recipient: age.KeyRecipient) -> bytes:
+    """Returns `settings.age`."""
+    return age.encrypt(canonical.encode(to_json(settings)), [recipient])
+
+
+def open_settings(data: bytes, identity: str) -> Settings:
+    """Opens `settings.age` with the site's identity.
+
+    Raises:
+        WrongKey: It is another site's.
+        BadBundle: It is not what we write.
+    """
+    document = _open(data, age.parse_identity(identity), "settings.age", "this site's key")
+    return from_json(Settings, canonical.decode(document, "settings.age"), "settings")
 
 
 def _open(data: bytes, identity: age.Identity, name: str, key: str) -> bytes:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bundler.files import DISK, FileLayer, read_limited, write_atomic
 from bundler.format import age, canonical
-from bundler.format.errors import FileMissing
+from bundler.format.errors import BadInput, FileMissing
 from bundler.format.limits import INDEX_BYTES
 from bundler.format.record import from_json, to_json
 from bundler.repository.keyring import Keyring
@@ -19,10 +19,12 @@ from bundler.repository.keyring import Keyring
 
 @dataclass(frozen=True)
 class Site:
-    """A site that may open bundles: its id and its public age recipient."""
+    """A site that may open bundles: its id, its public age recipient, and the bundles that were copied for it."""
 
     site: str
     recipient: str
+    delivered: tuple[str, ...] = ()
+    settings: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,18 @@ class Ledger:
         return replace(self, identities={**self.identities, **identities})
 
     def with_site(self, site: Site) -> Ledger:
-        return replace(self, sites=(*self.sites, site))
+        """Adds a site, or replaces the one of the same name."""
+        return replace(self, sites=(*(known for known in self.sites if known.site != site.site), site))
+
+    def without_site(self, site: str) -> Ledger:
+        return replace(self, sites=tuple(known for known in self.sites if known.site != site))
+
+    def site(self, name: str) -> Site:
+        """Returns a site; raises BadInput if there is none of that name."""
+        for known in self.sites:
+            if known.site == name:
+                return known
+        raise BadInput(f"there is no site {name!r} in this repository", "see `lifeboat site list`")
 
 
 def read_ledger(keyring: Keyring, repository: str) -> Ledger:

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from bundler.files import DISK, FileLayer, write_atomic
-from bundler.format import age, canonical
-from bundler.format.errors import Busy
+from bundler.format import age
+from bundler.format.errors import BadInput, Busy
 from bundler.format.manifest import Descriptor
 from bundler.format.site import (
     CODE_BYTES,
     RECOVERY,
     WORK_FACTOR_LOG2,
     Enrolment,
+    Settings,
     check_site_id,
     make_code,
     seal_enrolment,
     seal_keys,
+    seal_settings,
 )
 from bundler.format.trust.policy import may_install
 from bundler.format.trust.verify import TargetFile, digest
@@ -30,6 +33,11 @@ from bundler.repository.ledger import Ledger, Site, read_ledger, write_ledger
 from bundler.repository.publish import Publisher
 
 REPORT_SECRET_BYTES = 32
+# What may differ between sites, and what it means; the box takes it from settings.age.
+SETTINGS = {
+    "hosts": "names by which clients reach the box, separated by commas",
+    "handoff": "what the last rung tells a person to do",
+}
 
 
 @dataclass(frozen=True, repr=False)
@@ -41,11 +49,27 @@ class NewSite:
     card: str
 
 
-def open_repository(publisher: Publisher, keyring: Keyring, layer: FileLayer = DISK) -> tuple[str, NewSite | None]:
-    """Returns the repository's id; a new one is made, with its recovery site, whose card is returned once."""
+def open_repository(
+    publisher: Publisher, keyring: Keyring, suite: str | None = None, layer: FileLayer = DISK
+) -> tuple[str, NewSite | None]:
+    """Returns the repository's id; a new one is made, with its recovery site, whose card is returned once.
+
+    Args:
+        publisher: Of the repository.
+        keyring: The MSP's keys.
+        suite: What a new repository must be encrypted with; None for the usual, or whatever an existing one has.
+        layer: Where faults can be put.
+
+    Raises:
+        BadInput: The repository exists with another suite.
+    """
     if publisher.exists:
-        return publisher.policy().repository, None
-    repository = publisher.create().repository
+        repository = publisher.policy().repository
+        found = read_ledger(keyring, repository).suite
+        if suite not in (None, found):
+            raise BadInput(f"the repository exists with suite {found}", "a repository keeps its suite; make a new one")
+        return repository, None
+    repository = publisher.create(suite=suite or age.CLASSIC_SUITE).repository
     return repository, add_site(publisher, keyring, repository, RECOVERY, layer=layer)
 
 
@@ -73,16 +97,65 @@ def add_site(
     code, identity = make_code(random(CODE_BYTES)), age.generate_identity(ledger.suite)
     msp, root = keyring.msp(), digest(publisher.newest_root())
     enrolment = Enrolment(root, msp.id, repository, site, str(identity), random(REPORT_SECRET_BYTES).hex())
-    settings = age.encrypt(canonical.encode({"format": 1}), [identity.recipient])
+    settings = seal_settings(Settings(1, {}), identity.recipient)
     write_atomic(folder / "enroll.age", seal_enrolment(enrolment, code, work_factor_log2), layer=layer)
     write_atomic(folder / "settings.age", settings, layer=layer)
     ledger = ledger.with_site(Site(site, str(identity.recipient)))
     wrap_keys(publisher, ledger, (), layer)
     write_ledger(keyring, ledger, layer)
-    listed = TargetFile(len(settings), hashlib.sha256(settings).hexdigest())
-    publisher.add_content({f"sites/{site}/settings.age": listed})
+    publisher.add_content({f"sites/{site}/settings.age": _listed(settings)})
     card = recovery_card(msp.name, code, root) if site == RECOVERY else site_card(msp.name, site, code, root)
     return NewSite(site, code, card)
+
+
+def authorize_site(publisher: Publisher, keyring: Keyring, site: str, layer: FileLayer = DISK) -> None:
+    """Wraps the identities of all bundles that may be installed to a site anew; takes no signing key.
+
+    Raises:
+        BadInput: There is no such site.
+    """
+    ledger = read_ledger(keyring, publisher.policy().repository)
+    ledger.site(site)
+    wrap_keys(publisher, ledger, (), layer)
+
+
+def remove_site(publisher: Publisher, keyring: Keyring, site: str, layer: FileLayer = DISK) -> None:
+    """Takes a site away: no later bundle is wrapped to it. What it has, it can open for ever.
+
+    Raises:
+        BadInput: There is no such site.
+    """
+    ledger = read_ledger(keyring, publisher.policy().repository)
+    ledger.site(site)
+    # The ledger first: after a stop here the site gets nothing any more, and a rerun removes the files.
+    write_ledger(keyring, ledger.without_site(site), layer)
+    publisher.drop_content([f"sites/{site}/settings.age"])
+    shutil.rmtree(publisher.folder / "sites" / site, ignore_errors=True)
+
+
+def set_site(
+    publisher: Publisher, keyring: Keyring, site: str, values: Mapping[str, str | None], layer: FileLayer = DISK
+) -> dict[str, str]:
+    """Changes settings of a site, which takes the refresh key; returns all of them. None removes one.
+
+    Raises:
+        BadInput: There is no such site or setting.
+    """
+    if unknown := values.keys() - SETTINGS.keys():
+        raise BadInput(f"unknown settings: {', '.join(sorted(unknown))}", f"known are {', '.join(sorted(SETTINGS))}")
+    ledger = read_ledger(keyring, publisher.policy().repository)
+    known = ledger.site(site)
+    merged = {**known.settings, **values}
+    settings = {name: value for name, value in merged.items() if value is not None}
+    sealed = seal_settings(Settings(1, settings), age.parse_recipient(known.recipient))
+    write_ledger(keyring, ledger.with_site(replace(known, settings=settings)), layer)
+    write_atomic(publisher.folder / "sites" / site / "settings.age", sealed, layer=layer)
+    publisher.add_content({f"sites/{site}/settings.age": _listed(sealed)})
+    return settings
+
+
+def _listed(data: bytes) -> TargetFile:
+    return TargetFile(len(data), hashlib.sha256(data).hexdigest())
 
 
 def wrap_keys(

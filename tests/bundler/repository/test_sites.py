@@ -7,12 +7,13 @@ from hypothesis import strategies as st
 
 from bundler.format import age
 from bundler.format.errors import BadBundle, BadInput, Busy, NotReady, WrongKey
-from bundler.format.site import make_code, open_enrolment, open_keys, parse_code, seal_keys
+from bundler.format.site import make_code, open_enrolment, open_keys, open_settings, parse_code, seal_keys
 from bundler.format.trust.medium import load_repository
 from bundler.format.trust.verify import digest
 from bundler.repository.keyring import Keyring, Msp
+from bundler.repository.ledger import read_ledger
 from bundler.repository.publish import Publisher
-from bundler.repository.sites import NewSite, add_site
+from bundler.repository.sites import NewSite, add_site, authorize_site, remove_site, set_site
 
 NOW, QUICK = datetime(2026, 11, 21, 12, tzinfo=UTC), 10
 
@@ -112,3 +113,45 @@ def test_an_empty_passphrase_is_refused(tmp_path: Path) -> None:
     """No keyring is made with no protection."""
     with pytest.raises(BadInput):
         Keyring(tmp_path, lambda: "").create(Msp("N", "id"), QUICK)
+
+
+def test_a_removed_site_gets_no_later_key(publisher: Publisher, keyring: Keyring) -> None:
+    """Its files go, the other site's stay; a second removal and an unknown name are told."""
+    one, _ = added(publisher, keyring), added(publisher, keyring, "cardiff")
+    remove_site(publisher, keyring, "cardiff")
+    assert not (publisher.folder / "sites" / "cardiff").exists()
+    assert set(publisher.listed()) == {"sites/bristol/settings.age"}
+    assert [site.site for site in read_ledger(keyring, publisher.policy().repository).sites] == [one.site]
+    with pytest.raises(BadInput, match="no site 'cardiff'"):
+        remove_site(publisher, keyring, "cardiff")
+
+
+def test_authorising_takes_no_signing_key(publisher: Publisher, keyring: Keyring) -> None:
+    """Only the ledger's key is opened; a damaged keys.age is whole again."""
+    site = added(publisher, keyring)
+    folder = publisher.folder / "sites" / "bristol"
+    (folder / "keys.age").write_bytes(b"gone")
+    for role in ("root", "release", "refresh"):
+        (keyring.folder / f"{role}.key").unlink()
+    authorize_site(publisher, Keyring(keyring.home, lambda: "correct horse"), "bristol")
+    enrolment = open_enrolment((folder / "enroll.age").read_bytes(), site.code)
+    assert open_keys((folder / "keys.age").read_bytes(), enrolment.identity) == {}
+
+
+def test_settings_reach_their_site_alone(publisher: Publisher, keyring: Keyring) -> None:
+    """They are signed, encrypted to the site, kept between changes, and removed one by one."""
+    one, two = added(publisher, keyring), added(publisher, keyring, "cardiff")
+    set_site(publisher, keyring, "bristol", {"hosts": "ai.example", "handoff": "Ring 112"})
+    set_site(publisher, keyring, "bristol", {"handoff": None})
+    folder = publisher.folder / "sites"
+    identities = [
+        open_enrolment((folder / name / "enroll.age").read_bytes(), site.code).identity
+        for name, site in (("bristol", one), ("cardiff", two))
+    ]
+    data = (folder / "bristol" / "settings.age").read_bytes()
+    assert open_settings(data, identities[0]).values == {"hosts": "ai.example"}
+    with pytest.raises(WrongKey):
+        open_settings(data, identities[1])
+    assert digest(data) == publisher.trusted().targets["sites/bristol/settings.age"].sha256
+    with pytest.raises(BadInput, match="unknown settings: colour"):
+        set_site(publisher, keyring, "bristol", {"colour": "red"})

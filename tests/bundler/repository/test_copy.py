@@ -1,0 +1,164 @@
+"""Copies for a site: resumable, minimal, read back, and told in a technician's words."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import BinaryIO
+
+import pytest
+
+from bundler.files import FileLayer, staged
+from bundler.format.errors import BadBundle, BadInput, NoSpace
+from bundler.format.service import LadderSpec, LimitsSpec, Service
+from bundler.format.trust.medium import load_repository
+from bundler.repository.copy import Copied, copy_for_site
+from bundler.repository.keyring import Keyring
+from bundler.repository.publish import Publisher
+from bundler.repository.sites import add_site
+from bundler.repository.survey import Captured
+from bundler.repository.write import BundleWriter
+from bundler.terminal import Terminal
+
+NOW, QUICK, KB = datetime(2026, 11, 21, 12, tzinfo=UTC), 10, 1_000
+SERVICE = Service(
+    "demo", "Demo", (), None, (), (), (), (), LadderSpec((), (), (), "", "", ""), LimitsSpec(1, 1, 1), None, ()
+)
+QUIET = Terminal(json_output=True)
+
+
+class Stock:
+    """A repository with a site, and bundles of a model and an FAQ."""
+
+    def __init__(self, publisher: Publisher, keyring: Keyring, work: Path) -> None:
+        self.publisher, self._work = publisher, work
+        self._writer = BundleWriter(publisher, keyring, QUIET, 300 * KB)
+        add_site(publisher, keyring, publisher.policy().repository, "bristol", work_factor_log2=QUICK)
+
+    def build(self, faq: bytes) -> str:
+        (self._work / "model").write_bytes(random.Random(1).randbytes(900 * KB))
+        (self._work / "faq").write_bytes(faq)
+        files = tuple(Captured(n, self._work / n, "gguf", "", f"file:{n}", (), 16 * KB) for n in ("model", "faq"))
+        return self._writer.write("demo", files, SERVICE, NOW).descriptor.bundle
+
+    def copy(self, medium: Path, delivered: tuple[str, ...] = (), layer: FileLayer | None = None) -> Copied:
+        trusted = self.publisher.trusted()
+        used = layer or FileLayer()
+        return copy_for_site(self.publisher.folder, trusted, "bristol", delivered, medium, QUIET, used)
+
+
+@pytest.fixture
+def stock(tmp_path: Path, publisher: Publisher, keyring: Keyring) -> Stock:
+    (tmp_path / "work").mkdir()
+    return Stock(publisher, keyring, tmp_path / "work")
+
+
+def test_a_copy_is_what_a_box_needs_and_nothing_else(stock: Stock, tmp_path: Path) -> None:
+    """Metadata verifies from the medium; another site's files and older bundles are not on it."""
+    stock.build(b"1")
+    bundle = stock.build(b"2")
+    done = stock.copy(tmp_path / "usb")
+    root = stock.publisher.root_bytes()
+    trusted = load_repository(tmp_path / "usb", root=root, repository=None, now=NOW, remembered=None)
+    assert f"bundles/{bundle}/bundle.json" in trusted.targets
+    names = {path.relative_to(tmp_path / "usb").as_posix() for path in (tmp_path / "usb").rglob("*") if path.is_file()}
+    assert len(names) == done.files
+    assert not any(name.endswith(".part") for name in names)
+    assert {name for name in names if name.startswith("sites/")} == {
+        f"sites/bristol/{name}.age" for name in ("enroll", "keys", "settings")
+    }
+
+
+def test_volumes_that_the_site_has_are_left_out(stock: Stock, tmp_path: Path) -> None:
+    """After a delivery only what is new travels; a full copy is asked for by naming no delivery."""
+    first = stock.build(b"1")
+    stock.build(b"2")
+    small = stock.copy(tmp_path / "small", (first,))
+    full = stock.copy(tmp_path / "full")
+    assert small.left_out
+    assert small.written_bytes < 60 * KB < 900 * KB < full.written_bytes
+
+
+def test_a_second_copy_writes_nothing_and_mends_what_broke(
+    stock: Stock, tmp_path: Path, flip: Callable[[Path, int], None]
+) -> None:
+    """What the medium returns is hashed again; the one damaged volume is written again."""
+    stock.build(b"1")
+    stock.copy(tmp_path / "usb")
+    assert stock.copy(tmp_path / "usb").written_bytes == 0
+    volume = sorted((tmp_path / "usb").rglob("*/vol/*.age"))[1]
+    flip(volume, 1000)
+    assert stock.copy(tmp_path / "usb").written_bytes == volume.stat().st_size
+
+
+class Stopping(FileLayer):
+    """Fails when the given number of files has been renamed into place."""
+
+    def __init__(self, after: int) -> None:
+        self.left = after
+
+    def rename(self, source: Path, target: Path) -> None:
+        if self.left == 0:
+            raise OSError(5, "Input/output error")
+        self.left -= 1
+        super().rename(source, target)
+
+
+@pytest.mark.parametrize("after", [0, 3, 7])
+def test_a_stopped_copy_goes_on(stock: Stock, tmp_path: Path, after: int) -> None:
+    """It is never taken for a whole one, since the timestamp comes last; the rerun writes only the rest."""
+    stock.build(b"1")
+    whole = stock.copy(tmp_path / "other")
+    with pytest.raises(OSError, match="Input/output"):
+        stock.copy(tmp_path / "usb", layer=Stopping(after))
+    assert not (tmp_path / "usb/metadata/timestamp.json").exists()
+    rest = stock.copy(tmp_path / "usb")
+    assert rest.written_bytes + rest.kept_bytes == whole.written_bytes
+    assert (rest.kept_bytes > 0) is (after > 0)
+
+
+def test_a_medium_that_returns_other_bytes_is_named(
+    stock: Stock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stick that loses data is found at once; the message names the volume as people count them."""
+    stock.build(b"1")
+    honest = staged
+
+    @contextmanager
+    def lossy(path: Path, *, layer: FileLayer) -> Iterator[BinaryIO]:
+        with honest(path, layer=layer) as file:
+            yield file
+            if path.name == "0002.age":
+                file.seek(500)
+                file.write(b"lost")
+
+    monkeypatch.setattr("bundler.repository.copy.staged", lossy)
+    with pytest.raises(BadBundle, match=r"copy volume 2 again \(bundles/.*/vol/0002\.age\)"):
+        stock.copy(tmp_path / "usb")
+
+
+def test_a_damaged_repository_is_never_copied(stock: Stock, tmp_path: Path, flip: Callable[[Path, int], None]) -> None:
+    """The damage is found while it is read, and nothing appears under the volume's name."""
+    stock.build(b"1")
+    volume = next(stock.publisher.folder.rglob("*/vol/0001.age"))
+    flip(volume, 500)
+    with pytest.raises(BadBundle, match="in the repository is not what was signed"):
+        stock.copy(tmp_path / "usb")
+    assert not list((tmp_path / "usb").rglob("0001.age*"))
+
+
+def test_what_cannot_be_copied_is_told(stock: Stock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No bundle, no such site, no room: each before anything is written."""
+    with pytest.raises(BadInput, match="holds no bundle"):
+        stock.copy(tmp_path / "usb")
+    stock.build(b"1")
+    with pytest.raises(BadInput, match="has no site"):
+        copy_for_site(stock.publisher.folder, stock.publisher.trusted(), "paris", (), tmp_path / "usb", QUIET)
+    usage = type("Usage", (), {"free": 1000})
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
+    with pytest.raises(NoSpace, match="are needed"):
+        stock.copy(tmp_path / "usb")
+    assert not list((tmp_path / "usb").rglob("*"))
