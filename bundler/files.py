@@ -51,6 +51,15 @@ class FileLayer:
 DISK = FileLayer()
 
 
+def make_folder(folder: Path, layer: FileLayer = DISK) -> None:
+    """Makes a folder and those above it, each durable by a sync of the one above."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent, layer)
+    folder.mkdir(exist_ok=True)
+    layer.sync_folder(folder.parent)
+
+
 @contextmanager
 def staged(path: Path, *, mode: int = 0o644, layer: FileLayer = DISK) -> Iterator[BinaryIO]:
     """Opens a new file that appears under `path` only if the block ends well; folders are made.
@@ -60,7 +69,7 @@ def staged(path: Path, *, mode: int = 0o644, layer: FileLayer = DISK) -> Iterato
         mode: Permission bits of the file.
         layer: Where faults can be put.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent, layer)
     fresh = _beside(path)
     try:
         with layer.open_new(fresh, mode) as file:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from bundler.files import FileLayer, staged
+from bundler.files import FileLayer, make_folder, staged
 from bundler.format import paths
 from bundler.format.bundle import open_bundle
 from bundler.format.errors import BadInput
@@ -65,7 +65,7 @@ def link_volumes(base: Path, folder: Path, volumes: Sequence[Volume], layer: Fil
             continue
         source = paths.inside(base, volume.path)
         check_file(base, volume.path, TargetFile(volume.length_bytes, volume.sha256))
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(target.parent, layer)
         try:
             os.link(source, target)
             layer.sync_folder(target.parent)

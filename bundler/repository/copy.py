@@ -19,7 +19,6 @@ from bundler.repository.descriptors import newest_descriptor, read_descriptor
 from bundler.terminal import Terminal, size
 
 _BLOCK_BYTES = 1 << 20
-_SITE_FILES = ("enroll.age", "keys.age", "settings.age")
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,9 @@ def copy_for_site(
     wanted += [volume.path for volume in descriptor.volumes if volume.path not in had]
     wanted += [path for path in trusted.targets if not path.startswith(("bundles/", "sites/"))]
     files = [_File(path, trusted.targets[path]) for path in wanted]
-    files += [_hashed(folder, f"sites/{site}/{name}") for name in _SITE_FILES]
+    wanted_settings = f"sites/{site}/settings.age"
+    files += [_hashed(folder, f"sites/{site}/{name}") for name in ("enroll.age", "keys.age")]
+    files += [_File(wanted_settings, trusted.targets[wanted_settings])] if wanted_settings in trusted.targets else []
     files += [_hashed(folder, path) for path in _metadata(folder, trusted)]
     _check_space(files, medium)
     total = sum(file.target.length for file in files)

@@ -93,10 +93,13 @@ class Keyring:
         """
         if not _NAME.fullmatch(name):
             raise BadInput(f"key name {name!r} may hold lower-case letters, digits and '-' only, 40 at most")
-        if (self.folder / f"{name}.key").exists() or (self.folder / f"{name}.pub").exists():
+        if (self.folder / f"{name}.pub").exists():
             raise Busy(f"there is a key {name} already", "give the new key another name")
         self.msp()
-        self._make(name, work_factor_log2)
+        if self.has_secret(name):  # an earlier call was stopped between the two files
+            self._write_public(name, self.signer(name).public_key)
+        else:
+            self._make(name, work_factor_log2)
         return self.public(name)
 
     def names(self) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 import shutil
 from collections.abc import Collection, Iterator, Mapping
@@ -38,6 +39,7 @@ from bundler.repository.ledger import Ledger, write_ledger
 from bundler.repository.roots import Roots
 
 _LOCK = ".lock"
+_NEXT = ".next-"
 ROLE_DAYS = 365
 S = TypeVar("S", Root, Snapshot, Targets, Timestamp)
 
@@ -89,6 +91,8 @@ class Publisher:
         """Keeps other writers of this repository out; raises Busy while one is at work."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with exclusive(self.folder / _LOCK, f"another command is writing {self.folder}"):
+            if self.exists:
+                self.complete()
             yield
 
     def sweep(self) -> None:
@@ -133,6 +137,29 @@ class Publisher:
     def add_content(self, files: Mapping[str, Listed]) -> None:
         """Lists content files, with the refresh key alone."""
         self._update({}, files)
+
+    def replace_content(self, files: Mapping[str, bytes]) -> None:
+        """Lists and writes small files that may replace others of the same path.
+
+        The new bytes lie beside the old ones until their digest is signed; `complete` finishes a stopped call.
+        """
+        listed = {path: Listed(len(data), hashlib.sha256(data).hexdigest()) for path, data in files.items()}
+        for path, data in files.items():
+            write_atomic(_next_to(self.folder / path), data, layer=self._layer)
+        self.add_content(listed)
+        self.complete()
+
+    def complete(self) -> None:
+        """Puts signed files in place that a stopped `replace_content` had left beside them, and removes others."""
+        targets = self.trusted().targets
+        for fresh in (self.folder / "sites").glob(f"*/{_NEXT}*"):
+            path = fresh.with_name(fresh.name.removeprefix(_NEXT))
+            target = targets.get(path.relative_to(self.folder).as_posix())
+            if target is not None and hashlib.sha256(fresh.read_bytes()).hexdigest() == target.sha256:
+                self._layer.rename(fresh, path)
+                self._layer.sync_folder(path.parent)
+            else:
+                fresh.unlink()
 
     def drop_content(self, paths: Collection[str]) -> None:
         """Takes content files from the list; the files themselves are left."""
@@ -272,3 +299,7 @@ class Publisher:
 
     def _read(self, name: str) -> Metadata[Targets]:
         return Metadata.from_bytes(read_limited(self._metadata / name, TARGETS_BYTES))
+
+
+def _next_to(path: Path) -> Path:
+    return path.with_name(f"{_NEXT}{path.name}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +24,7 @@ from bundler.format.site import (
     seal_settings,
 )
 from bundler.format.trust.policy import may_install
-from bundler.format.trust.verify import TargetFile, digest
+from bundler.format.trust.verify import digest
 from bundler.repository.cards import recovery_card, site_card
 from bundler.repository.descriptors import read_descriptors
 from bundler.repository.keyring import Keyring
@@ -92,18 +91,18 @@ def add_site(
     check_site_id(site)
     ledger = read_ledger(keyring, repository)
     folder = publisher.folder / "sites" / site
-    if any(known.site == site for known in ledger.sites) or (folder / "enroll.age").exists():
+    if any(known.site == site for known in ledger.sites):
         raise Busy(f"site {site} exists already", "use its card, or give the new site another name")
     code, identity = make_code(random(CODE_BYTES)), age.generate_identity(ledger.suite)
     msp, root = keyring.msp(), digest(publisher.newest_root())
     enrolment = Enrolment(root, msp.id, repository, site, str(identity), random(REPORT_SECRET_BYTES).hex())
     settings = seal_settings(Settings(1, {}), identity.recipient)
     write_atomic(folder / "enroll.age", seal_enrolment(enrolment, code, work_factor_log2), layer=layer)
-    write_atomic(folder / "settings.age", settings, layer=layer)
     ledger = ledger.with_site(Site(site, str(identity.recipient)))
     wrap_keys(publisher, ledger, (), layer)
+    publisher.replace_content({f"sites/{site}/settings.age": settings})
+    # The ledger last: after a stop before it, nobody has seen the code, and the site can be made again.
     write_ledger(keyring, ledger, layer)
-    publisher.add_content({f"sites/{site}/settings.age": _listed(settings)})
     card = recovery_card(msp.name, code, root) if site == RECOVERY else site_card(msp.name, site, code, root)
     return NewSite(site, code, card)
 
@@ -149,13 +148,8 @@ def set_site(
     settings = {name: value for name, value in merged.items() if value is not None}
     sealed = seal_settings(Settings(1, settings), age.parse_recipient(known.recipient))
     write_ledger(keyring, ledger.with_site(replace(known, settings=settings)), layer)
-    write_atomic(publisher.folder / "sites" / site / "settings.age", sealed, layer=layer)
-    publisher.add_content({f"sites/{site}/settings.age": _listed(sealed)})
+    publisher.replace_content({f"sites/{site}/settings.age": sealed})
     return settings
-
-
-def _listed(data: bytes) -> TargetFile:
-    return TargetFile(len(data), hashlib.sha256(data).hexdigest())
 
 
 def wrap_keys(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from bundler.files import DISK, FileLayer, write_atomic
+from bundler.files import DISK, FileLayer, make_folder, write_atomic
 from bundler.format import FORMAT_VERSION, age
 from bundler.format.bundle import open_bundle
 from bundler.format.index import Index, encode_index
@@ -92,6 +92,7 @@ class BundleWriter:
         epoch, sequence = next_order(self.publisher)
         bundle, identity = bundle_id(epoch, sequence, secrets.token_hex(4)), age.generate_identity(ledger.suite)
         folder = self.publisher.folder / "bundles" / f".{bundle}.part"
+        make_folder(folder.parent, self.layer)
         (folder / "vol").mkdir(parents=True)
         try:
             work = _Work(self, folder, f"bundles/{bundle}", identity, draft, now)

@@ -1,0 +1,116 @@
+"""A file layer that fails on purpose: it counts the steps that durability rests on, and stops or forgets at one.
+
+`Recorder` counts. `Failing` raises an OSError at step N. `Cut` ends the process before step N, and what was not synced
+by then is gone, as after a power cut: files lose their bytes, and names in folders that were not synced go back.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import IO, BinaryIO
+
+from bundler.files import FileLayer
+
+EXIT_CUT = 77
+
+
+class Recorder(FileLayer):
+    """Counts steps; the base of all faults."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+        self.last: Path | None = None
+
+    def open_new(self, path: Path, mode: int) -> BinaryIO:
+        self.step(path)
+        return super().open_new(path, mode)
+
+    def sync(self, file: IO[bytes]) -> None:
+        self.step(None)
+        super().sync(file)
+
+    def rename(self, source: Path, target: Path) -> None:
+        self.step(target)
+        super().rename(source, target)
+
+    def sync_folder(self, folder: Path) -> None:
+        self.step(folder)
+        super().sync_folder(folder)
+
+    def step(self, path: Path | None) -> None:
+        """Called before each step, with the path that it is about where there is one."""
+        self.steps += 1
+        self.last = path
+
+
+class Failing(Recorder):
+    """Raises an OSError at one step, once; the program may clean up and report."""
+
+    def __init__(self, at: int, errno: int) -> None:
+        super().__init__()
+        self._at, self._errno = at, errno
+
+    def step(self, path: Path | None) -> None:
+        super().step(path)
+        if self.steps == self._at:
+            raise OSError(self._errno, os.strerror(self._errno), None if path is None else str(path))
+
+
+class Cut(Recorder):
+    """Ends everything at one step, and forgets what was not synced.
+
+    Args:
+        at: The step before which the power goes.
+    """
+
+    def __init__(self, at: int) -> None:
+        super().__init__()
+        self._at = at
+        self._synced: set[Path] = set()
+        self._renamed: list[tuple[Path, Path | None, Path]] = []
+        self._fresh: dict[Path, Path] = {}
+
+    def open_new(self, path: Path, mode: int) -> BinaryIO:
+        file = super().open_new(path, mode)
+        self._fresh[path] = path
+        return file
+
+    def sync(self, file: IO[bytes]) -> None:
+        super().sync(file)
+        self._synced.add(Path(f"/proc/self/fd/{file.fileno()}").readlink())
+
+    def rename(self, source: Path, target: Path) -> None:
+        saved = None
+        if target.is_file() and not target.is_symlink():
+            saved = target.with_name(f".saved-{len(self._renamed)}-{target.name}")
+            os.link(target, saved)
+        super().rename(source, target)
+        self._renamed.append((target, saved, source))
+        if source in self._synced:
+            self._synced.add(target)
+        self._fresh.pop(source, None)
+
+    def sync_folder(self, folder: Path) -> None:
+        super().sync_folder(folder)
+        for _, saved, _ in [item for item in self._renamed if item[0].parent == folder]:
+            if saved is not None:
+                saved.unlink()
+        self._renamed = [item for item in self._renamed if item[0].parent != folder]
+
+    def step(self, path: Path | None) -> None:
+        super().step(path)
+        if self.steps == self._at:
+            self.forget()
+            os._exit(EXIT_CUT)  # no handler and no clean-up runs after a power cut
+
+    def forget(self) -> None:
+        """Undoes renames that no folder sync made durable, newest first, and empties files that were never synced."""
+        for target, saved, source in reversed(self._renamed):
+            if target.exists():
+                target.rename(source)
+            if saved is not None:
+                saved.replace(target)
+        for path in self._fresh:
+            if path.exists() and path not in self._synced:
+                path.write_bytes(b"")
