@@ -12,8 +12,9 @@ import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader, RawIOBase
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import IO, BinaryIO, cast
 
 from bundler.format.errors import BadBundle, Busy, FileMissing
 
@@ -88,12 +89,12 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o644, layer: FileLayer
         file.write(data)
 
 
-def read_limited(path: Path, limit_bytes: int) -> bytes:
-    """Reads a whole regular file of at most `limit_bytes`.
+def open_regular(path: Path) -> BinaryIO:
+    """Opens a regular file to read, unbuffered.
 
     Raises:
         FileMissing: There is no such file.
-        BadBundle: It is longer, or not a regular file.
+        BadBundle: It is a link, a folder, a FIFO or anything else, or cannot be read.
     """
     try:
         # O_NONBLOCK: a FIFO on a medium must not hang the reader; O_NOFOLLOW: no links from a medium.
@@ -102,10 +103,21 @@ def read_limited(path: Path, limit_bytes: int) -> bytes:
         raise FileMissing(f"{path} is missing") from None
     except OSError as error:
         raise BadBundle(f"{path} cannot be read: {error.strerror}") from error
-    with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise BadBundle(f"{path} is not a regular file")
-        data = file.read(limit_bytes + 1)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise BadBundle(f"{path} is not a regular file")
+    return cast("BinaryIO", os.fdopen(descriptor, "rb", buffering=0))
+
+
+def read_limited(path: Path, limit_bytes: int) -> bytes:
+    """Reads a whole regular file of at most `limit_bytes`.
+
+    Raises:
+        FileMissing: There is no such file.
+        BadBundle: It is longer, or not a regular file.
+    """
+    with open_regular(path) as file, BufferedReader(cast("RawIOBase", file)) as whole:
+        data = whole.read(limit_bytes + 1)
     if len(data) > limit_bytes:
         raise BadBundle(f"{path} is longer than {limit_bytes} bytes")
     return data

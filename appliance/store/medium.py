@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from bundler.files import FileLayer, staged
+from bundler.files import FileLayer, open_regular, staged
 from bundler.format import paths
 from bundler.format.errors import BadBundle, FileMissing, NoSpace
 from bundler.format.manifest import Descriptor, FileDigest
@@ -54,13 +54,11 @@ def copy_file(medium: Path, store: Path, file: FileDigest, on_bytes: Callable[[i
     """
     digest, length = hashlib.sha256(), 0
     try:
-        source = os.open(paths.inside(medium, file.path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError:
+        source = open_regular(paths.inside(medium, file.path))
+    except FileMissing:
         raise FileMissing(f"{file.path} is missing on the medium", "copy the bundle to the medium again") from None
-    except OSError as error:
-        raise BadBundle(f"{file.path} cannot be read: {error.strerror}") from error
-    with os.fdopen(source, "rb", buffering=0) as reader, staged(store / file.path, mode=0o600, layer=layer) as out:
-        while block := _read(reader.fileno(), file.path):
+    with source, staged(store / file.path, mode=0o600, layer=layer) as out:
+        while block := _read(source.fileno(), file.path):
             digest.update(block)
             length += len(block)
             out.write(block)

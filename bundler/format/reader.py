@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
+from bundler.files import open_regular
 from bundler.format import age, paths
 from bundler.format.age.errors import AgeError
 from bundler.format.errors import BadBundle, FileMissing, WrongKey
@@ -65,8 +66,8 @@ class Volumes:
             raise WrongKey(f"no key of this site opens {volume.path}")
         path = paths.inside(self._root, volume.path)
         try:
-            file = path.open("rb", buffering=0)
-        except FileNotFoundError:
+            file = open_regular(path)
+        except FileMissing:
             raise FileMissing(f"{volume.path} is missing") from None
         try:
             reader = age.Reader(file, [age.parse_identity(secret)], size=path.stat().st_size)

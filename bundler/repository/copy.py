@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bundler.files import DISK, FileLayer, staged
+from bundler.files import DISK, FileLayer, open_regular, staged
 from bundler.format import paths
 from bundler.format.errors import BadBundle, BadInput, NoSpace
 from bundler.format.limits import ROOT_ROTATIONS
@@ -136,7 +136,7 @@ def _copy(folder: Path, medium: Path, file: _File, on_bytes: Callable[[int], Non
         on_bytes(file.target.length)
         return 0
     check = hashlib.sha256()
-    with paths.inside(folder, file.path).open("rb", buffering=0) as source, staged(target, layer=layer) as out:
+    with open_regular(paths.inside(folder, file.path)) as source, staged(target, layer=layer) as out:
         while block := source.read(_BLOCK_BYTES):
             check.update(block)
             out.write(block)

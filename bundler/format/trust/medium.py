@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
-from bundler.files import read_limited
+from bundler.files import open_regular, read_limited
 from bundler.format import limits, paths
 from bundler.format.errors import BadBundle, FileMissing, UnknownRoot
 from bundler.format.trust.verify import Remembered, TargetFile, TrustedRepository, digest
@@ -85,21 +84,16 @@ def check_file(folder: Path, path: str, target: TargetFile, on_bytes: Callable[[
         FileMissing: There is no such file.
         BadBundle: It is not what was signed, or not a regular file.
     """
-    place = paths.inside(folder, path)
-    try:
-        descriptor = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError:
-        raise FileMissing(f"{path} is missing", "copy this file to the medium again") from None
-    except OSError as error:
-        raise BadBundle(f"{path} cannot be read: {error.strerror}") from error
     hasher, length = hashlib.sha256(), 0
-    with os.fdopen(descriptor, "rb", buffering=0) as file:
-        try:
+    try:
+        with open_regular(paths.inside(folder, path)) as file:
             while length <= target.length and (block := file.read(_BLOCK_BYTES)):
                 hasher.update(block)
                 length += len(block)
                 on_bytes(len(block))
-        except OSError as error:
-            raise BadBundle(f"{path} cannot be read: {error.strerror}") from error
+    except FileMissing:
+        raise FileMissing(f"{path} is missing", "copy this file to the medium again") from None
+    except OSError as error:
+        raise BadBundle(f"{path} cannot be read: {error.strerror}") from error
     if length != target.length or hasher.hexdigest() != target.sha256:
         raise BadBundle(f"{path} is not what was signed", "copy this file to the medium again")
