@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 
 from bundler.format.chunking import spans
@@ -62,24 +63,35 @@ def survey(captured: Captured, on_bytes: Callable[[int], None]) -> Surveyed:
     """
     length, whole = captured.file.stat().st_size, hashlib.sha256()
     pieces: list[Piece] = []
-    with ThreadPoolExecutor(1) as beside:
-        for offset, data in read_pieces(captured, length):
+    buffer = Buffer()
+    with captured.file.open("rb", buffering=0) as file, ThreadPoolExecutor(1) as beside:
+        for offset, piece_bytes in spans(length, captured.cuts, captured.chunk_bytes):
+            data = buffer.read(file, offset, piece_bytes)
+            if len(data) != piece_bytes:
+                raise BadInput(f"{captured.source} changed while it was read")
             # Both hashes let go of the interpreter's lock: they run on two cores.
             own = beside.submit(hashlib.sha256, data)
             whole.update(data)
-            pieces.append(Piece(own.result().hexdigest(), offset, len(data)))
-            on_bytes(len(data))
+            pieces.append(Piece(own.result().hexdigest(), offset, piece_bytes))
+            on_bytes(piece_bytes)
     return Surveyed(captured, length, whole.hexdigest(), tuple(pieces))
 
 
-def read_pieces(captured: Captured, length: int) -> Iterator[tuple[int, bytes]]:
-    """Yields offset and bytes of each piece; raises BadInput if the file is not `length` bytes long any more."""
-    with captured.file.open("rb", buffering=0) as file:
-        for offset, piece_bytes in spans(length, captured.cuts, captured.chunk_bytes):
-            data = file.read(piece_bytes)
-            if len(data) != piece_bytes:
-                raise BadInput(f"{captured.source} changed while it was read")
-            yield offset, data
+class Buffer:
+    """Memory that is read into again and again: fresh pages cost more than the hash."""
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+
+    def read(self, file: FileIO, offset: int, length: int) -> memoryview:
+        """Returns bytes of the file, fewer at its end; they are valid until the next call."""
+        if len(self._data) < length:
+            self._data = bytearray(length)
+        view, done = memoryview(self._data)[:length], 0
+        file.seek(offset)
+        while done < length and (count := file.readinto(view[done:])):
+            done += count
+        return view[:done]
 
 
 def total_bytes(captured: tuple[Captured, ...]) -> int:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from io import RawIOBase
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
 
 from bundler.files import DISK, FileLayer
 from bundler.format import age
@@ -17,22 +16,9 @@ from bundler.format.index import Asset, Chunk
 from bundler.format.limits import VOLUME_BYTES_MAX
 from bundler.format.manifest import Volume
 from bundler.format.padding import padme
+from bundler.repository.outlet import Outlet
 from bundler.repository.reuse import NOTHING, Reuse
-from bundler.repository.survey import Piece, Surveyed
-
-
-class _HashingFile:
-    """A file that hashes what is written to it: the ciphertext digest costs no second read."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self.digest = hashlib.sha256()
-        self.length_bytes = 0
-
-    def write(self, data: bytes | memoryview, /) -> int:
-        self.digest.update(data)
-        self.length_bytes += len(data)
-        return self._file.write(data)
+from bundler.repository.survey import Buffer, Piece, Surveyed
 
 
 class VolumeWriter:
@@ -63,6 +49,7 @@ class VolumeWriter:
         self._placer = Placer(volume_bytes)
         self._open: _OpenVolume | None = None
         self._own: list[Volume] = []
+        self._buffer = Buffer()
 
     def add(self, surveyed: Surveyed, on_bytes: Callable[[int], None]) -> Asset:
         """Writes the pieces of one asset that no volume holds yet; `on_bytes` hears the bytes of all.
@@ -97,12 +84,11 @@ class VolumeWriter:
             self._open.abandon()
             self._open = None
 
-    def _placed(self, piece: Piece, file: BinaryIO | RawIOBase, source: str) -> Chunk:
+    def _placed(self, piece: Piece, file: FileIO, source: str) -> Chunk:
         """Gives a piece its place, and writes it if the place is new."""
         chunk, new = self._placer.place(piece.sha256, piece.length)
         if new:
-            file.seek(piece.offset)
-            data = file.read(piece.length) or b""
+            data = self._buffer.read(file, piece.offset, piece.length)
             if hashlib.sha256(data).hexdigest() != piece.sha256:
                 raise BadInput(f"{source} changed while it was read")
             if self._open is not None and chunk.volume != len(self._own):
@@ -134,10 +120,10 @@ class _OpenVolume:
         self._layer = layer
         (folder / "vol").mkdir(exist_ok=True)
         self._raw = layer.open_new(folder / "vol" / self.name, 0o644)
-        self._file = _HashingFile(self._raw)
-        self._writer = age.Writer(self._file, [recipient])
+        self._outlet = Outlet(self._raw)
+        self._writer = age.Writer(self._outlet, [recipient])
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: memoryview) -> None:
         self._writer.write(data)
         self.used_bytes += len(data)
 
@@ -147,11 +133,13 @@ class _OpenVolume:
             for block in _zeros(padded_bytes - self.used_bytes):
                 self._writer.write(block)
             self._writer.close()
+            digest = self._outlet.finish()
             self._layer.sync(self._raw)
-        return self._file.length_bytes, self._file.digest.hexdigest()
+        return self._outlet.length_bytes, digest
 
     def abandon(self) -> None:
         """Closes the file unfinished: without its final piece it never authenticates."""
+        self._outlet.abandon()
         self._raw.close()
 
 
