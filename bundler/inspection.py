@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from bundler.difference import Difference, compare
-from bundler.format.bundle import check_chunks, open_bundle
+from bundler.export import export
+from bundler.format.bundle import Bundle, check_chunks, open_bundle
 from bundler.format.errors import BadBundle, BadInput
 from bundler.format.manifest import Descriptor, FileDigest, Volume
 from bundler.format.trust.medium import check_file, find_root, first_root, load_repository
@@ -147,6 +148,27 @@ def difference(
         with open_bundle(folder, listed[bundle], keys) as found:
             opened.append(Earlier(listed[bundle], found.index))
     return compare(opened[0], opened[1])
+
+
+def open_listed(folder: Path, bundle: str | None, identities: Callable[[str], dict[str, str]], now: datetime) -> Bundle:
+    """Opens a bundle by id, or the newest one; the caller closes it.
+
+    Raises:
+        BadInput: There is no such bundle.
+    """
+    trusted = trust(folder, None, now)
+    listed = {descriptor.bundle: descriptor for descriptor in read_descriptors(folder, trusted)}
+    wanted = bundle or (list(listed)[-1] if listed else "")
+    if wanted not in listed:
+        raise BadInput(f"{folder} lists no bundle {wanted}".rstrip(), "see `lifeboat inspect`")
+    return open_bundle(folder, listed[wanted], identities(trusted.policy.repository))
+
+
+def export_assets(bundle: Bundle, target: Path, wanted: Collection[str], terminal: Terminal) -> list[Path]:
+    """Writes assets out as plain files; see `bundler.export`."""
+    total = sum(asset.length_bytes for asset in bundle.index.assets if not wanted or asset.path in wanted)
+    with terminal.progress(f"writing {size(total)}", total) as progress:
+        return export(bundle, target, wanted, progress.advance, _threads())
 
 
 def summaries(folder: Path, identities: Callable[[str], dict[str, str]] | None, now: datetime) -> tuple[Summary, ...]:

@@ -8,7 +8,7 @@ from bundler.cli.build import build, plan
 from bundler.cli.copy import copy
 from bundler.cli.faq import faq
 from bundler.cli.init import init
-from bundler.cli.inspect import diff, inspect, verify
+from bundler.cli.inspect import diff, export, inspect, verify
 from bundler.cli.keys import keys
 from bundler.cli.policy import policy
 from bundler.cli.site import site
@@ -20,5 +20,5 @@ def main() -> None:
     """Snapshots models, documents and FAQs into signed, encrypted bundles for boxes that work offline."""
 
 
-for command in (build, copy, diff, faq, init, inspect, keys, plan, policy, site, verify):
+for command in (build, copy, diff, export, faq, init, inspect, keys, plan, policy, site, verify):
     main.add_command(command)

@@ -1,4 +1,4 @@
-"""`lifeboat inspect` and `lifeboat verify`."""
+"""`lifeboat inspect`, `verify`, `diff` and `export`."""
 
 from __future__ import annotations
 
@@ -83,6 +83,34 @@ def diff(
     found = difference(repository, old, new, _identities(home, passphrase_file), datetime.now(UTC))
     shared = f"{found.old} -> {found.new}: {size(found.new_volume_bytes)} of new volumes, {found.shared_volumes} shared"
     terminal.result(asdict(found), [shared, *found.lines()])
+
+
+@click.command()
+@_folder
+@click.argument("target", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("assets", nargs=-1)
+@click.option("--bundle", help="Which bundle; the newest otherwise.")
+@home_option
+@passphrase_option
+@command
+def export(
+    terminal: Terminal,
+    *,
+    repository: Path,
+    target: Path,
+    assets: tuple[str, ...],
+    bundle: str | None,
+    home: Path,
+    passphrase_file: Path | None,
+) -> None:
+    """Write ASSETS (all, if none is named) of a bundle in REPOSITORY as plain files under TARGET."""
+    from bundler import inspection
+
+    opened = inspection.open_listed(repository, bundle, _identities(home, passphrase_file), datetime.now(UTC))
+    with opened:
+        files = inspection.export_assets(opened, target, assets, terminal)
+    terminal.warn(f"{target} now holds plaintext")
+    terminal.result({"files": [str(path) for path in files]}, [str(path) for path in files])
 
 
 def _identities(home: Path, passphrase_file: Path | None) -> Callable[[str], dict[str, str]]:
