@@ -13,6 +13,8 @@ from bundler.format.bundle import Bundle
 from bundler.format.errors import BadInput, Busy
 from bundler.format.index import Asset, Chunk
 
+_FLUSH_BYTES = 64 << 20
+
 
 def export(
     bundle: Bundle, folder: Path, wanted: Collection[str], on_bytes: Callable[[int], None], threads: int
@@ -48,7 +50,7 @@ def _write(
     with staged(target, mode=0o600) as file:
         descriptor = file.fileno()
 
-        def put(place: tuple[int, Chunk]) -> None:
+        def put(place: tuple[int, Chunk]) -> int:
             offset, chunk = place
             buffer: bytearray = getattr(kept, "buffer", bytearray())
             if len(buffer) < chunk.length:
@@ -59,9 +61,15 @@ def _write(
             while done < chunk.length:
                 done += os.pwrite(descriptor, view[done:], offset + done)
             on_bytes(chunk.length)
+            return chunk.length
 
-        for _ in pool.map(put, _places(asset)):
-            pass
+        with ThreadPoolExecutor(1) as flusher:
+            unflushed = 0
+            for length in pool.map(put, _places(asset)):
+                unflushed += length
+                if unflushed >= _FLUSH_BYTES:  # on its way while more is opened: the last sync waits for little
+                    unflushed = 0
+                    flusher.submit(os.fdatasync, descriptor)
     return target
 
 

@@ -29,6 +29,7 @@ class Outlet:
         self._block, self._used = self._spare.popleft(), 0
         self._pending: deque[tuple[Future[None], bytearray]] = deque()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="volume")
+        self._flusher = ThreadPoolExecutor(1, thread_name_prefix="flush")
         self._unflushed = 0
 
     def write(self, data: bytes | memoryview, /) -> int:
@@ -49,11 +50,13 @@ class Outlet:
         while self._pending:
             self._wait()
         self._thread.shutdown()
+        self._flusher.shutdown(cancel_futures=True)
         return self._digest.hexdigest()
 
     def abandon(self) -> None:
         """Ends the thread; what was written stays unfinished."""
         self._thread.shutdown(cancel_futures=True)
+        self._flusher.shutdown(cancel_futures=True)
 
     def _hand_over(self) -> None:
         if not self._used:
@@ -77,4 +80,4 @@ class Outlet:
         if self._unflushed >= _FLUSH_BYTES:
             self._unflushed = 0
             self._file.flush()
-            os.fdatasync(self._file.fileno())
+            self._flusher.submit(os.fdatasync, self._file.fileno())

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
@@ -61,20 +62,66 @@ def survey(captured: Captured, on_bytes: Callable[[int], None]) -> Surveyed:
     Raises:
         BadInput: The file changed while it was read.
     """
-    length, whole = captured.file.stat().st_size, hashlib.sha256()
-    pieces: list[Piece] = []
-    buffer = Buffer()
-    with captured.file.open("rb", buffering=0) as file, ThreadPoolExecutor(1) as beside:
-        for offset, piece_bytes in spans(length, captured.cuts, captured.chunk_bytes):
-            data = buffer.read(file, offset, piece_bytes)
-            if len(data) != piece_bytes:
-                raise BadInput(f"{captured.source} changed while it was read")
-            # Both hashes let go of the interpreter's lock: they run on two cores.
-            own = beside.submit(hashlib.sha256, data)
-            whole.update(data)
-            pieces.append(Piece(own.result().hexdigest(), offset, piece_bytes))
-            on_bytes(piece_bytes)
-    return Surveyed(captured, length, whole.hexdigest(), tuple(pieces))
+    with Reading(captured) as reading:
+        for piece, _ in reading.pieces():
+            on_bytes(piece.length)
+        return reading.surveyed()
+
+
+class Reading:
+    """One pass over a captured file: each piece with its bytes, and in the end the digests of all.
+
+    The next piece is read and hashed while the caller has the one before: hashes let go of the interpreter's lock, so
+    that reading, two hashes and whatever the caller does share the cores.
+    """
+
+    def __init__(self, captured: Captured) -> None:
+        self._captured = captured
+        self._length = captured.file.stat().st_size
+        self._whole = hashlib.sha256()
+        self._pieces: list[Piece] = []
+        self._threads = ThreadPoolExecutor(1), ThreadPoolExecutor(1)
+
+    def __enter__(self) -> Reading:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for thread in self._threads:
+            thread.shutdown(cancel_futures=True)
+
+    def pieces(self) -> Iterator[tuple[Piece, memoryview]]:
+        """Yields each piece; its bytes are valid until the next one is asked for."""
+        buffers = deque((Buffer(), Buffer()))
+        ahead: tuple[int, memoryview, Future[str], Future[None]] | None = None
+        with self._captured.file.open("rb", buffering=0) as file:
+            for offset, length in spans(self._length, self._captured.cuts, self._captured.chunk_bytes):
+                buffers.rotate()
+                data = buffers[0].read(file, offset, length)
+                if len(data) != length:
+                    raise BadInput(f"{self._captured.source} changed while it was read")
+                digest = self._threads[0].submit(_sha256, data)
+                whole = self._threads[1].submit(self._whole.update, data)
+                if ahead is not None:
+                    yield self._take(*ahead)
+                ahead = offset, data, digest, whole
+            if ahead is not None:
+                yield self._take(*ahead)
+
+    def surveyed(self) -> Surveyed:
+        """Returns what was read, once all pieces were."""
+        return Surveyed(self._captured, self._length, self._whole.hexdigest(), tuple(self._pieces))
+
+    def _take(
+        self, offset: int, data: memoryview, digest: Future[str], whole: Future[None]
+    ) -> tuple[Piece, memoryview]:
+        piece = Piece(digest.result(), offset, len(data))
+        whole.result()
+        self._pieces.append(piece)
+        return piece, data
+
+
+def _sha256(data: memoryview) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 class Buffer:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from io import FileIO
 from pathlib import Path
@@ -18,7 +18,7 @@ from bundler.format.manifest import Volume
 from bundler.format.padding import padme
 from bundler.repository.outlet import Outlet
 from bundler.repository.reuse import NOTHING, Reuse
-from bundler.repository.survey import Buffer, Piece, Surveyed
+from bundler.repository.survey import Buffer, Captured, Piece, Reading, Surveyed
 
 
 class VolumeWriter:
@@ -57,20 +57,29 @@ class VolumeWriter:
         Raises:
             BadInput: The file is not what was surveyed.
         """
-        captured, chunks = surveyed.captured, []
-        with captured.file.open("rb", buffering=0) as file:
+        chunks = []
+        with surveyed.captured.file.open("rb", buffering=0) as file:
             for piece in surveyed.pieces:
-                chunks.append(self._reuse.chunk(piece.sha256) or self._placed(piece, file, captured.source))
+                chunk = self._reuse.chunk(piece.sha256)
+                if chunk is None:
+                    chunk, new = self._place(piece)
+                    if new:
+                        self._append(chunk, self._again(surveyed, piece, file))
+                chunks.append(chunk)
                 on_bytes(piece.length)
-        return Asset(
-            path=captured.path,
-            kind=captured.kind,
-            length_bytes=surveyed.length_bytes,
-            sha256=surveyed.sha256,
-            licence=captured.licence,
-            source=captured.source,
-            chunks=tuple(chunks),
-        )
+        return _asset(surveyed, chunks)
+
+    def add_unseen(self, captured: Captured, on_bytes: Callable[[int], None]) -> Asset:
+        """The same for a file that was not surveyed, in one pass: for a bundle with nothing to use again."""
+        chunks = []
+        with Reading(captured) as reading:
+            for piece, data in reading.pieces():
+                chunk, new = self._place(piece)
+                if new:
+                    self._append(chunk, data)
+                chunks.append(chunk)
+                on_bytes(piece.length)
+            return _asset(reading.surveyed(), chunks)
 
     def close(self) -> tuple[Volume, ...]:
         """Pads and closes the last volume; returns all of them in order."""
@@ -84,19 +93,24 @@ class VolumeWriter:
             self._open.abandon()
             self._open = None
 
-    def _placed(self, piece: Piece, file: FileIO, source: str) -> Chunk:
-        """Gives a piece its place, and writes it if the place is new."""
+    def _place(self, piece: Piece) -> tuple[Chunk, bool]:
+        """Returns the place of a piece in the descriptor's volumes, and whether it is new."""
         chunk, new = self._placer.place(piece.sha256, piece.length)
-        if new:
-            data = self._buffer.read(file, piece.offset, piece.length)
-            if hashlib.sha256(data).hexdigest() != piece.sha256:
-                raise BadInput(f"{source} changed while it was read")
-            if self._open is not None and chunk.volume != len(self._own):
-                self._finish(last=False)
-            if self._open is None:
-                self._open = _OpenVolume(self._folder, len(self._own) + 1, self._recipient, self._layer)
-            self._open.write(data)
-        return replace(chunk, volume=len(self._reuse.volumes) + chunk.volume)
+        return replace(chunk, volume=len(self._reuse.volumes) + chunk.volume), new
+
+    def _append(self, chunk: Chunk, data: memoryview) -> None:
+        number = chunk.volume - len(self._reuse.volumes)
+        if self._open is not None and number != len(self._own):
+            self._finish(last=False)
+        if self._open is None:
+            self._open = _OpenVolume(self._folder, len(self._own) + 1, self._recipient, self._layer)
+        self._open.write(data)
+
+    def _again(self, surveyed: Surveyed, piece: Piece, file: FileIO) -> memoryview:
+        data = self._buffer.read(file, piece.offset, piece.length)
+        if hashlib.sha256(data).hexdigest() != piece.sha256:
+            raise BadInput(f"{surveyed.captured.source} changed while it was read")
+        return data
 
     def _finish(self, *, last: bool) -> None:
         if self._open is None:
@@ -109,6 +123,19 @@ class VolumeWriter:
     def _padded_bytes(self, used_bytes: int, *, last: bool) -> int:
         full = self._placer.volume_bytes
         return min(padme(used_bytes), max(full, used_bytes)) if last else max(full, used_bytes)
+
+
+def _asset(surveyed: Surveyed, chunks: Sequence[Chunk]) -> Asset:
+    captured = surveyed.captured
+    return Asset(
+        path=captured.path,
+        kind=captured.kind,
+        length_bytes=surveyed.length_bytes,
+        sha256=surveyed.sha256,
+        licence=captured.licence,
+        source=captured.source,
+        chunks=tuple(chunks),
+    )
 
 
 class _OpenVolume:

@@ -70,6 +70,9 @@ class BundleWriter:
         ledger = read_ledger(self.keyring, trusted.policy.repository)
         newest = newest_descriptor(folder, trusted)
         earlier = [] if newest is None else [_opened(folder, newest, ledger.identities)]
+        if self.base is None and not earlier:
+            index = Index(FORMAT_VERSION, ledger.repository, "", profile, (), service)
+            return self._write(index, captured, (), (), ledger, now)
         surveyed = self._survey(captured)
         if earlier and _is_same(earlier[0].index, profile, surveyed, service):
             self.publisher.resign()
@@ -79,7 +82,7 @@ class BundleWriter:
             earlier.append(base)
             ledger = ledger.with_identities(identities)
         index = Index(FORMAT_VERSION, ledger.repository, "", profile, (), service)
-        return self._write(index, surveyed, earlier, ledger, now)
+        return self._write(index, captured, surveyed, earlier, ledger, now)
 
     def _survey(self, captured: tuple[Captured, ...]) -> tuple[Surveyed, ...]:
         total = total_bytes(captured)
@@ -87,7 +90,13 @@ class BundleWriter:
             return tuple(survey(item, progress.advance) for item in captured)
 
     def _write(
-        self, draft: Index, surveyed: Sequence[Surveyed], earlier: Sequence[Earlier], ledger: Ledger, now: datetime
+        self,
+        draft: Index,
+        captured: tuple[Captured, ...],
+        surveyed: Sequence[Surveyed],
+        earlier: Sequence[Earlier],
+        ledger: Ledger,
+        now: datetime,
     ) -> Written:
         epoch, sequence = next_order(self.publisher)
         bundle, identity = bundle_id(epoch, sequence, secrets.token_hex(4)), age.generate_identity(ledger.suite)
@@ -96,7 +105,7 @@ class BundleWriter:
         (folder / "vol").mkdir(parents=True)
         try:
             work = _Work(self, folder, f"bundles/{bundle}", identity, draft, now)
-            descriptor = work.finish(surveyed, earlier)
+            descriptor = work.finish(captured, surveyed, earlier)
             if self.base is not None:
                 foreign = [volume for volume in descriptor.volumes if not volume.path.startswith(f"bundles/{bundle}/")]
                 link_volumes(self.base, self.publisher.folder, foreign, self.layer)
@@ -128,16 +137,21 @@ class _Work:
     draft: Index
     now: datetime
 
-    def finish(self, surveyed: Sequence[Surveyed], earlier: Sequence[Earlier]) -> Descriptor:
+    def finish(
+        self, captured: tuple[Captured, ...], surveyed: Sequence[Surveyed], earlier: Sequence[Earlier]
+    ) -> Descriptor:
         wanted = {piece.sha256: piece.length for item in surveyed for piece in item.pieces}
         reuse = choose(earlier, wanted)
         recipient, layer = self.identity.recipient, self.writer.layer
         volumes = VolumeWriter(self.folder, self.prefix, recipient, self.writer.volume_bytes, reuse, layer)
-        fresh = sum(length for sha256, length in wanted.items() if reuse.chunk(sha256) is None)
-        total = sum(item.length_bytes for item in surveyed)
+        total = total_bytes(captured)
+        fresh = sum(length for sha256, length in wanted.items() if reuse.chunk(sha256) is None) if surveyed else total
         try:
             with self.writer.terminal.progress(f"encrypting {size(fresh)} of {size(total)}", total) as progress:
-                assets = tuple(volumes.add(item, progress.advance) for item in surveyed)
+                if surveyed:
+                    assets = tuple(volumes.add(item, progress.advance) for item in surveyed)
+                else:
+                    assets = tuple(volumes.add_unseen(item, progress.advance) for item in captured)
             used = volumes.close()
         finally:
             volumes.abandon()
