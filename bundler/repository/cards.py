@@ -93,7 +93,10 @@ def read_secret_lines(text: str) -> bytes:
     if missing := set(range(1, last + 1)) - found.keys():
         raise BadInput(f"lines of the card are missing: {', '.join(f'{number:02d}' for number in sorted(missing))}")
     joined = "".join(found[number] for number in sorted(found))
-    return base64.b32decode(joined + "=" * (-len(joined) % 8))
+    try:
+        return base64.b32decode(joined + "=" * (-len(joined) % 8))
+    except binascii.Error:  # lines of several cards, each right by itself
+        raise BadInput("these lines do not make one card", "type the lines of one card only") from None
 
 
 def _checksum(number: str, part: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import binascii
 import hashlib
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -262,3 +263,10 @@ def test_every_mistyped_letter_of_a_card_is_found() -> None:
         with pytest.raises(BadInput, match=f"missing: {place + 1:02d}"):
             read_secret_lines("\n".join(lines[:place] + lines[place + 1 :]))
     assert read_secret_lines("\n".join(reversed(lines))) == bytes(range(200))
+
+
+def test_right_lines_that_are_no_card_are_refused() -> None:
+    """Found by fuzzing: number and checksum fit, and the text is no whole base32."""
+    line = f"01/01 A {binascii.crc_hqx(b'01/01 A', 0):04x}"
+    with pytest.raises(BadInput, match="do not make one card"):
+        read_secret_lines(line)
