@@ -253,3 +253,34 @@ def test_deep_verification_by_the_builder(customer: Any) -> None:
     found = json.loads(customer.must("bundler", "verify", customer.repository, "--deep", "--json", *keys))
     assert len(found["bundles"]) == 2
     assert found["deep"]
+
+
+def test_a_copied_stick_installs(customer: Any, tmp_path: Path) -> None:
+    """`copy` puts on a medium all that a new box needs, and the delivered volumes are left out of the next copy."""
+    keys = ("--passphrase-file", customer.folder / "pass")
+    words = ("copy", customer.repository, tmp_path / "usb", "--site", "bristol", "--json", *keys)
+    first = json.loads(customer.must("bundler", *words))["copies"][0]
+    installed = customer.install(tmp_path / "usb", tmp_path / "state")
+    assert installed.returncode == 0, installed.stderr
+    again = json.loads(customer.must("bundler", "copy", customer.repository, tmp_path / "next", *words[3:]))["copies"][
+        0
+    ]
+    assert first["left_out"] == []
+    assert again["written_bytes"] < first["written_bytes"] / 10
+    assert "bristol" in customer.must("bundler", "site", "list", "--repository", customer.repository, *keys)
+    # The box has the volumes already, so the small medium is enough for it.
+    assert customer.install(tmp_path / "next", tmp_path / "state").returncode == 0
+
+
+def test_what_changed_between_two_bundles_is_told(customer: Any, tmp_path: Path) -> None:
+    """The FAQ entry that was added ships alone; the model's volumes are shared; an asset comes out as a plain file."""
+    keys = ("--passphrase-file", customer.folder / "pass")
+    found = json.loads(customer.must("bundler", "diff", customer.repository, "--json", *keys))
+    changed = {change["path"] for change in found["assets"]}
+    assert "faq/helpdesk/faq.jsonl" in changed
+    assert not any(path.startswith("models/") for path in changed)
+    assert found["shared_volumes"] >= 1
+    assert found["new_volume_bytes"] < 5_000_000
+    out = tmp_path / "out"
+    customer.must("bundler", "export", customer.repository, out, "faq/helpdesk/faq.jsonl", *keys)
+    assert "Where is the lifeboat kept?" in (out / "faq/helpdesk/faq.jsonl").read_text()
