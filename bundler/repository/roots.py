@@ -54,6 +54,10 @@ class Roots:
     def __init__(self, home: Path, layer: FileLayer = DISK) -> None:
         self._folder, self._layer = home / "roots", layer
 
+    @property
+    def exist(self) -> bool:
+        return (self._folder / "1.root.json").exists()
+
     def all(self) -> list[bytes]:
         """Returns every version, the first one first; raises NotReady if there is none."""
         found: list[bytes] = []
@@ -76,7 +80,7 @@ class Roots:
             UnknownRoot: It does not follow the chain, or too few keys signed it.
             Busy: That version is there already.
         """
-        chain = self.all() if (self._folder / "1.root.json").exists() else []
+        chain = self.all() if self.exist else []
         trusted = TrustedRepository(chain[0] if chain else data, repository=None, now=now, remembered=None)
         for known in chain[1:]:
             trusted.update_root(known)
