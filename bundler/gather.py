@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bundler.capture import bert_to_onnx, gguf, tokenizer
 from bundler.fit import compile as fit
-from bundler.format import service
+from bundler.format import age, service
 from bundler.format.chunking import merged_cuts
 from bundler.format.errors import BadInput
 from bundler.format.limits import CHUNK_BYTES, CHUNK_BYTES_SMALL, MIB
@@ -20,6 +20,7 @@ from bundler.profile.model import ContentEntry, EmbeddingEntry, ModelEntry, Prof
 from bundler.repository.survey import Captured
 from bundler.sources.fetch import fetch
 from bundler.sources.source import Fetched
+from bundler.vector_cache import RememberingEncoder
 
 EMBEDDING_FILES = ("config.json", "tokenizer.json", "model.safetensors", "1_Pooling/config.json")
 SELFTEST = "selftest.jsonl"
@@ -35,6 +36,14 @@ class Gathered:
 
 
 @dataclass(frozen=True)
+class VectorCache:
+    """The folder of the build cache, and the identity that it is encrypted to."""
+
+    folder: Path
+    identity: Callable[[], age.X25519Identity]
+
+
+@dataclass(frozen=True)
 class Sources:
     """Fetches what a profile names, once each.
 
@@ -43,12 +52,14 @@ class Sources:
         cache: Where wheels are kept between builds.
         work: The private work folder.
         say: Hears what is being done.
+        vectors: Where vectors of earlier builds lie, and what opens them; None computes all anew.
     """
 
     profile: Profile
     cache: Path
     work: Path
     say: Callable[[str], None]
+    vectors: VectorCache | None = None
 
     def fetch(self, text: str) -> Fetched:
         self.say(f"fetching {text}")
@@ -100,6 +111,9 @@ def gather(sources: Sources, found: Mapping[str, tuple[Found, Fetched]]) -> Gath
         embedding, spec, encoder = _embedding(profile.embedding, files, sources)
         captured += embedding
         captured += _knowledge(sources, encoder)
+        if isinstance(encoder, RememberingEncoder):
+            sources.say(f"{encoder.fresh} texts were embedded, the rest was known")
+            encoder.save()
     selftest = _selftest(sources)
     if selftest is not None:
         captured.append(selftest)
@@ -127,8 +141,13 @@ def make_encoder(
         files["model.safetensors"].path, files["config.json"].path, files["1_Pooling/config.json"].path, graph
     )
     tokenizer.check(files["tokenizer.json"].path)
-    encoder = Encoder(graph.read_bytes(), files["tokenizer.json"].path.read_bytes(), max_tokens=entry.max_tokens)
-    return encoder, graph, facts
+    onnx, tokens = graph.read_bytes(), files["tokenizer.json"].path.read_bytes()
+    if (kept := sources.vectors) is None:
+        return Encoder(onnx, tokens, max_tokens=entry.max_tokens), graph, facts
+    remembering = RememberingEncoder(
+        onnx, tokens, max_tokens=entry.max_tokens, folder=kept.folder, identity=kept.identity
+    )
+    return remembering, graph, facts
 
 
 def _embedding(

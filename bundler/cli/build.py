@@ -72,7 +72,7 @@ def build(
     """Build a signed, encrypted bundle of PROFILE into the repository."""
     from bundler.build import Builder
     from bundler.format.limits import VOLUME_BYTES
-    from bundler.gather import Sources
+    from bundler.gather import Sources, VectorCache
     from bundler.lock import lock_path, read_lock, write_lock
     from bundler.profile.read import read_profile
     from bundler.repository.keyring import Keyring
@@ -85,7 +85,8 @@ def build(
     keyring.msp()
     builder = Builder(Publisher(repository, keyring, now), keyring, terminal, volume_bytes or VOLUME_BYTES)
     with work_folder(home) as work:
-        sources = Sources(read, wheels or home / "cache" / "wheels", work, terminal.note)
+        vectors = VectorCache(home / "cache" / "vectors", keyring.ledger_identity)
+        sources = Sources(read, wheels or home / "cache" / "wheels", work, terminal.note, vectors)
         built, settled = builder.build(sources, read_lock(lock), _agree(terminal, yes=yes), now)
     if settled != read_lock(lock):
         write_lock(lock, settled)

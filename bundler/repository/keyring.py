@@ -51,6 +51,7 @@ class Keyring:
         self._ask, self._layer = passphrase, layer
         self._passphrase: str | None = None
         self._signers: dict[str, Signer] = {}
+        self._ledger: age.X25519Identity | None = None
 
     @property
     def exists(self) -> bool:
@@ -160,8 +161,10 @@ class Keyring:
         return public
 
     def ledger_identity(self) -> age.X25519Identity:
-        """Opens the identity that the ledger of bundle identities is encrypted to."""
-        return age.X25519Identity.from_string(self._unseal(LEDGER).decode())
+        """Opens the identity that the ledger of bundle identities is encrypted to, once."""
+        if self._ledger is None:
+            self._ledger = age.X25519Identity.from_string(self._unseal(LEDGER).decode())
+        return self._ledger
 
     def _open_passphrase(self) -> str:
         if self._passphrase is None:

@@ -1,0 +1,52 @@
+"""Vectors of earlier builds: the same rows, computed once, unreadable to others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from bundler.format import age
+from bundler.knowledge.encoder import Encoder
+from bundler.vector_cache import RememberingEncoder
+
+TEXTS = ["Where is the lifeboat?", "On deck.", "Where is the lifeboat?"]
+
+
+def remembering(parts: tuple[bytes, bytes], folder: Path, identity: age.X25519Identity) -> RememberingEncoder:
+    return RememberingEncoder(*encoder_parts, max_tokens=256, folder=folder, identity=lambda: identity)
+
+
+def test_a_second_build_embeds_only_what_is_new(tmp_path: Path, encoder_parts: tuple[bytes, bytes]) -> None:
+    """Known rows come back bit for bit; what a build did not use is forgotten."""
+    identity = age.X25519Identity.generate()
+    first = remembering(encoder_parts, tmp_path, identity)
+    rows = first.embed(TEXTS)
+    first.save()
+    assert first.fresh == 2
+    assert np.allclose(rows, Encoder(*encoder_parts, max_tokens=256).embed(TEXTS), atol=1e-6)
+    second = remembering(encoder_parts, tmp_path, identity)
+    again = second.embed([*TEXTS[:1], "In the sea."])
+    second.save()
+    assert second.fresh == 1
+    assert np.array_equal(again[0], rows[0])
+    third = remembering(encoder_parts, tmp_path, identity)
+    third.embed(TEXTS)
+    assert third.fresh == 1
+    assert third.embed([]).shape == (0, 384)
+
+
+def test_the_cache_is_sealed_and_may_be_lost(tmp_path: Path, encoder_parts: tuple[bytes, bytes]) -> None:
+    """Another keyring and a damaged file start anew; no vector lies open on the disk."""
+    one = remembering(encoder_parts, tmp_path, age.X25519Identity.generate())
+    rows = one.embed(TEXTS)
+    one.save()
+    (path,) = tmp_path.iterdir()
+    assert rows[0].tobytes()[:16] not in path.read_bytes()
+    other = remembering(encoder_parts, tmp_path, age.X25519Identity.generate())
+    other.embed(TEXTS)
+    assert other.fresh == 2
+    path.write_bytes(b"damaged")
+    third = remembering(encoder_parts, tmp_path, age.X25519Identity.generate())
+    third.embed(TEXTS)
+    assert third.fresh == 2
