@@ -13,7 +13,7 @@ from bundler.vector_cache import RememberingEncoder
 TEXTS = ["Where is the lifeboat?", "On deck.", "Where is the lifeboat?"]
 
 
-def remembering(parts: tuple[bytes, bytes], folder: Path, identity: age.X25519Identity) -> RememberingEncoder:
+def remembering(encoder_parts: tuple[bytes, bytes], folder: Path, identity: age.X25519Identity) -> RememberingEncoder:
     return RememberingEncoder(*encoder_parts, max_tokens=256, folder=folder, identity=lambda: identity)
 
 
