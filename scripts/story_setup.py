@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,10 @@ def prepare(place: Workplace) -> tuple[int, str]:
     port = int(port_file.read_text()) if port_file.exists() else 0
     if not port or not is_free(port):
         port = free_port()
-    if not (folder / "home" / "keyring" / "msp.json").exists():
+    if not (folder / "home" / "roots" / "1.root.json").exists():  # new, or stopped half-way: nothing else is of use
+        for name in ("home", "repository", "state"):
+            shutil.rmtree(folder / name, ignore_errors=True)
+        (folder / "site.json").unlink(missing_ok=True)
         (folder / PASSPHRASE).write_text(secrets.token_urlsafe(24) + "\n")
         place.run("lifeboat", "init", "--name", "Northquay Managed IT", *_keys(folder))
     stamp, made_of = folder / "bundle.stamp", digest_of_inputs(port)

@@ -77,12 +77,14 @@ def build(
     from bundler.profile.read import read_profile
     from bundler.repository.keyring import Keyring
     from bundler.repository.publish import Publisher
+    from bundler.repository.roots import Roots
     from bundler.work import work_folder
 
     now, lock = datetime.now(UTC), lock_path(profile)
     read = read_profile(profile, _addresses(upstreams))
     keyring = Keyring(home, lambda: passphrase(passphrase_file))
     keyring.msp()
+    Roots(home).all()  # told before the work, not after it
     builder = Builder(Publisher(repository, keyring, now), keyring, terminal, volume_bytes or VOLUME_BYTES)
     with work_folder(home) as work:
         vectors = VectorCache(home / "cache" / "vectors", keyring.ledger_identity)
