@@ -47,7 +47,9 @@ def _restrict(parent: int) -> None:
     libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent lets answers finish first
+    # Ctrl-C and a service manager's SIGTERM reach the whole group; the parent lets answers finish, then says STOP.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     if os.getppid() != parent:  # it died before the signal was armed
         sys.exit(0)
 

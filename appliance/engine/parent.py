@@ -147,7 +147,7 @@ class Engine:
         if process is None or process.returncode is not None:
             return
         with suppress(ProcessLookupError):
-            process.terminate()
+            process.send_signal(transfer.STOP)
         try:
             await asyncio.wait_for(process.wait(), _STOP_S)
         except TimeoutError:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import mmap
 import os
+import signal
 import socket
 import struct
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from appliance.engine.reading import ReadAt
 from bundler.format.errors import LifeboatError
 
 BUFFER_BYTES = 4 * 2**20
+STOP = signal.SIGUSR1  # from the parent alone: what ends a whole group must not cut answers short
 _MESSAGE_BYTES = 65_536
 _ASK, _ANSWER = struct.Struct("<QQ"), struct.Struct("<q")
 

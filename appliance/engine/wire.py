@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import signal
 import time
 import uuid
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -17,6 +16,7 @@ from appliance.engine.generate import Run, generate, prepare
 from appliance.engine.model import Model
 from appliance.engine.options import Options, Refused, read_messages, read_options
 from appliance.engine.template import BadMessages, ChatTemplate
+from appliance.engine.transfer import STOP
 
 _BODY_BYTES = 16 * 2**20
 _RETRY_AFTER_S = 5
@@ -167,7 +167,7 @@ def serve(model: Model, order: dict[str, Any], on_ready: Callable[[], None]) -> 
 
 async def _serve(app: web.Application, path: str, on_ready: Callable[[], None]) -> None:
     stop = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    asyncio.get_running_loop().add_signal_handler(STOP, stop.set)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0, handler_cancellation=True)
     await runner.setup()
     try:
