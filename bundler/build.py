@@ -19,6 +19,7 @@ from bundler.profile.model import Profile
 from bundler.repository.keyring import Keyring
 from bundler.repository.publish import Publisher
 from bundler.repository.sites import NewSite, open_repository
+from bundler.repository.survey_cache import SurveyCache
 from bundler.repository.write import BundleWriter
 from bundler.terminal import Terminal, size
 
@@ -46,6 +47,7 @@ class Builder:
         keyring: The MSP's keys.
         terminal: Progress.
         volume_bytes: Plaintext size of a full volume.
+        reread: Reads files whole that have not changed, by their times, since an earlier build.
         layer: Where faults can be put.
     """
 
@@ -53,6 +55,7 @@ class Builder:
     keyring: Keyring
     terminal: Terminal
     volume_bytes: int = VOLUME_BYTES
+    reread: bool = False
     layer: FileLayer = DISK
 
     def build(self, sources: Sources, lock: Lock, agree: Callable[[Plan], None], now: datetime) -> tuple[Built, Lock]:
@@ -84,7 +87,13 @@ class Builder:
             self.publisher.sweep()
             self._allow(profile)
             writer = BundleWriter(
-                self.publisher, self.keyring, self.terminal, self.volume_bytes, profile.base_repository, self.layer
+                self.publisher,
+                self.keyring,
+                self.terminal,
+                self.volume_bytes,
+                profile.base_repository,
+                SurveyCache(None if self.reread else self.keyring.home / "cache" / "surveys"),
+                self.layer,
             )
             written = writer.write(profile.name, gathered.captured, gathered.service, now)
         descriptor = written.descriptor

@@ -54,7 +54,7 @@ def compare(old: Earlier, new: Earlier) -> Difference:
             changes.append(AssetChange(path, "added", 0, two.length_bytes))
         elif two is None and one is not None:
             changes.append(AssetChange(path, "removed", one.length_bytes, 0))
-        elif one is not None and two is not None and one.sha256 != two.sha256:
+        elif one is not None and two is not None and one.digests() != two.digests():
             changes.append(AssetChange(path, "changed", one.length_bytes, two.length_bytes))
     service_before, service_after = to_json(old.index.service), to_json(new.index.service)
     had = {volume.path for volume in old.descriptor.volumes}

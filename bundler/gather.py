@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from bundler.plan import Found
 from bundler.profile.model import ContentEntry, EmbeddingEntry, ModelEntry, Profile
 from bundler.repository.survey import Captured
 from bundler.sources.fetch import fetch
+from bundler.sources.file import hashed
 from bundler.sources.source import Fetched
 from bundler.vector_cache import RememberingEncoder
 
@@ -72,7 +73,8 @@ class Sources:
             wanted += [("embedding", embedding.source + name, embedding.licence) for name in EMBEDDING_FILES]
         result = {}
         for part, source, licence in wanted:
-            fetched = self.fetch(source)
+            # A model is large and hashed once, when it is captured; what is converted is known by its source's digest.
+            fetched = self.fetch(source) if part == "model" else hashed(self.fetch(source))
             result[source] = (Found(part, source, fetched.length_bytes, fetched.sha256, licence), fetched)
         return result
 
@@ -117,7 +119,7 @@ def gather(sources: Sources, found: Mapping[str, tuple[Found, Fetched]]) -> Gath
     selftest = _selftest(sources)
     if selftest is not None:
         captured.append(selftest)
-    return Gathered(tuple(captured), compile_service(profile, captured, spec), encoder)
+    return Gathered(tuple(captured), compile_service(profile, spec), encoder)
 
 
 def _model(entry: ModelEntry, fetched: Fetched) -> Captured:
@@ -128,7 +130,7 @@ def _model(entry: ModelEntry, fetched: Fetched) -> Captured:
         )
     cuts = merged_cuts(gguf.cut_points(facts), MIB)
     path = f"models/{entry.name}.gguf"
-    return Captured(path, fetched.path, "gguf", entry.licence, fetched.pinned, cuts, CHUNK_BYTES)
+    return Captured(path, fetched.path, "gguf", entry.licence, fetched.pinned, cuts, CHUNK_BYTES, fetched.sha256)
 
 
 def make_encoder(
@@ -223,19 +225,10 @@ def _small(path: str, file: Path, kind: str, licence: str, source: str) -> Captu
     return Captured(path, file, kind, licence, source, (), CHUNK_BYTES_SMALL)
 
 
-def compile_service(
-    profile: Profile, captured: Sequence[Captured], embedding: service.EmbeddingSpec | None
-) -> service.Service:
-    """Returns what the box needs of the profile."""
-    digests = {item.path: item for item in captured}
+def compile_service(profile: Profile, embedding: service.EmbeddingSpec | None) -> service.Service:
+    """Returns what the box needs of the profile; the digests of models are known once they are written."""
     models = tuple(
-        service.ModelSpec(
-            entry.name,
-            f"models/{entry.name}.gguf",
-            digest_of(digests[f"models/{entry.name}.gguf"].source),
-            entry.context_tokens,
-            entry.max_output_tokens,
-        )
+        service.ModelSpec(entry.name, f"models/{entry.name}.gguf", "", entry.context_tokens, entry.max_output_tokens)
         for entry in profile.models
     )
     test = profile.selftest
@@ -257,11 +250,6 @@ def compile_service(
         ),
         inventory=profile.inventory,
     )
-
-
-def digest_of(pinned: str) -> str:
-    """Returns the SHA-256 in a pinned source, `...#sha256=HEX`."""
-    return pinned.rsplit("#sha256=", 1)[1]
 
 
 def _length(path: Path) -> int:

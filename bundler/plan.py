@@ -14,7 +14,7 @@ _AGE_HEADER_BYTES, _PIECE_BYTES, _TAG_BYTES = 200, 65_536, 16
 
 @dataclass(frozen=True)
 class Found:
-    """What a source delivered, and which part of the profile asked for it."""
+    """What a source delivered, and which part of the profile asked for it; `sha256` is "" for local files."""
 
     part: str
     source: str

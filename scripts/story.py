@@ -120,7 +120,7 @@ class Story:
         wait_for(self._model_ready, 1800, "the local model")
         answer = self._chat()
         body, facts = answer.body, answer.body["lifeboat"]
-        digest = next(model for model in self._ready()["models"])["sha256"]
+        digest = next(model for model in self._ready()["models"])["digest"]
         demand(facts["rung"] == "smollm2-135m", f"the local model did not answer: {facts}")
         demand(body["choices"][0]["finish_reason"] in ("stop", "length"), "the answer did not finish")
         demand(self._said(answer).strip(), "the answer is empty")

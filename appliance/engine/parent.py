@@ -133,7 +133,7 @@ class Engine:
     def _order(self) -> dict[str, Any]:
         return {
             "name": self.spec.name,
-            "sha256": self.spec.sha256,
+            "digest": self.spec.digest,
             "size": self._reader.size,
             "context_tokens": self.spec.context_tokens,
             "max_output_tokens": self.spec.max_output_tokens,

@@ -110,7 +110,7 @@ class _Reply:
             "id": f"{'chatcmpl' if kind == 'chat.completion' else 'cmpl'}-{uuid.uuid4().hex}",
             "created": int(time.time()),
             "model": order["name"],
-            "system_fingerprint": order["sha256"][:12],
+            "system_fingerprint": order["digest"][:12],
         }
 
     async def send(self, request: web.Request, pieces: AsyncGenerator[str, None]) -> web.StreamResponse:

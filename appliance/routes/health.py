@@ -61,7 +61,7 @@ def readiness(answering: Answering) -> dict[str, Any]:
         "profile": box.service.profile,
         "title": box.service.title,
         "device": devices,
-        "models": [{"name": model.name, "sha256": model.sha256} for model in box.service.models],
+        "models": [{"name": model.name, "digest": model.digest} for model in box.service.models],
         "selftest": list(box.selftest),
         "rungs": rungs,
     }

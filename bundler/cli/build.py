@@ -54,6 +54,7 @@ def plan(terminal: Terminal, *, profile: Path, upstreams: tuple[str, ...], wheel
 @_wheels
 @click.option("--volume-bytes", type=click.IntRange(1), help="Plaintext size of a full volume.  [default: 1 GiB]")
 @click.option("--yes", is_flag=True, help="Build without asking.")
+@click.option("--reread", is_flag=True, help="Read large files again that look unchanged since an earlier build.")
 @home_option
 @passphrase_option
 @command
@@ -66,6 +67,7 @@ def build(
     wheels: Path | None,
     volume_bytes: int | None,
     yes: bool,
+    reread: bool,
     home: Path,
     passphrase_file: Path | None,
 ) -> None:
@@ -85,7 +87,7 @@ def build(
     keyring = Keyring(home, lambda: passphrase(passphrase_file))
     keyring.msp()
     Roots(home).all()  # told before the work, not after it
-    builder = Builder(Publisher(repository, keyring, now), keyring, terminal, volume_bytes or VOLUME_BYTES)
+    builder = Builder(Publisher(repository, keyring, now), keyring, terminal, volume_bytes or VOLUME_BYTES, reread)
     with work_folder(home) as work:
         vectors = VectorCache(home / "cache" / "vectors", keyring.ledger_identity)
         sources = Sources(read, wheels or home / "cache" / "wheels", work, terminal.note, vectors)

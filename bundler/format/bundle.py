@@ -45,7 +45,7 @@ class Bundle:
         return AssetReader(self.index.asset(path), self.volumes)
 
     def read(self, path: str) -> bytes:
-        """Returns one whole asset; every chunk and the whole are checked."""
+        """Returns one whole asset; every chunk is checked, and the whole where its digest is known."""
         return self.reader(path).read_all()
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from bundler.format import canonical, paths
@@ -33,7 +35,17 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Asset:
-    """A file of the bundle, in order of its chunks; `source` is the pinned source it was built from."""
+    """A file of the bundle, in order of its chunks.
+
+    Attributes:
+        path: Its name inside the bundle.
+        kind: One of `KINDS`, or one that this reader does not know.
+        length_bytes: Its size.
+        sha256: Digest of the whole where the builder knew it, else "": the digests of the chunks are the gate.
+        licence: SPDX identifier, or "".
+        source: The pinned source it was built from.
+        chunks: Its bytes, in order.
+    """
 
     path: str
     kind: str
@@ -42,6 +54,15 @@ class Asset:
     licence: str
     source: str
     chunks: tuple[Chunk, ...]
+
+    def digests(self) -> tuple[str, ...]:
+        """Returns the digests of its chunks: two assets cut alike are equal if these are."""
+        return tuple(chunk.sha256 for chunk in self.chunks)
+
+
+def content_digest(digests: Iterable[str]) -> str:
+    """Returns the digest that stands for an asset: SHA-256 over the SHA-256 of each chunk, 32 bytes each, in order."""
+    return hashlib.sha256(b"".join(bytes.fromhex(digest) for digest in digests)).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -88,7 +109,7 @@ def decode_index(data: bytes, *, volumes: int) -> Index:
 
 
 def _check_asset(asset: Asset, volumes: int) -> None:
-    if not _SHA256.fullmatch(asset.sha256):
+    if asset.sha256 and not _SHA256.fullmatch(asset.sha256):
         raise BadBundle(f"{asset.path} has no sound digest")
     if sum(chunk.length for chunk in asset.chunks) != asset.length_bytes:
         raise BadBundle(f"the chunks of {asset.path} do not add up to {asset.length_bytes} bytes")

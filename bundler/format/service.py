@@ -12,11 +12,11 @@ RUNG_KINDS = ("upstream", "model", "faq", "documents", "message")
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A chat model: a GGUF asset and how to run it."""
+    """A chat model: a GGUF asset and how to run it; `digest` is `index.content_digest` of the asset."""
 
     name: str
     asset: str
-    sha256: str
+    digest: str
     context_tokens: int
     max_output_tokens: int
 

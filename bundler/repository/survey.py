@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,6 +27,7 @@ class Captured:
         source: The pinned source.
         cuts: Offsets at which a chunk must begin.
         chunk_bytes: The longest chunk.
+        sha256: Digest of the whole where its source told it, else "".
     """
 
     path: str
@@ -35,6 +37,7 @@ class Captured:
     source: str
     cuts: tuple[int, ...]
     chunk_bytes: int
+    sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -47,17 +50,40 @@ class Piece:
 
 
 @dataclass(frozen=True)
+class Stamp:
+    """How a file looks from outside: an edit changes at least one of these."""
+
+    device: int
+    inode: int
+    length_bytes: int
+    modified_ns: int
+    changed_ns: int
+
+    @classmethod
+    def of(cls, found: os.stat_result) -> Stamp:
+        return cls(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
+@dataclass(frozen=True)
 class Surveyed:
-    """A captured file with its digests: of the whole, and of each piece in order."""
+    """A captured file as it looked, with the digest of each piece in order."""
 
     captured: Captured
-    length_bytes: int
-    sha256: str
+    stamp: Stamp
     pieces: tuple[Piece, ...]
+
+    def digests(self) -> tuple[str, ...]:
+        """Returns the digests of its pieces, as `Asset.digests` does."""
+        return tuple(piece.sha256 for piece in self.pieces)
+
+    @property
+    def sha256(self) -> str:
+        """Digest of the whole where it is known, else "": one more hash would cost a quarter of the build's time."""
+        return self.pieces[0].sha256 if len(self.pieces) == 1 else self.captured.sha256
 
 
 def survey(captured: Captured, on_bytes: Callable[[int], None]) -> Surveyed:
-    """Reads a file once and hashes the whole beside its pieces; `on_bytes` hears the bytes read.
+    """Reads a file once and hashes its pieces; `on_bytes` hears the bytes read.
 
     Raises:
         BadInput: The file changed while it was read.
@@ -72,50 +98,50 @@ class Reading:
     """One pass over a captured file: each piece with its bytes, and in the end the digests of all.
 
     The next piece is read and hashed while the caller has the one before: hashes let go of the interpreter's lock, so
-    that reading, two hashes and whatever the caller does share the cores.
+    that hashing and whatever the caller does share the cores.
     """
 
     def __init__(self, captured: Captured) -> None:
         self._captured = captured
-        self._length = captured.file.stat().st_size
-        self._whole = hashlib.sha256()
+        self._stamp = Stamp.of(captured.file.stat())
         self._pieces: list[Piece] = []
-        self._threads = ThreadPoolExecutor(1), ThreadPoolExecutor(1)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="survey")
 
     def __enter__(self) -> Reading:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for thread in self._threads:
-            thread.shutdown(cancel_futures=True)
+        self._thread.shutdown(cancel_futures=True)
 
     def pieces(self) -> Iterator[tuple[Piece, memoryview]]:
         """Yields each piece; its bytes are valid until the next one is asked for."""
         buffers = deque((Buffer(), Buffer()))
-        ahead: tuple[int, memoryview, Future[str], Future[None]] | None = None
+        ahead: tuple[int, memoryview, Future[str]] | None = None
         with self._captured.file.open("rb", buffering=0) as file:
-            for offset, length in spans(self._length, self._captured.cuts, self._captured.chunk_bytes):
+            for offset, length in spans(self._stamp.length_bytes, self._captured.cuts, self._captured.chunk_bytes):
                 buffers.rotate()
                 data = buffers[0].read(file, offset, length)
                 if len(data) != length:
                     raise BadInput(f"{self._captured.source} changed while it was read")
-                digest = self._threads[0].submit(_sha256, data)
-                whole = self._threads[1].submit(self._whole.update, data)
+                digest = self._thread.submit(_sha256, data)
                 if ahead is not None:
                     yield self._take(*ahead)
-                ahead = offset, data, digest, whole
+                ahead = offset, data, digest
             if ahead is not None:
                 yield self._take(*ahead)
 
     def surveyed(self) -> Surveyed:
-        """Returns what was read, once all pieces were."""
-        return Surveyed(self._captured, self._length, self._whole.hexdigest(), tuple(self._pieces))
+        """Returns what was read, once all pieces were.
 
-    def _take(
-        self, offset: int, data: memoryview, digest: Future[str], whole: Future[None]
-    ) -> tuple[Piece, memoryview]:
+        Raises:
+            BadInput: The file changed while it was read.
+        """
+        if Stamp.of(self._captured.file.stat()) != self._stamp:
+            raise BadInput(f"{self._captured.source} changed while it was read")
+        return Surveyed(self._captured, self._stamp, tuple(self._pieces))
+
+    def _take(self, offset: int, data: memoryview, digest: Future[str]) -> tuple[Piece, memoryview]:
         piece = Piece(digest.result(), offset, len(data))
-        whole.result()
         self._pieces.append(piece)
         return piece, data
 

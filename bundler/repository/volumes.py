@@ -69,7 +69,7 @@ class VolumeWriter:
                 on_bytes(piece.length)
         return _asset(surveyed, chunks)
 
-    def add_unseen(self, captured: Captured, on_bytes: Callable[[int], None]) -> Asset:
+    def add_unseen(self, captured: Captured, on_bytes: Callable[[int], None]) -> tuple[Asset, Surveyed]:
         """The same for a file that was not surveyed, in one pass: for a bundle with nothing to use again."""
         chunks = []
         with Reading(captured) as reading:
@@ -79,7 +79,8 @@ class VolumeWriter:
                     self._append(chunk, data)
                 chunks.append(chunk)
                 on_bytes(piece.length)
-            return _asset(reading.surveyed(), chunks)
+            surveyed = reading.surveyed()
+            return _asset(surveyed, chunks), surveyed
 
     def close(self) -> tuple[Volume, ...]:
         """Pads and closes the last volume; returns all of them in order."""
@@ -130,7 +131,7 @@ def _asset(surveyed: Surveyed, chunks: Sequence[Chunk]) -> Asset:
     return Asset(
         path=captured.path,
         kind=captured.kind,
-        length_bytes=surveyed.length_bytes,
+        length_bytes=surveyed.stamp.length_bytes,
         sha256=surveyed.sha256,
         licence=captured.licence,
         source=captured.source,

@@ -6,14 +6,14 @@ import hashlib
 import secrets
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
 from bundler.files import DISK, FileLayer, make_folder, write_atomic
 from bundler.format import FORMAT_VERSION, age
 from bundler.format.bundle import open_bundle
-from bundler.format.index import Index, encode_index
+from bundler.format.index import Index, content_digest, encode_index
 from bundler.format.manifest import Descriptor, FileDigest, Volume, bundle_id, encode_descriptor, order_of
 from bundler.format.padding import pad_document
 from bundler.format.service import Service
@@ -26,6 +26,7 @@ from bundler.repository.publish import Publisher
 from bundler.repository.reuse import Earlier, choose
 from bundler.repository.sites import wrap_keys
 from bundler.repository.survey import Captured, Surveyed, survey, total_bytes
+from bundler.repository.survey_cache import NO_CACHE, SurveyCache
 from bundler.repository.volumes import VolumeWriter
 from bundler.terminal import Terminal, size
 
@@ -49,6 +50,7 @@ class BundleWriter:
         terminal: Progress.
         volume_bytes: Plaintext size of a full volume.
         base: A base repository whose volumes are used, or None.
+        cache: Remembers what earlier builds read.
         layer: Where faults can be put.
     """
 
@@ -57,6 +59,7 @@ class BundleWriter:
     terminal: Terminal
     volume_bytes: int
     base: Path | None = None
+    cache: SurveyCache = NO_CACHE
     layer: FileLayer = DISK
 
     def write(self, profile: str, captured: tuple[Captured, ...], service: Service, now: datetime) -> Written:
@@ -74,7 +77,8 @@ class BundleWriter:
             index = Index(FORMAT_VERSION, ledger.repository, "", profile, (), service)
             return self._write(index, captured, (), (), ledger, now)
         surveyed = self._survey(captured)
-        if earlier and _is_same(earlier[0].index, profile, surveyed, service):
+        settled = with_digests(service, {item.captured.path: item.digests() for item in surveyed})
+        if earlier and _is_same(earlier[0].index, profile, surveyed, settled):
             self.publisher.resign()
             return Written(earlier[0].descriptor, changed=False, new_bytes=0)
         if self.base is not None:
@@ -85,9 +89,15 @@ class BundleWriter:
         return self._write(index, captured, surveyed, earlier, ledger, now)
 
     def _survey(self, captured: tuple[Captured, ...]) -> tuple[Surveyed, ...]:
-        total = total_bytes(captured)
-        with self.terminal.progress(f"hashing {size(total)}", total) as progress:
-            return tuple(survey(item, progress.advance) for item in captured)
+        known = [self.cache.known(item) for item in captured]
+        unread = total_bytes(tuple(item for item, found in zip(captured, known, strict=True) if found is None))
+        surveyed = []
+        with self.terminal.progress(f"hashing {size(unread)}", unread) as progress:
+            for item, found in zip(captured, known, strict=True):
+                surveyed.append(found or survey(item, progress.advance))
+                if found is None:
+                    self.cache.keep(surveyed[-1])
+        return tuple(surveyed)
 
     def _write(
         self,
@@ -151,12 +161,16 @@ class _Work:
                 if surveyed:
                     assets = tuple(volumes.add(item, progress.advance) for item in surveyed)
                 else:
-                    assets = tuple(volumes.add_unseen(item, progress.advance) for item in captured)
+                    read = [volumes.add_unseen(item, progress.advance) for item in captured]
+                    assets = tuple(asset for asset, _ in read)
+                    for _, found in read:
+                        self.writer.cache.keep(found)
             used = volumes.close()
         finally:
             volumes.abandon()
         bundle = self.prefix.split("/")[1]
-        index = Index(self.draft.format, self.draft.repository, bundle, self.draft.profile, assets, self.draft.service)
+        service = with_digests(self.draft.service, {asset.path: asset.digests() for asset in assets})
+        index = Index(self.draft.format, self.draft.repository, bundle, self.draft.profile, assets, service)
         return self._described(index, used)
 
     def _described(self, index: Index, volumes: tuple[Volume, ...]) -> Descriptor:
@@ -196,15 +210,21 @@ def targets_of(folder: Path, descriptor: Descriptor) -> Mapping[str, TargetFile]
     return {**listed, path: TargetFile(len(data), hashlib.sha256(data).hexdigest())}
 
 
+def with_digests(service: Service, chunks: Mapping[str, Sequence[str]]) -> Service:
+    """Returns the service with the digest of each model's asset, from the digests of its chunks by path."""
+    models = tuple(replace(model, digest=content_digest(chunks[model.asset])) for model in service.models)
+    return replace(service, models=models)
+
+
 def _opened(folder: Path, descriptor: Descriptor, identities: Mapping[str, str]) -> Earlier:
     with open_bundle(folder, descriptor, identities) as bundle:
         return Earlier(descriptor, bundle.index)
 
 
 def _is_same(index: Index, profile: str, surveyed: Sequence[Surveyed], service: Service) -> bool:
-    old = [(asset.path, asset.kind, asset.sha256, asset.licence, asset.source) for asset in index.assets]
+    old = [(asset.path, asset.kind, asset.licence, asset.source, asset.digests()) for asset in index.assets]
     new = [
-        (item.captured.path, item.captured.kind, item.sha256, item.captured.licence, item.captured.source)
+        (item.captured.path, item.captured.kind, item.captured.licence, item.captured.source, item.digests())
         for item in surveyed
     ]
     return (index.profile, index.service, old) == (profile, service, new)

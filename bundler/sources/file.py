@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 from bundler.format.errors import BadInput
@@ -10,27 +11,32 @@ from bundler.sources.source import Fetched, FileSource
 
 
 def fetch(source: FileSource, base: Path) -> Fetched:
-    """Returns the file, hashed.
+    """Returns the file; it is not read.
 
     Args:
         source: Where it lies.
         base: The folder that a relative path starts from.
 
     Raises:
-        BadInput: It is missing, unreadable, or not a regular file.
+        BadInput: It is missing or not a regular file.
     """
     path = base / source.path
     if not path.is_file():
         raise BadInput(f"{source} is not a file (looked at {path})", "file: sources are relative to the profile")
-    return delivered(path, str(source), None)
+    return Fetched(path, str(source), path.stat().st_size, "", None)
 
 
-def delivered(path: Path, source: str, licence: str | None) -> Fetched:
-    """Hashes a file and returns it as the delivery of `source`."""
+def hashed(fetched: Fetched) -> Fetched:
+    """Returns the delivery with its digest, reading the file where it is not known.
+
+    Raises:
+        BadInput: The file cannot be read.
+    """
+    if fetched.sha256:
+        return fetched
     try:
-        with path.open("rb") as file:
+        with fetched.path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-            length = file.tell()
+            return replace(fetched, sha256=digest, length_bytes=file.tell())
     except OSError as error:
-        raise BadInput(f"{source} cannot be read: {error.strerror}") from error
-    return Fetched(path, digest, length, f"{source}#sha256={digest}", licence)
+        raise BadInput(f"{fetched.source} cannot be read: {error.strerror}") from error

@@ -43,13 +43,26 @@ Source = FileSource | WheelSource
 
 @dataclass(frozen=True)
 class Fetched:
-    """One delivered file; `pinned` is its source with `#sha256=` and the digest of the file itself."""
+    """One delivered file.
+
+    Attributes:
+        path: Where it lies.
+        source: As the profile writes it.
+        length_bytes: Its size.
+        sha256: Its digest; "" for a file of this machine, which is read once, when it is captured.
+        licence: As its source declares it.
+    """
 
     path: Path
-    sha256: str
+    source: str
     length_bytes: int
-    pinned: str
+    sha256: str
     licence: str | None
+
+    @property
+    def pinned(self) -> str:
+        """The source, with the digest of the file where it is known."""
+        return f"{self.source}#sha256={self.sha256}" if self.sha256 else self.source
 
 
 def parse(text: str) -> Source:

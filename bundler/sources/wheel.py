@@ -13,7 +13,7 @@ from pathlib import Path
 from bundler.confine import Confinement, run_confined
 from bundler.format.errors import SourceFailed
 from bundler.format.limits import GIB
-from bundler.sources.file import delivered
+from bundler.sources.file import hashed
 from bundler.sources.source import Fetched, WheelSource
 
 MEMBER_BYTES_MAX = 64 * GIB
@@ -38,7 +38,8 @@ def fetch(source: WheelSource, cache: Path, work: Path) -> Fetched:
         outputs={"member": _fresh(target)},
         confinement=_CONFINEMENT,
     )
-    return delivered(target, str(source), licence if isinstance(licence, str) else None)
+    stated = licence if isinstance(licence, str) else None
+    return hashed(Fetched(target, str(source), target.stat().st_size, "", stated))
 
 
 def normalised(dist: str) -> str:

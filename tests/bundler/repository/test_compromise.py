@@ -51,7 +51,7 @@ class Customer:
         file = self.folder / "faq"
         file.write_bytes(data)
         used = publisher or self.publisher
-        writer = BundleWriter(used, keyring or self.keyring, Terminal(quiet=True), 40_000, None, DISK)
+        writer = BundleWriter(used, keyring or self.keyring, Terminal(quiet=True), 40_000, layer=DISK)
         return writer.write("s", (Captured("faq", file, "faq", "", "file:faq", (), 4_096),), SERVICE, NOW).descriptor
 
     def box(self, folder: Path | None = None, remembered: Remembered | None = None) -> TrustedRepository:

