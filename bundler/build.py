@@ -26,7 +26,7 @@ from bundler.terminal import Terminal, size
 
 @dataclass(frozen=True)
 class Built:
-    """What a build made; without a change, `bundle` was there. A new repository has a `recovery` site."""
+    """What a build made; without a change, `bundle` was there."""
 
     bundle: str
     repository: str
@@ -35,7 +35,6 @@ class Built:
     length_bytes: int
     volumes: int
     selftest: tuple[str, ...]
-    recovery: NewSite | None
 
 
 @dataclass(frozen=True)
@@ -46,6 +45,7 @@ class Builder:
         publisher: Signs the repository's metadata.
         keyring: The MSP's keys.
         terminal: Progress.
+        hand_out: Takes the card of the recovery site that a new repository gets.
         volume_bytes: Plaintext size of a full volume.
         reread: Reads files whole that have not changed, by their times, since an earlier build.
         layer: Where faults can be put.
@@ -54,6 +54,7 @@ class Builder:
     publisher: Publisher
     keyring: Keyring
     terminal: Terminal
+    hand_out: Callable[[NewSite], None]
     volume_bytes: int = VOLUME_BYTES
     reread: bool = False
     layer: FileLayer = DISK
@@ -71,7 +72,8 @@ class Builder:
             What was made, and the lock to be written.
 
         Raises:
-            SourceFailed, BadInput, NoSpace, SelftestFailed: Nothing was added to the repository.
+            SourceFailed, BadInput, NoSpace, SelftestFailed: No bundle was added; a repository that was new may be there
+                without one.
         """
         profile, found = sources.profile, sources.found()
         plan = make_plan(
@@ -83,7 +85,9 @@ class Builder:
         gathered = gather(sources, found)
         report = check(gathered)
         with self.publisher.locked():
-            repository, recovery = open_repository(self.publisher, self.keyring, layer=self.layer)
+            repository = open_repository(
+                self.publisher, self.keyring, self.hand_out, recovery=profile.recovery, layer=self.layer
+            )
             self.publisher.sweep()
             self._allow(profile)
             writer = BundleWriter(
@@ -105,7 +109,6 @@ class Builder:
             length_bytes=descriptor.index.length_bytes + sum(volume.length_bytes for volume in descriptor.volumes),
             volumes=len(descriptor.volumes),
             selftest=tuple(report.lines()) if report is not None else (),
-            recovery=recovery,
         )
         return built, settled
 

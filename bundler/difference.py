@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bundler.format.index import Asset
 from bundler.format.record import to_json
 from bundler.repository.reuse import Earlier
 
@@ -43,6 +44,11 @@ class Difference:
         return found or ["no difference"]
 
 
+def _facts(asset: Asset) -> tuple[str, str, str]:
+    """What a bundle says of a file beside its bytes: a new bundle is made where only this differs."""
+    return (asset.kind, asset.licence, asset.source)
+
+
 def compare(old: Earlier, new: Earlier) -> Difference:
     """Compares two bundles of one repository."""
     before = {asset.path: asset for asset in old.index.assets}
@@ -56,6 +62,8 @@ def compare(old: Earlier, new: Earlier) -> Difference:
             changes.append(AssetChange(path, "removed", one.length_bytes, 0))
         elif one is not None and two is not None and one.digests() != two.digests():
             changes.append(AssetChange(path, "changed", one.length_bytes, two.length_bytes))
+        elif one is not None and two is not None and _facts(one) != _facts(two):
+            changes.append(AssetChange(path, "relabelled", one.length_bytes, two.length_bytes))
     service_before, service_after = to_json(old.index.service), to_json(new.index.service)
     had = {volume.path for volume in old.descriptor.volumes}
     return Difference(

@@ -64,12 +64,14 @@ def _write(
             return chunk.length
 
         with ThreadPoolExecutor(1) as flusher:
-            unflushed = 0
+            unflushed, flushes = 0, []
             for length in pool.map(put, _places(asset)):
                 unflushed += length
                 if unflushed >= _FLUSH_BYTES:  # on its way while more is opened: the last sync waits for little
                     unflushed = 0
-                    flusher.submit(os.fdatasync, descriptor)
+                    flushes.append(flusher.submit(os.fdatasync, descriptor))
+            for flushed in flushes:  # the last sync would not tell again what one of these met
+                flushed.result()
     return target
 
 

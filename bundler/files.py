@@ -11,7 +11,7 @@ import secrets
 import shutil
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BufferedReader, RawIOBase
 from pathlib import Path
 from typing import IO, BinaryIO, cast
@@ -40,6 +40,10 @@ class FileLayer:
         fresh.symlink_to(target)
         self.rename(fresh, link)
         self.sync_folder(link.parent)
+
+    def sync_data(self, descriptor: int) -> None:
+        """Starts early what `sync` will wait for; an error shows once for a file, so the caller must hear it."""
+        os.fdatasync(descriptor)
 
     def sync_folder(self, folder: Path) -> None:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -159,7 +163,9 @@ def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        shutil.rmtree(folder)
+        with _open_folder(parent) as whole:
+            fcntl.flock(whole, fcntl.LOCK_EX)
+            shutil.rmtree(folder)
         os.close(held)
 
 
@@ -182,7 +188,8 @@ def _open_folder(folder: Path) -> Iterator[int]:
 
 
 def _remove_if_left(folder: Path) -> None:
-    with _open_folder(folder) as descriptor:
+    # Its own process may be removing it at this moment.
+    with suppress(FileNotFoundError), _open_folder(folder) as descriptor:
         if _try_lock(descriptor):
             shutil.rmtree(folder)
 

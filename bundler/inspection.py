@@ -13,14 +13,14 @@ from bundler.difference import Difference, compare
 from bundler.export import export
 from bundler.format.bundle import Bundle, check_chunks, open_bundle
 from bundler.format.errors import BadBundle, BadInput
-from bundler.format.manifest import Descriptor, FileDigest, Volume
-from bundler.format.trust.medium import check_file, find_root, first_root, load_repository
+from bundler.format.manifest import Descriptor
+from bundler.format.trust.descriptors import read_descriptors
+from bundler.format.trust.medium import check_file, find_root, load_repository, oldest_root
 from bundler.format.trust.verify import TrustedRepository, digest
-from bundler.repository.descriptors import read_descriptors
 from bundler.repository.reuse import Earlier
 from bundler.terminal import Terminal, size
 
-NO_ROOT = "without --root this proves that nothing broke, not who signed it"
+NO_ROOT = "without a root that you trust this proves that nothing broke, not who signed it"
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Summary:
 
 def trust(folder: Path, root_sha256: str | None, now: datetime) -> TrustedRepository:
     """Verifies the metadata, from the pinned root or, where none is given, from the medium's own first root."""
-    root = first_root(folder) if root_sha256 is None else find_root(folder, root_sha256)
+    root = oldest_root(folder) if root_sha256 is None else find_root(folder, root_sha256)
     return load_repository(folder, root=root, repository=None, now=now, remembered=None)
 
 
@@ -80,8 +80,6 @@ def verify(
         order = sorted(targets.items(), key=lambda item: (-item[1].length, item[0]))
         list(pool.map(lambda item: check_file(folder, item[0], item[1], progress.advance), order))
     descriptors = read_descriptors(folder, trusted)
-    for descriptor in descriptors:
-        _check_listed(descriptor, trusted)
     if identities is not None:
         keys = identities(trusted.policy.repository)
         for descriptor in descriptors:
@@ -109,18 +107,10 @@ def leftovers(folder: Path, trusted: TrustedRepository) -> list[str]:
         for path in sorted((folder / top).rglob("*")):
             name = path.relative_to(folder).as_posix()
             own = top == "sites" and path.name in ("enroll.age", "keys.age")
-            if not path.is_dir() and not own and name not in trusted.targets:
+            hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)  # 1.5: not part of it
+            if not path.is_dir() and not own and not hidden and name not in trusted.targets:
                 found.append(name)
     return found
-
-
-def _check_listed(descriptor: Descriptor, trusted: TrustedRepository) -> None:
-    """Every file that a descriptor names is a signed target with the same digest."""
-    files: list[FileDigest | Volume] = [descriptor.index, *descriptor.volumes]
-    for file in files:
-        target = trusted.targets.get(file.path)
-        if target is None or (target.length, target.sha256) != (file.length_bytes, file.sha256):
-            raise BadBundle(f"{descriptor.bundle} names {file.path}, which is not signed as such")
 
 
 def _threads() -> int:
@@ -128,14 +118,19 @@ def _threads() -> int:
 
 
 def difference(
-    folder: Path, old: str | None, new: str | None, identities: Callable[[str], dict[str, str]], now: datetime
+    folder: Path,
+    root_sha256: str | None,
+    old: str | None,
+    new: str | None,
+    identities: Callable[[str], dict[str, str]],
+    now: datetime,
 ) -> Difference:
     """Compares two bundles by id; without ids, the newest with the one before it.
 
     Raises:
         BadInput: There is no such bundle, or only one.
     """
-    trusted = trust(folder, None, now)
+    trusted = trust(folder, root_sha256, now)
     listed = {descriptor.bundle: descriptor for descriptor in read_descriptors(folder, trusted)}
     order = list(listed)
     wanted = [old or (order[-2] if len(order) > 1 else ""), new or (order[-1] if order else "")]
@@ -150,13 +145,19 @@ def difference(
     return compare(opened[0], opened[1])
 
 
-def open_listed(folder: Path, bundle: str | None, identities: Callable[[str], dict[str, str]], now: datetime) -> Bundle:
+def open_listed(
+    folder: Path,
+    root_sha256: str | None,
+    bundle: str | None,
+    identities: Callable[[str], dict[str, str]],
+    now: datetime,
+) -> Bundle:
     """Opens a bundle by id, or the newest one; the caller closes it.
 
     Raises:
         BadInput: There is no such bundle.
     """
-    trusted = trust(folder, None, now)
+    trusted = trust(folder, root_sha256, now)
     listed = {descriptor.bundle: descriptor for descriptor in read_descriptors(folder, trusted)}
     wanted = bundle or (list(listed)[-1] if listed else "")
     if wanted not in listed:
@@ -171,9 +172,11 @@ def export_assets(bundle: Bundle, target: Path, wanted: Collection[str], termina
         return export(bundle, target, wanted, progress.advance, _threads())
 
 
-def summaries(folder: Path, identities: Callable[[str], dict[str, str]] | None, now: datetime) -> tuple[Summary, ...]:
+def summaries(
+    folder: Path, root_sha256: str | None, identities: Callable[[str], dict[str, str]] | None, now: datetime
+) -> tuple[Summary, ...]:
     """Describes the bundles, oldest first; with keys also their assets. Metadata is verified, volumes are not read."""
-    trusted = trust(folder, None, now)
+    trusted = trust(folder, root_sha256, now)
     keys = identities(trusted.policy.repository) if identities is not None else None
     return tuple(_summary(folder, descriptor, keys) for descriptor in read_descriptors(folder, trusted))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -26,6 +27,7 @@ EXIT_CODES: dict[type[BaseException], int] = {
     errors.NoSpace: 15,
     errors.WrongKey: 17,
     errors.NewerFormat: 18,
+    errors.SystemFailed: 19,
     errors.SelftestFailed: 20,
 }
 EXIT_INTERNAL = 1
@@ -152,10 +154,24 @@ def run(body: Callable[[], object], terminal: Terminal, extra: str) -> int:
         missing = errors.PartMissing(f"{error.name} is not installed", f'pip install "lifeboat-ai[{extra}]"')
         terminal.error(missing)
         return exit_code(missing)
+    except OSError as error:
+        told = disk_error(error)
+        terminal.error(told)
+        return exit_code(told)
     except KeyboardInterrupt:
         terminal.note("stopped; nothing half-written was left under a final name")
         return EXIT_INTERRUPTED
     return 0
+
+
+def disk_error(error: OSError) -> errors.LifeboatError:
+    """Says what the system refused, in words for a person."""
+    name = f"{error.filename}: " if error.filename else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return errors.NoSpace(f"{name}the disk is full", "free some space and run it again")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return errors.BadInput(f"{name}{error.strerror}", "check who may read and write there")
+    return errors.SystemFailed(f"{name}{error.strerror or error}", "check the disk, the cable or the share")
 
 
 def size(length_bytes: int) -> str:

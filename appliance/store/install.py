@@ -17,14 +17,13 @@ from appliance.store.layout import StateLayout
 from appliance.store.seal import Seal, SiteSecrets
 from appliance.store.trust import TrustStore
 from bundler.files import DISK, FileLayer, exclusive, read_limited, remove_staged, write_atomic
-from bundler.format import paths
 from bundler.format.bundle import Bundle, check_chunks, open_bundle
-from bundler.format.errors import BadBundle, SelftestFailed, TooOld
-from bundler.format.limits import DESCRIPTOR_BYTES, KEYS_BYTES
-from bundler.format.manifest import Descriptor, decode_descriptor, order_of
+from bundler.format.errors import SelftestFailed, TooOld
+from bundler.format.limits import KEYS_BYTES
+from bundler.format.manifest import Descriptor, encode_descriptor
 from bundler.format.site import open_keys
-from bundler.format.trust.medium import check_file, load_repository
-from bundler.format.trust.policy import may_install
+from bundler.format.trust.descriptors import newest_descriptor
+from bundler.format.trust.medium import load_repository
 from bundler.format.trust.verify import TrustedRepository
 from bundler.terminal import Terminal, size
 
@@ -115,7 +114,7 @@ class Installer:
             )
         keys = read_limited(folder / "sites" / secrets.site / "keys.age", KEYS_BYTES)
         identities = open_keys(keys, secrets.identity)
-        copied_bytes = self._copy(folder, path, descriptor, trusted)
+        copied_bytes = self._copy(folder, path, descriptor)
         with open_bundle(self.layout.repository, descriptor, identities) as bundle:
             self._check(bundle)
             proof = self._proved(bundle)
@@ -133,18 +132,15 @@ class Installer:
         versions.write_version(self.layout, secrets, version, keys, self.layer)
         return _report(version, trusted, copied_bytes, changed=True)
 
-    def _copy(self, folder: Path, path: str, descriptor: Descriptor, trusted: TrustedRepository) -> int:
+    def _copy(self, folder: Path, path: str, descriptor: Descriptor) -> int:
         files = medium.files_of(descriptor)
-        for file in files:
-            target = trusted.targets.get(file.path)
-            if target is None or (target.length, target.sha256) != (file.length_bytes, file.sha256):
-                raise BadBundle(f"{file.path} is not among the signed targets, or with another digest")
         needed = medium.lacking(self.layout.repository, files)
         total = medium.check_space(self.layout.repository, needed)
         with self.terminal.progress(f"copying {size(total)}", total) as progress:
             for file in needed:
                 medium.copy_file(folder, self.layout.repository, file, progress.advance, self.layer)
-        data = read_limited(paths.inside(folder, path), DESCRIPTOR_BYTES)
+        # Canonical, so these are the bytes that were signed; the medium is not asked a second time.
+        data = encode_descriptor(descriptor)
         write_atomic(self.layout.repository / path, data, mode=0o600, layer=self.layer)
         return total
 
@@ -182,15 +178,7 @@ def newest(folder: Path, trusted: TrustedRepository) -> tuple[str, Descriptor]:
 
     The order stands in the bundle's id, which is part of a signed path, so older bundles need not be read.
     """
-    names = [path for path in trusted.targets if path.startswith("bundles/") and path.endswith("/bundle.json")]
-    allowed = [path for path in names if may_install(path.split("/")[1], trusted.policy)]
-    if not allowed:
+    descriptor = newest_descriptor(folder, trusted)
+    if descriptor is None:
         raise TooOld("the medium holds no bundle that may be installed (none at all, revoked, or below the least)")
-    path = max(allowed, key=lambda name: order_of(name.split("/")[1]))
-    check_file(folder, path, trusted.targets[path])
-    descriptor = decode_descriptor(read_limited(paths.inside(folder, path), DESCRIPTOR_BYTES))
-    if path != f"bundles/{descriptor.bundle}/bundle.json":
-        raise BadBundle(f"{path} describes another bundle: {descriptor.bundle}")
-    if descriptor.repository != trusted.policy.repository:
-        raise BadBundle(f"{path} is of repository {descriptor.repository}, expected {trusted.policy.repository}")
-    return path, descriptor
+    return f"bundles/{descriptor.bundle}/bundle.json", descriptor

@@ -52,7 +52,7 @@ def plan(terminal: Terminal, *, profile: Path, upstreams: tuple[str, ...], wheel
 @repository_option
 @_upstream
 @_wheels
-@click.option("--volume-bytes", type=click.IntRange(1), help="Plaintext size of a full volume.  [default: 1 GiB]")
+@click.option("--volume-bytes", type=click.IntRange(1 << 24), help="Plaintext size of a full volume.  [default: 1 GiB]")
 @click.option("--yes", is_flag=True, help="Build without asking.")
 @click.option("--reread", is_flag=True, help="Read large files again that look unchanged since an earlier build.")
 @home_option
@@ -80,6 +80,7 @@ def build(
     from bundler.repository.keyring import Keyring
     from bundler.repository.publish import Publisher
     from bundler.repository.roots import Roots
+    from bundler.repository.sites import NewSite
     from bundler.work import work_folder
 
     now, lock = datetime.now(UTC), lock_path(profile)
@@ -87,24 +88,22 @@ def build(
     keyring = Keyring(home, lambda: passphrase(passphrase_file))
     keyring.msp()
     Roots(home).all()  # told before the work, not after it
-    builder = Builder(Publisher(repository, keyring, now), keyring, terminal, volume_bytes or VOLUME_BYTES, reread)
+    codes: dict[str, str] = {}
+
+    def hand_out(recovery: NewSite) -> None:
+        terminal.note(recovery.card)
+        codes["recovery_code"] = recovery.code
+
+    builder = Builder(
+        Publisher(repository, keyring, now), keyring, terminal, hand_out, volume_bytes or VOLUME_BYTES, reread
+    )
     with work_folder(home) as work:
         vectors = VectorCache(home / "cache" / "vectors", keyring.ledger_identity)
         sources = Sources(read, wheels or home / "cache" / "wheels", work, terminal.note, vectors)
         built, settled = builder.build(sources, read_lock(lock), _agree(terminal, yes=yes), now)
     if settled != read_lock(lock):
         write_lock(lock, settled)
-    if built.changed:
-        sizes = f"{size(built.new_bytes)} new of {size(built.length_bytes)} in {built.volumes} volumes"
-        lines = [f"bundle {built.bundle}: {sizes}, in {repository}"]
-    else:
-        lines = [f"nothing changed since bundle {built.bundle}: its metadata is signed again, in {repository}"]
-    lines += [f"  {line}" for line in built.selftest]
-    result = {key: value for key, value in vars(built).items() if key != "recovery"}
-    if built.recovery is not None:
-        lines.append(built.recovery.card)
-        result["recovery_code"] = built.recovery.code
-    terminal.result(result, lines)
+    terminal.result({**vars(built), **codes}, _outcome(built, repository))
 
 
 def _addresses(upstreams: tuple[str, ...]) -> dict[str, str]:
@@ -123,6 +122,16 @@ def _agree(terminal: Terminal, *, yes: bool) -> Callable[[Any], None]:
             click.confirm("Build this bundle?", abort=True, err=True)
 
     return ask
+
+
+def _outcome(built: Any, repository: Path) -> list[str]:
+    if built.changed:
+        sizes = f"{size(built.new_bytes)} new of {size(built.length_bytes)} in {built.volumes} volumes"
+        lines = [f"bundle {built.bundle}: {sizes}, in {repository}"]
+    else:
+        lines = [f"nothing changed since bundle {built.bundle}: its metadata is signed again, in {repository}"]
+    lines += [f"  {line}" for line in built.selftest]
+    return lines
 
 
 def _lines(made: Any) -> list[str]:

@@ -30,7 +30,9 @@ def inspect(terminal: Terminal, *, repository: Path, contents: bool, home: Path,
     """Show the bundles in REPOSITORY."""
     from bundler.inspection import summaries
 
-    found = summaries(repository, _identities(home, passphrase_file) if contents else None, datetime.now(UTC))
+    identities = _identities(home, passphrase_file) if contents else None
+    root = _own_root(terminal, home)
+    found = summaries(repository, root, identities, datetime.now(UTC))
     lines = []
     for item in found:
         lines.append(f"{item.bundle}  made {item.made}  {size(item.length_bytes)} in {item.volumes} volumes")
@@ -40,7 +42,11 @@ def inspect(terminal: Terminal, *, repository: Path, contents: bool, home: Path,
 
 @click.command()
 @_folder
-@click.option("--root", "root_sha256", help="SHA-256 of the root that you trust, as on the site card.")
+@click.option(
+    "--root",
+    "root_sha256",
+    help="SHA-256 of the root that you trust, as on the site card.  [default: the keyring's own, if any]",
+)
 @_deep
 @home_option
 @passphrase_option
@@ -58,7 +64,7 @@ def verify(
     from bundler import inspection
 
     identities = _identities(home, passphrase_file) if deep else None
-    found = inspection.verify(repository, root_sha256, identities, datetime.now(UTC), terminal)
+    found = inspection.verify(repository, root_sha256 or own_root(home), identities, datetime.now(UTC), terminal)
     for warning in found.warnings:
         terminal.warn(warning)
     if not found.pinned:
@@ -80,7 +86,8 @@ def diff(
     """Show what changed from bundle OLD to NEW; without names, from the last but one to the newest."""
     from bundler.inspection import difference
 
-    found = difference(repository, old, new, _identities(home, passphrase_file), datetime.now(UTC))
+    root = _own_root(terminal, home)
+    found = difference(repository, root, old, new, _identities(home, passphrase_file), datetime.now(UTC))
     shared = f"{found.old} -> {found.new}: {size(found.new_volume_bytes)} of new volumes, {found.shared_volumes} shared"
     terminal.result(asdict(found), [shared, *found.lines()])
 
@@ -106,11 +113,30 @@ def export(
     """Write ASSETS (all, if none is named) of a bundle in REPOSITORY as plain files under TARGET."""
     from bundler import inspection
 
-    opened = inspection.open_listed(repository, bundle, _identities(home, passphrase_file), datetime.now(UTC))
+    root = _own_root(terminal, home)
+    opened = inspection.open_listed(repository, root, bundle, _identities(home, passphrase_file), datetime.now(UTC))
     with opened:
         files = inspection.export_assets(opened, target, assets, terminal)
     terminal.warn(f"{target} now holds plaintext")
     terminal.result({"files": [str(path) for path in files]}, [str(path) for path in files])
+
+
+def own_root(home: Path) -> str | None:
+    """Returns the digest of the MSP's first root, which its own repositories must start from; None for a courier."""
+    from bundler.format.trust.verify import digest
+    from bundler.repository.roots import Roots
+
+    roots = Roots(home)
+    return digest(roots.all()[0]) if roots.exist else None
+
+
+def _own_root(terminal: Terminal, home: Path) -> str | None:
+    from bundler.inspection import NO_ROOT
+
+    root = own_root(home)
+    if root is None:
+        terminal.warn(NO_ROOT)
+    return root
 
 
 def _identities(home: Path, passphrase_file: Path | None) -> Callable[[str], dict[str, str]]:

@@ -153,9 +153,10 @@ def merge_files(
 ) -> None:
     """Join the signatures in copies of one request, and publish it once they are enough."""
     from bundler.repository import signing
+    from bundler.repository.roots import Roots
     from bundler.repository.rotation import publish_merged
 
-    metadata = signing.merge([signing.read_request(path) for path in files])
+    metadata = signing.merge([signing.read_request(path) for path in files], Roots(home))
     done = publish_merged(metadata, keyring_of(home, passphrase_file), repository, datetime.now(UTC))
     terminal.result({"published": done}, [done])
 
@@ -184,8 +185,8 @@ def restore(terminal: Terminal, *, name: str, file: Any, home: Path, passphrase_
     """Take the key NAME back from the lines of its card, typed into FILE (or `-`)."""
     from bundler.repository.cards import read_secret_lines
 
-    key = keyring_of(home, passphrase_file).restore(name, read_secret_lines(file.read(65_536)))
-    terminal.result({"name": name, "key": key.keyid}, [f"key {name} is back: {key.keyid}"])
+    told = keyring_of(home, passphrase_file).restore(name, read_secret_lines(file.read(65_536)))
+    terminal.result({"name": name, "key": told}, [f"key {name} is back: {told}"])
 
 
 def _tell(terminal: Terminal, taken: Any) -> None:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from bundler.files import read_limited
 from bundler.format.errors import BadInput
 from bundler.terminal import Terminal, run
 
@@ -38,7 +37,7 @@ home_option = click.option(
     "--home",
     type=click.Path(path_type=Path, file_okay=False),
     envvar="LIFEBOAT_HOME",
-    default=Path.home() / ".lifeboat",
+    default=lambda: Path.home() / ".lifeboat",
     show_default="~/.lifeboat",
     help="The builder's own folder: keyring, ledger, cache.",
 )
@@ -62,12 +61,20 @@ def keyring_of(home: Path, passphrase_file: Path | None) -> Keyring:
     return Keyring(home, lambda: passphrase(passphrase_file))
 
 
+def _first_line(file: Path) -> str:
+    try:
+        with file.open("rb") as opened:  # a link or a pipe is the operator's own business here
+            return opened.readline(4096).decode().rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"the passphrase file {file} cannot be read: {error}") from error
+
+
 def passphrase(file: Path | None, *, confirm: bool = False) -> str:
     """Returns the keyring's passphrase from the file or the terminal; raises BadInput if it is empty."""
     if file is None:
         text = str(click.prompt("Passphrase of the keyring", hide_input=True, confirmation_prompt=confirm, err=True))
     else:
-        text = read_limited(file, 4096).decode(errors="replace").split("\n", 1)[0].rstrip("\r")
+        text = _first_line(file)
     if not text:
         raise BadInput("the passphrase is empty")
     return text

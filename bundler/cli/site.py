@@ -26,6 +26,7 @@ def site() -> None:
 @home_option
 @passphrase_option
 @click.option("--card", type=click.Path(path_type=Path, dir_okay=False), help="Write the site card to this file.")
+@click.option("--no-recovery", is_flag=True, help="A new repository gets no recovery site.")
 @click.option("--post-quantum", is_flag=True, help="A new repository wraps its keys with ML-KEM-768 and X25519.")
 @command
 def add(
@@ -36,27 +37,33 @@ def add(
     home: Path,
     passphrase_file: Path | None,
     card: Path | None,
+    no_recovery: bool,
     post_quantum: bool,
 ) -> None:
     """Make the site NAME and print its card; the repository is made if it is new."""
     from bundler.files import write_atomic
     from bundler.format.age import PQ_SUITE
     from bundler.repository.publish import Publisher
-    from bundler.repository.sites import add_site, open_repository
+    from bundler.repository.sites import NewSite, add_site, open_repository
 
     keyring = keyring_of(home, passphrase_file)
     publisher = Publisher(repository, keyring, datetime.now(UTC))
+    codes: dict[str, str] = {}
+
+    def hand_out(recovery: NewSite) -> None:
+        terminal.note(recovery.card)
+        terminal.note("The repository is new: print this recovery card too, and keep it with the root key.")
+        codes["recovery_code"] = recovery.code
+
     with publisher.locked():
-        identifier, recovery = open_repository(publisher, keyring, PQ_SUITE if post_quantum else None)
+        identifier = open_repository(
+            publisher, keyring, hand_out, suite=PQ_SUITE if post_quantum else None, recovery=not no_recovery
+        )
         made = add_site(publisher, keyring, identifier, name)
-    cards = [item.card for item in (recovery, made) if item is not None]
+    result = {"site": made.site, "code": made.code, "repository": identifier}
+    terminal.result({**result, **codes}, [made.card])
     if card is not None:
         write_atomic(card, made.card.encode(), mode=0o600)
-    result = {"site": made.site, "code": made.code, "repository": identifier}
-    if recovery is not None:
-        result["recovery_code"] = recovery.code
-        terminal.note("The repository is new: print its recovery card too, and keep it with the root key.")
-    terminal.result(result, cards)
 
 
 @site.command("list")

@@ -7,6 +7,7 @@ opened; the index names the digest of every chunk, which is checked before a byt
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -72,7 +73,8 @@ def open_bundle(root: Path, descriptor: Descriptor, identities: Mapping[str, str
     except AgeError as error:
         raise BadBundle(f"{descriptor.index.path} does not open: {error}") from error
     index = decode_index(unpad_document(padded, "the index"), volumes=len(descriptor.volumes))
-    if (index.repository, index.bundle) != (descriptor.repository, descriptor.bundle):
+    stated = (descriptor.format, descriptor.repository, descriptor.bundle)
+    if (index.format, index.repository, index.bundle) != stated:
         raise BadBundle(f"the index is of bundle {index.bundle}, the descriptor of {descriptor.bundle}")
     missing = sorted(set(_needed(index.service)) - {asset.path for asset in index.assets})
     if missing:
@@ -89,9 +91,20 @@ def check_chunks(bundle: Bundle, on_bytes: Callable[[int], None], threads: int =
     chunks = sorted({chunk for asset in bundle.index.assets for chunk in asset.chunks}, key=_place)
     shares = [chunks[number::threads] for number in range(threads)]
 
+    stopped = threading.Event()
+
     def check(share: Iterable[Chunk]) -> int:
+        try:
+            return check_share(share)
+        except BaseException:
+            stopped.set()
+            raise
+
+    def check_share(share: Iterable[Chunk]) -> int:
         buffer, total = bytearray(), 0
         for chunk in share:
+            if stopped.is_set():  # another thread found a bad chunk: what is left does not matter
+                break
             if len(buffer) < chunk.length:
                 buffer = bytearray(chunk.length)
             bundle.volumes.read_chunk(chunk, memoryview(buffer)[: chunk.length])

@@ -13,6 +13,7 @@ from bundler.format.errors import BadBundle
 from bundler.format.limits import JSON_DEPTH
 
 # Python's own decoder recurses in C: depth is bounded by a scan of the bytes before it starts.
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"')
 
 
@@ -49,13 +50,10 @@ def decode(data: bytes, what: str) -> dict[str, Any]:
 
 def _bound_depth(data: bytes, what: str) -> None:
     depth = 0
-    for byte in _STRINGS.sub(b"", data):
-        if byte in b"[{":
-            depth += 1
-            if depth > JSON_DEPTH:
-                raise BadBundle(f"{what} nests deeper than {JSON_DEPTH} levels")
-        elif byte in b"]}":
-            depth -= 1
+    for byte in _STRINGS.sub(b"", data).translate(None, _NO_BRACKETS):
+        depth += 1 if byte in b"[{" else -1
+        if depth > JSON_DEPTH:
+            raise BadBundle(f"{what} nests deeper than {JSON_DEPTH} levels")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -42,6 +42,10 @@ class BadBundle(LifeboatError):
     """A byte is not what was signed: wrong signature, wrong hash, wrong structure."""
 
 
+class NotSigned(BadBundle):
+    """Metadata that too few of the keys have signed that must."""
+
+
 class FileMissing(BadBundle):
     """A file that the signed metadata names is not on the medium."""
 
@@ -68,6 +72,10 @@ class NewerFormat(LifeboatError):
 
 class NoSpace(LifeboatError):
     """The computed need for disk or memory is larger than what is free."""
+
+
+class SystemFailed(LifeboatError):
+    """The operating system refused a read or a write, as a failing disk does."""
 
 
 class SelftestFailed(LifeboatError):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from bundler.format import canonical, paths
 from bundler.format.errors import BadBundle
-from bundler.format.limits import ASSETS, CHUNK_BYTES_MAX, CHUNKS
+from bundler.format.limits import ASSETS, CHUNK_BYTES_MAX, CHUNKS, INDEX_BYTES, bounded
 from bundler.format.record import from_json, to_json
 from bundler.format.service import Service
 
@@ -85,7 +85,8 @@ class Index:
 
 
 def encode_index(index: Index) -> bytes:
-    return canonical.encode(to_json(index))
+    """Returns the plaintext of `index.age`; raises BadInput where it is longer than a reader takes."""
+    return bounded(canonical.encode(to_json(index)), INDEX_BYTES * 7 // 8, "the index")
 
 
 def decode_index(data: bytes, *, volumes: int) -> Index:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from bundler.format import FORMAT_VERSION, age, canonical, paths
 from bundler.format.errors import BadBundle, NewerFormat
-from bundler.format.limits import VOLUME_BYTES_MAX, VOLUMES
+from bundler.format.limits import DESCRIPTOR_BYTES, VOLUME_FILE_BYTES, VOLUMES, bounded
 from bundler.format.record import from_json, to_json
 
 _BUNDLE_ID = re.compile(r"[0-9]{1,6}-[0-9]{4,9}-[0-9a-f]{8}")
@@ -67,7 +67,8 @@ def order_of(bundle: str) -> tuple[int, int]:
 
 
 def encode_descriptor(descriptor: Descriptor) -> bytes:
-    return canonical.encode(to_json(descriptor))
+    """Returns `bundle.json`; raises BadInput where it is longer than a reader takes."""
+    return bounded(canonical.encode(to_json(descriptor)), DESCRIPTOR_BYTES, "the descriptor")
 
 
 def decode_descriptor(data: bytes) -> Descriptor:
@@ -95,8 +96,18 @@ def _check(descriptor: Descriptor) -> None:
         raise BadBundle(f"bundle {descriptor.bundle} states another order than its id")
     if len(descriptor.volumes) > VOLUMES:
         raise BadBundle(f"bundle uses {len(descriptor.volumes)} volumes, at most {VOLUMES}")
+    recipients = {descriptor.recipient, *(volume.recipient for volume in descriptor.volumes)}
+    if any(_suite(recipient) != descriptor.suite for recipient in recipients):  # 4.3
+        raise BadBundle(f"bundle {descriptor.bundle} is not encrypted with its suite {descriptor.suite}")
     paths.check_all([descriptor.index.path, *(volume.path for volume in descriptor.volumes)])
     files: tuple[FileDigest | Volume, ...] = (descriptor.index, *descriptor.volumes)
     for file in files:
-        if not _SHA256.fullmatch(file.sha256) or not 0 < file.length_bytes <= VOLUME_BYTES_MAX + 2**26:
+        if not _SHA256.fullmatch(file.sha256) or not 0 < file.length_bytes <= VOLUME_FILE_BYTES:
             raise BadBundle(f"{file.path} has no sound digest or length")
+
+
+def _suite(recipient: str) -> str | None:
+    try:
+        return age.suite_of(age.parse_recipient(recipient))
+    except ValueError:
+        return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from bisect import bisect_right
 from collections import OrderedDict
@@ -15,6 +16,7 @@ from bundler.format import age, paths
 from bundler.format.age.errors import AgeError
 from bundler.format.errors import BadBundle, FileMissing, WrongKey
 from bundler.format.index import Asset, Chunk
+from bundler.format.limits import WHOLE_ASSET_BYTES
 from bundler.format.manifest import Descriptor, Volume
 
 # llama.cpp's loader returns to the header between tensors: one chunk kept would be decrypted three times over.
@@ -70,7 +72,7 @@ class Volumes:
         except FileMissing:
             raise FileMissing(f"{volume.path} is missing") from None
         try:
-            reader = age.Reader(file, [age.parse_identity(secret)], size=path.stat().st_size)
+            reader = age.Reader(file, [age.parse_identity(secret)], size=os.fstat(file.fileno()).st_size)
         except BaseException:
             file.close()
             raise
@@ -108,6 +110,8 @@ class AssetReader:
 
     def read_all(self) -> bytes:
         """Returns the whole asset, for what is small or parsed at once; its own digest is checked where it has one."""
+        if self.size > WHOLE_ASSET_BYTES:
+            raise BadBundle(f"{self.asset.path} has {self.size} bytes, at most {WHOLE_ASSET_BYTES} are read at once")
         data = bytearray(self.size)
         view, offset = memoryview(data), 0
         for chunk in self.asset.chunks:

@@ -6,10 +6,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from bundler.format import age, canonical
+from bundler.format import FORMAT_VERSION, age, canonical
 from bundler.format.age.errors import AgeError
-from bundler.format.errors import BadBundle, BadInput, WrongKey
-from bundler.format.limits import KEYS_BYTES
+from bundler.format.errors import BadBundle, BadInput, NewerFormat, WrongKey
+from bundler.format.limits import KEYS_BYTES, SETTINGS_BYTES
 from bundler.format.record import from_json, to_json
 
 CODE_BYTES = 10  # 80 bits: beyond guessing offline even without scrypt
@@ -134,13 +134,16 @@ def open_settings(data: bytes, identity: str) -> Settings:
         WrongKey: It is another site's.
         BadBundle: It is not what we write.
     """
-    document = _open(data, age.parse_identity(identity), "settings.age", "this site's key")
-    return from_json(Settings, canonical.decode(document, "settings.age"), "settings")
+    document = _open(data, age.parse_identity(identity), "settings.age", "this site's key", SETTINGS_BYTES)
+    settings = from_json(Settings, canonical.decode(document, "settings.age"), "settings")
+    if settings.format != FORMAT_VERSION:
+        raise NewerFormat(f"settings format {settings.format}, this program reads {FORMAT_VERSION}")
+    return settings
 
 
-def _open(data: bytes, identity: age.Identity, name: str, key: str) -> bytes:
+def _open(data: bytes, identity: age.Identity, name: str, key: str, limit_bytes: int = KEYS_BYTES) -> bytes:
     try:
-        return age.decrypt(data, [identity], limit_bytes=KEYS_BYTES)
+        return age.decrypt(data, [identity], limit_bytes=limit_bytes)
     except age.NoMatch as error:
         raise WrongKey(f"{key} does not open {name}", "is it the card and the medium of the same site?") from error
     except (AgeError, ValueError) as error:

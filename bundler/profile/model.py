@@ -52,13 +52,17 @@ class SelftestEntry:
 class Profile:
     """What a bundle shall hold and how the box shall answer.
 
-    `base` is the folder that `file:` sources start from, `base_repository` one whose volumes are used, or None.
+    Attributes:
+        base: The folder that `file:` sources start from.
+        base_repository: One whose volumes are used, or None.
+        recovery: Whether every bundle is also wrapped to the MSP's recovery site.
     """
 
     name: str
     title: str
     base: Path
     base_repository: Path | None
+    recovery: bool
     models: tuple[ModelEntry, ...]
     embedding: EmbeddingEntry | None
     documents: tuple[ContentEntry, ...]

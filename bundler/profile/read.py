@@ -58,6 +58,7 @@ def parse_profile(values: object, base: Path, subject: str, addresses: Mapping[s
         title=bundle.text("title"),
         base=base,
         base_repository=base / bundle.text("base") if bundle.has("base") else None,
+        recovery=bundle.flag("recovery", default=True),
         models=models,
         embedding=_embedding(top.table("embedding")) if top.has("embedding") else None,
         documents=contents["documents"],

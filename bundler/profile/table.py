@@ -45,6 +45,13 @@ class Table:
             self.issue(f"{key} is {value!r}, expected one of {', '.join(choices)}")
         return value
 
+    def flag(self, key: str, *, default: bool) -> bool:
+        value = self._take(key, default)
+        if not isinstance(value, bool):
+            self.issue(f"{key} is not true or false")
+            return default
+        return value
+
     def integer(self, key: str, default: int, least: int, most: int) -> int:
         value = self._take(key, default)
         if type(value) is not int or not least <= value <= most:

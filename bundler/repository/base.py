@@ -14,9 +14,9 @@ from bundler.format import paths
 from bundler.format.bundle import open_bundle
 from bundler.format.errors import BadInput
 from bundler.format.manifest import Volume
+from bundler.format.trust.descriptors import newest_descriptor
 from bundler.format.trust.medium import check_file, load_repository
 from bundler.format.trust.verify import TargetFile
-from bundler.repository.descriptors import newest_descriptor
 from bundler.repository.keyring import Keyring
 from bundler.repository.ledger import read_ledger
 from bundler.repository.reuse import Earlier

@@ -9,13 +9,13 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bundler.files import DISK, FileLayer, open_regular, staged
+from bundler.files import DISK, FileLayer, make_folder, open_regular, read_limited, remove_staged, staged
 from bundler.format import paths
 from bundler.format.errors import BadBundle, BadInput, NoSpace
-from bundler.format.limits import ROOT_ROTATIONS
+from bundler.format.limits import ROOT_ROTATIONS, TARGETS_BYTES
+from bundler.format.trust.descriptors import newest_descriptor, read_descriptor
 from bundler.format.trust.medium import check_file
 from bundler.format.trust.verify import TargetFile, TrustedRepository
-from bundler.repository.descriptors import newest_descriptor, read_descriptor
 from bundler.terminal import Terminal, size
 
 _BLOCK_BYTES = 1 << 20
@@ -34,7 +34,7 @@ class Copied:
 
 @dataclass(frozen=True)
 class _File:
-    """A file to copy: its length, its digest where it is signed, and what to tell when it comes back wrong."""
+    """A file to copy, with its length and digest, be they signed or just taken."""
 
     path: str
     target: TargetFile
@@ -49,7 +49,7 @@ def copy_for_site(
     terminal: Terminal,
     layer: FileLayer = DISK,
 ) -> Copied:
-    """Copies the newest bundle and what a site needs to take it.
+    """Copies the newest bundle that may be installed, and what a site needs to take it.
 
     Args:
         folder: The repository.
@@ -61,13 +61,13 @@ def copy_for_site(
         layer: Where faults can be put.
 
     Raises:
-        BadInput: There is no such site, or no bundle.
+        BadInput: There is no such site, or no bundle that may be installed.
         NoSpace: It does not fit; nothing was written.
         BadBundle: The repository is damaged, or the medium returns other bytes than were written.
     """
     descriptor = newest_descriptor(folder, trusted)
     if descriptor is None:
-        raise BadInput(f"{folder} holds no bundle", "run `lifeboat build` first")
+        raise BadInput(f"{folder} holds no bundle that may be installed", "run `lifeboat build` first")
     if not (folder / "sites" / site).is_dir():
         raise BadInput(f"{folder} has no site {site}", "see `lifeboat site list`")
     had = _volumes_of(folder, trusted, delivered)
@@ -80,6 +80,9 @@ def copy_for_site(
     files += [_hashed(folder, f"sites/{site}/{name}") for name in ("enroll.age", "keys.age")]
     files += [_File(wanted_settings, trusted.targets[wanted_settings])] if wanted_settings in trusted.targets else []
     files += [_hashed(folder, path) for path in _metadata(folder, trusted)]
+    make_folder(medium, layer)
+    for top in ("metadata", "bundles", "sites", "runtime"):  # what a copy that was killed left there
+        remove_staged(medium / top)
     _check_space(files, medium)
     total = sum(file.target.length for file in files)
     written = 0
@@ -111,13 +114,12 @@ def _metadata(folder: Path, trusted: TrustedRepository) -> Iterator[str]:
 
 
 def _hashed(folder: Path, path: str) -> _File:
-    data = paths.inside(folder, path).read_bytes()
+    data = read_limited(paths.inside(folder, path), TARGETS_BYTES)
     return _File(path, TargetFile(len(data), hashlib.sha256(data).hexdigest()))
 
 
 def _check_space(files: Sequence[_File], medium: Path) -> None:
-    medium.mkdir(parents=True, exist_ok=True)
-    lacking = [file for file in files if not _has_size(medium / file.path, file.target.length)]
+    lacking = [file for file in files if not _has_size(paths.inside(medium, file.path), file.target.length)]
     # A replaced file lies beside the new one until the rename.
     need = sum(file.target.length for file in lacking) + 64 * 2**20 * any(lacking)
     free = shutil.disk_usage(medium).free
@@ -131,7 +133,7 @@ def _has_size(path: Path, length: int) -> bool:
 
 def _copy(folder: Path, medium: Path, file: _File, on_bytes: Callable[[int], None], layer: FileLayer) -> int:
     """Copies one file unless the medium has it, and reads it back; returns the bytes written."""
-    target = medium / file.path
+    target = paths.inside(medium, file.path)  # a stick that comes back may hold links that lead elsewhere
     if _has_size(target, file.target.length) and _reads_back(medium, file, on_bytes):
         on_bytes(file.target.length)
         return 0
@@ -153,7 +155,7 @@ def _copy(folder: Path, medium: Path, file: _File, on_bytes: Callable[[int], Non
 
 def _reads_back(medium: Path, file: _File, on_bytes: Callable[[int], None]) -> bool:
     """Reads from the medium and not from memory: the page cache would repeat what was written, not what is there."""
-    with (medium / file.path).open("rb") as written:
+    with open_regular(medium / file.path) as written:
         os.posix_fadvise(written.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     try:
         check_file(medium, file.path, file.target, on_bytes)

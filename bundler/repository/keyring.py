@@ -12,15 +12,17 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from securesystemslib.signer import CryptoSigner, Key, Signer, SSlibKey
 
-from bundler.files import DISK, FileLayer, read_limited, write_atomic
+from bundler.files import DISK, FileLayer, make_folder, read_limited, write_atomic
 from bundler.format import age, canonical
 from bundler.format.age.errors import AgeError
 from bundler.format.errors import BadInput, Busy, FileMissing, NotReady, WrongKey
 from bundler.format.limits import KEYS_BYTES
+from bundler.format.record import from_json
 
 ROLES = ("root", "release", "refresh")
 LEDGER = "ledger"
@@ -68,7 +70,7 @@ class Keyring:
             raise Busy(f"{self.folder} holds a keyring already", "use it, or set LIFEBOAT_HOME to another folder")
         if not self._open_passphrase():
             raise BadInput("the passphrase is empty")
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder, self._layer)
         self.folder.chmod(0o700)
         for role in ROLES:
             self._make(role, work_factor_log2)
@@ -83,7 +85,7 @@ class Keyring:
             value = canonical.decode(read_limited(self.folder / "msp.json", KEYS_BYTES), "msp.json")
         except FileMissing:
             raise NotReady(f"there is no keyring in {self.folder}", "run `lifeboat init`") from None
-        return Msp(str(value["name"]), str(value["id"]))
+        return from_json(Msp, value, "msp.json")
 
     def new_key(self, name: str, work_factor_log2: int = WORK_FACTOR_LOG2) -> Key:
         """Makes one more signing key; a role must be given to it by the root before it counts.
@@ -114,11 +116,13 @@ class Keyring:
     def has_secret(self, name: str) -> bool:
         return (self.folder / f"{name}.key").exists()
 
+    def at_hand(self, keyids: Collection[str]) -> list[str]:
+        """Returns the names of those of the keys whose secret half is here; needs no passphrase."""
+        return [name for name in self.names() if self.has_secret(name) and self.public(name).keyid in keyids]
+
     def signers(self, keyids: Collection[str]) -> list[Signer]:
         """Opens those of the named keys that are at hand."""
-        return [
-            self.signer(name) for name in self.names() if self.has_secret(name) and self.public(name).keyid in keyids
-        ]
+        return [self.signer(name) for name in self.at_hand(keyids)]
 
     def signer(self, name: str) -> Signer:
         """Opens one signing key.
@@ -128,10 +132,7 @@ class Keyring:
             WrongKey: The passphrase does not open it.
         """
         if name not in self._signers:
-            key = serialization.load_pem_private_key(self._unseal(name), None)
-            if not isinstance(key, Ed25519PrivateKey):
-                raise BadInput(f"{name}.key is not an Ed25519 key")
-            self._signers[name] = CryptoSigner(key)
+            self._signers[name] = CryptoSigner(_private(self._unseal(name), f"{name}.key"))
         return self._signers[name]
 
     def sealed(self, name: str) -> bytes:
@@ -141,29 +142,36 @@ class Keyring:
         except FileMissing:
             raise NotReady(f"{self.folder / f'{name}.key'} is not here", "bring the key back") from None
 
-    def restore(self, name: str, sealed: bytes) -> Key:
+    def restore(self, name: str, sealed: bytes) -> str:
         """Takes a key back from its card.
+
+        Returns:
+            The key's id; for the ledger's identity, its public recipient.
 
         Raises:
             Busy: There is such a key.
             WrongKey: The passphrase does not open it; nothing was written.
+            BadInput: The card is another key's than the public half that lies here.
         """
         if self.has_secret(name):
             raise Busy(f"there is a key {name} already", "move it away first")
-        key = serialization.load_pem_private_key(self._opened(sealed, f"the card of {name}"), None)
-        if not isinstance(key, Ed25519PrivateKey):
-            raise BadInput(f"the card of {name} holds no Ed25519 key")
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.folder.chmod(0o700)
-        public = CryptoSigner(key).public_key
-        self._write_public(name, public)
+        secret = self._opened(sealed, f"the card of {name}")
+        if name == LEDGER:
+            told = str(_ledger_identity(secret).recipient)
+        else:
+            public = CryptoSigner(_private(secret, f"the card of {name}")).public_key
+            told = public.keyid
+            if name in self.names() and self.public(name).keyid != told:
+                raise BadInput(f"the card is that of key {told[:16]}, {name} is {self.public(name).keyid[:16]}")
+            self._write_public(name, public)
         write_atomic(self.folder / f"{name}.key", sealed, mode=0o600, layer=self._layer)
-        return public
+        self.folder.chmod(0o700)
+        return told
 
     def ledger_identity(self) -> age.X25519Identity:
         """Opens the identity that the ledger of bundle identities is encrypted to, once."""
         if self._ledger is None:
-            self._ledger = age.X25519Identity.from_string(self._unseal(LEDGER).decode())
+            self._ledger = _ledger_identity(self._unseal(LEDGER))
         return self._ledger
 
     def _open_passphrase(self) -> str:
@@ -198,8 +206,27 @@ class Keyring:
     def _opened(self, sealed: bytes, what: str) -> bytes:
         try:
             return age.decrypt(sealed, [age.ScryptIdentity(self._open_passphrase())], limit_bytes=KEYS_BYTES)
-        except AgeError as error:
+        except age.NoMatch as error:
             raise WrongKey(f"the passphrase does not open {what}", "the passphrase of `lifeboat init`") from error
+        except AgeError as error:
+            raise BadInput(f"{what} is damaged: {error}", "restore it from its card or a copy") from error
+
+
+def _private(secret: bytes, what: str) -> Ed25519PrivateKey:
+    try:
+        key = serialization.load_pem_private_key(secret, None)
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise BadInput(f"{what} holds no signing key") from error
+    if not isinstance(key, Ed25519PrivateKey):
+        raise BadInput(f"{what} holds no Ed25519 key")
+    return key
+
+
+def _ledger_identity(secret: bytes) -> age.X25519Identity:
+    try:
+        return age.X25519Identity.from_string(secret.decode())
+    except ValueError as error:
+        raise BadInput("this is not the ledger's identity") from error
 
 
 def read_public(path: Path) -> Key:

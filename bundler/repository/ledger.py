@@ -29,12 +29,21 @@ class Site:
 
 @dataclass(frozen=True)
 class Ledger:
-    """One repository as the builder knows it; `identities` are secret age identities by recipient."""
+    """One repository as the builder knows it.
+
+    Attributes:
+        repository: Its id.
+        suite: Of all its bundle identities and wraps.
+        identities: Secret age identities by recipient.
+        sites: Who may open its bundles.
+        recovery: Whether its recovery site was made, be it removed since.
+    """
 
     repository: str
     suite: str = age.CLASSIC_SUITE
     identities: dict[str, str] = field(default_factory=dict, repr=False)
     sites: tuple[Site, ...] = ()
+    recovery: bool = False
 
     def with_identities(self, identities: Mapping[str, str]) -> Ledger:
         """Adds secret bundle identities by recipient."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import BinaryIO
+
+from bundler.files import DISK, FileLayer
 
 _BLOCK_BYTES = 4 << 20
 _BLOCKS = 3  # one filled, one written, one between: memory stays bounded whatever is slower
@@ -20,16 +21,18 @@ class Outlet:
 
     Args:
         file: The volume; it is synced and closed by the caller, after `finish`.
+        layer: Where faults can be put.
     """
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file, self._digest = file, hashlib.sha256()
+    def __init__(self, file: BinaryIO, layer: FileLayer = DISK) -> None:
+        self._file, self._layer, self._digest = file, layer, hashlib.sha256()
         self.length_bytes = 0
         self._spare = deque(bytearray(_BLOCK_BYTES) for _ in range(_BLOCKS))
         self._block, self._used = self._spare.popleft(), 0
         self._pending: deque[tuple[Future[None], bytearray]] = deque()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="volume")
         self._flusher = ThreadPoolExecutor(1, thread_name_prefix="flush")
+        self._flushes: list[Future[None]] = []
         self._unflushed = 0
 
     def write(self, data: bytes | memoryview, /) -> int:
@@ -45,27 +48,33 @@ class Outlet:
         return len(data)
 
     def finish(self) -> str:
-        """Waits until all is hashed and written; returns the SHA-256."""
+        """Waits until all is hashed and written; returns the SHA-256.
+
+        Raises:
+            OSError: What a write or an early flush met: a later sync of the same file would not tell it again.
+        """
         self._hand_over()
         while self._pending:
             self._wait()
         self._thread.shutdown()
-        self._flusher.shutdown(cancel_futures=True)
+        self._flusher.shutdown()
+        for flushed in self._flushes:
+            flushed.result()
         return self._digest.hexdigest()
 
     def abandon(self) -> None:
-        """Ends the thread; what was written stays unfinished."""
+        """Ends the threads; what was written stays unfinished. The file may be closed after it, not before."""
         self._thread.shutdown(cancel_futures=True)
         self._flusher.shutdown(cancel_futures=True)
 
     def _hand_over(self) -> None:
         if not self._used:
             return
-        if not self._spare:
-            self._wait()
         done = self._thread.submit(self._take, memoryview(self._block)[: self._used])
         self._pending.append((done, self._block))
-        self._block, self._used = self._spare.popleft() if self._spare else bytearray(_BLOCK_BYTES), 0
+        if not self._spare:
+            self._wait()
+        self._block, self._used = self._spare.popleft(), 0
 
     def _wait(self) -> None:
         done, block = self._pending.popleft()
@@ -80,4 +89,4 @@ class Outlet:
         if self._unflushed >= _FLUSH_BYTES:
             self._unflushed = 0
             self._file.flush()
-            self._flusher.submit(os.fdatasync, self._file.fileno())
+            self._flushes.append(self._flusher.submit(self._layer.sync_data, self._file.fileno()))

@@ -1,4 +1,8 @@
-"""Signs a repository's metadata. A reader sees the old state or the new one: `timestamp.json` is written last."""
+"""Signs a repository's metadata. A reader sees the old state or the new one: `timestamp.json` is written last.
+
+One thing comes after it: a file of the same path with other bytes (`settings.age`) is renamed into place. A reader
+between the two refuses the medium and keeps what it has; the next command of the builder completes it.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ import shutil
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,13 +29,13 @@ from tuf.api.metadata import (
     Timestamp,
 )
 
-from bundler.files import DISK, FileLayer, exclusive, read_limited, remove_staged, write_atomic
+from bundler.files import DISK, FileLayer, exclusive, make_folder, read_limited, remove_staged, write_atomic
 from bundler.format import age
-from bundler.format.errors import LifeboatError, NotReady
-from bundler.format.limits import TARGETS_BYTES
+from bundler.format.errors import BadInput, NotReady, NotSigned
+from bundler.format.limits import TARGETS_BYTES, bounded
 from bundler.format.record import to_json
-from bundler.format.trust.medium import first_root, load_repository
-from bundler.format.trust.policy import MADE, POLICY, REPOSITORY, Policy
+from bundler.format.trust.medium import load_repository
+from bundler.format.trust.policy import MADE, POLICY, REPOSITORY, Policy, read_policy
 from bundler.format.trust.verify import CONTENT, CONTENT_PATHS, TrustedRepository
 from bundler.format.trust.verify import TargetFile as Listed
 from bundler.repository.keyring import Keyring
@@ -41,6 +45,8 @@ from bundler.repository.roots import Roots
 _LOCK = ".lock"
 _NEXT = ".next-"
 ROLE_DAYS = 365
+RENEW_BEFORE = timedelta(days=90)
+_BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 S = TypeVar("S", Root, Snapshot, Targets, Timestamp)
 
 
@@ -89,7 +95,7 @@ class Publisher:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keeps other writers of this repository out; raises Busy while one is at work."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder, self._layer)
         with exclusive(self.folder / _LOCK, f"another command is writing {self.folder}"):
             if self.exists:
                 self.complete()
@@ -100,7 +106,7 @@ class Publisher:
         remove_staged(self.folder)
         signed = {path.split("/")[1] for path in self.listed() if path.startswith("bundles/")}
         for folder in (self.folder / "bundles").glob("*"):
-            if folder.name not in signed:
+            if folder.name not in signed and not folder.name.startswith(".") and folder.is_dir():
                 shutil.rmtree(folder)
 
     def policy(self) -> Policy:
@@ -129,9 +135,11 @@ class Publisher:
 
         Raises:
             NotReady: Too few have; nothing was written.
+            BadInput: They are another repository's, do not follow the ones in force, or take back a revocation.
         """
         self._require(targets, "targets")
         trusted = self.trusted()
+        _follows(targets.signed, trusted.policy, trusted.remembered().targets_version)
         self._publish(trusted.policy.repository, targets, self._content(trusted), self._numbers(trusted))
 
     def add_content(self, files: Mapping[str, Listed]) -> None:
@@ -169,40 +177,35 @@ class Publisher:
         """Signs the same content again, so that nothing expires, and takes up newer roots."""
         self._update({}, {})
 
-    def root_bytes(self) -> bytes:
-        """Returns the first root of the repository."""
-        return first_root(self.folder)
+    def first_root(self) -> bytes:
+        """Returns the MSP's first root, from which any box can follow the chain."""
+        return self._roots.all()[0]
 
     def newest_root(self) -> bytes:
         """Returns the root that a new site card names."""
         return self._roots.all()[-1]
 
     def trusted(self) -> TrustedRepository:
-        """Verifies the metadata as a box would.
+        """Verifies the metadata by the MSP's own roots, whatever root lies in the folder.
 
         A root is written just before the timestamp that its keys sign; where the builder was stopped between the two,
-        the state under the root before it still counts here, and the next write completes it.
+        the state under a root before it still counts here, and the next write completes it.
         """
-        try:
-            return self._loaded(None)
-        except LifeboatError:
-            newest = len(list(self._metadata.glob("*.root.json")))
-            if newest < 2:
-                raise
+        roots, wrong = self._roots.all(), None
+        for version in range(len(roots), 0, -1):
             try:
-                return self._loaded(newest - 1)
-            except LifeboatError:
-                return self._loaded(None)
-
-    def _loaded(self, root_limit: int | None) -> TrustedRepository:
-        return load_repository(
-            self.folder,
-            root=self.root_bytes(),
-            repository=None,
-            now=self._now,
-            remembered=None,
-            root_limit=root_limit,
-        )
+                return load_repository(
+                    self.folder,
+                    root=roots[version - 1],
+                    repository=None,
+                    # Expiry does not stop the builder: signing anew is what mends it.
+                    now=_BEGINNING,
+                    remembered=None,
+                    root_limit=version,
+                )
+            except NotSigned as error:
+                wrong = wrong or error
+        raise wrong or NotSigned(f"{self.folder} is not signed by this MSP")
 
     def _update(self, dropped: Mapping[str, None], added: Mapping[str, Listed]) -> None:
         trusted = self.trusted()
@@ -212,9 +215,19 @@ class Publisher:
         holds = root.get_verification_result("targets", current.signed_bytes, current.signatures)
         # A newer root may have given the release or the refresh role to other keys.
         stale = not holds or current.signed.delegations != wanted.signed.delegations
-        targets = self._signed(wanted, "targets") if stale else None
+        targets = self._signed(wanted, "targets") if stale or self._may_renew(current.signed) else None
         kept = {path: item for path, item in self._content(trusted).items() if path not in dropped}
         self._publish(trusted.policy.repository, targets, {**kept, **added}, self._numbers(trusted))
+
+    def targets_expire_in(self) -> timedelta:
+        """Returns for how long boxes take the release role's signature without a warning."""
+        return self._current_targets(self.trusted()).signed.expires.replace(tzinfo=UTC) - self._now
+
+    def _may_renew(self, targets: Targets) -> bool:
+        """Whether the release role expires soon and its keys are at hand; a nightly job has none and goes on."""
+        role = self._roots.newest().signed.roles["targets"]
+        soon = targets.expires.replace(tzinfo=UTC) - self._now < RENEW_BEFORE
+        return soon and len(self._keyring.at_hand(role.keyids)) >= role.threshold
 
     def draft_targets(self, policy: Policy, software: Mapping[str, TargetFile], version: int) -> Metadata[Targets]:
         """Returns unsigned targets: software, the policy, and the delegation to the refresh keys of the newest root."""
@@ -228,28 +241,43 @@ class Publisher:
         return Metadata(Targets(version, None, self._expires(), dict(software), delegations, extra))
 
     def _publish(
-        self, repository: str, targets: Metadata[Targets] | None, content: Mapping[str, Listed], now: _Numbers
+        self, repository: str, targets: Metadata[Targets] | None, content: Mapping[str, Listed], versions: _Numbers
     ) -> None:
-        """Writes targets (where they change), content, snapshot, newer roots and the timestamp, in that order."""
-        if targets is not None:
-            self._write(f"{targets.signed.version}.targets.json", targets)
-        targets_version = now.targets if targets is None else targets.signed.version
+        """Makes all roles anew (targets only where they change), reads them as a box will, and only then writes.
+
+        Written in this order: targets, content, snapshot, newer roots, timestamp.
+        """
+        number = versions.targets if targets is None else targets.signed.version
+        name = f"{number}.targets.json"
+        targets_data = read_limited(self._metadata / name, TARGETS_BYTES) if targets is None else targets.to_bytes()
         fields = {REPOSITORY: repository}
         files = {path: TargetFile(item.length, {"sha256": item.sha256}, path) for path, item in content.items()}
-        listed = Targets(now.content + 1, None, self._expires(), files, None, dict(fields))
-        self._write(f"{listed.version}.content.json", self._signed(Metadata(listed), "snapshot"))
-        meta = {
-            "targets.json": self._meta(targets_version, "targets"),
-            "content.json": self._meta(listed.version, CONTENT),
-        }
-        snapshot = Snapshot(now.snapshot + 1, None, self._expires(), meta, dict(fields))
-        self._write(f"{snapshot.version}.snapshot.json", self._signed(Metadata(snapshot), "snapshot"))
+        listed = Targets(versions.content + 1, None, self._expires(), files, None, dict(fields))
+        content_data = self._signed(Metadata(listed), "snapshot").to_bytes()
+        meta = {"targets.json": _meta(number, targets_data), "content.json": _meta(listed.version, content_data)}
+        snapshot = Snapshot(versions.snapshot + 1, None, self._expires(), meta, dict(fields))
+        snapshot_data = self._signed(Metadata(snapshot), "snapshot").to_bytes()
         made = {**fields, MADE: self._now.isoformat(timespec="seconds")}
-        newest = self._meta(snapshot.version, "snapshot")
-        timestamp = Timestamp(now.timestamp + 1, None, self._expires(), newest, made)
-        signed = self._signed(Metadata(timestamp), "timestamp")
+        names = _meta(snapshot.version, snapshot_data)
+        timestamp = Timestamp(versions.timestamp + 1, None, self._expires(), names, made)
+        timestamp_data = self._signed(Metadata(timestamp), "timestamp").to_bytes()
+        self._check(timestamp_data, snapshot_data, targets_data, content_data)
+        if targets is not None:
+            self._write(name, targets_data)
+        self._write(f"{listed.version}.content.json", content_data)
+        self._write(f"{snapshot.version}.snapshot.json", snapshot_data)
         self._copy_roots()
-        self._write("timestamp.json", signed)
+        self._write("timestamp.json", timestamp_data)
+
+    def _check(self, timestamp: bytes, snapshot: bytes, targets: bytes, content: bytes) -> None:
+        """Reads what is about to be written as a box will; raises what a box would say of it."""
+        bounded(content, TARGETS_BYTES, "the list of content")
+        bounded(targets, TARGETS_BYTES, "the list of software")
+        trusted = TrustedRepository(self.newest_root(), repository=None, now=self._now, remembered=None)
+        trusted.update_timestamp(timestamp)
+        trusted.update_snapshot(snapshot)
+        trusted.update_targets(targets)
+        trusted.update_content(content)
 
     def _copy_roots(self) -> None:
         for number, data in enumerate(self._roots.all(), 1):
@@ -290,15 +318,29 @@ class Publisher:
     def _expires(self) -> datetime:
         return self._now.replace(microsecond=0) + timedelta(days=ROLE_DAYS)
 
-    def _meta(self, version: int, role: str) -> MetaFile:
-        data = (self._metadata / f"{version}.{role}.json").read_bytes()
-        return MetaFile.from_data(version, data, ["sha256"])
-
-    def _write(self, name: str, metadata: Metadata[Any]) -> None:
-        write_atomic(self._metadata / name, metadata.to_bytes(), layer=self._layer)
+    def _write(self, name: str, data: bytes) -> None:
+        write_atomic(self._metadata / name, data, layer=self._layer)
 
     def _read(self, name: str) -> Metadata[Targets]:
         return Metadata.from_bytes(read_limited(self._metadata / name, TARGETS_BYTES))
+
+
+def _meta(version: int, data: bytes) -> MetaFile:
+    return MetaFile.from_data(version, data, ["sha256"])
+
+
+def _follows(fresh: Targets, policy: Policy, version: int) -> None:
+    """Holds targets that were signed elsewhere against those in force: a request may be old, or another customer's."""
+    asked = read_policy(fresh.unrecognized_fields.get(POLICY))
+    if fresh.unrecognized_fields.get(REPOSITORY) != policy.repository or asked.repository != policy.repository:
+        raise BadInput(f"these targets are of repository {asked.repository}, this one is {policy.repository}")
+    if fresh.version != version + 1:
+        raise BadInput(
+            f"these targets are version {fresh.version}, the repository has {version}", "make the request anew"
+        )
+    back = (asked.epoch, asked.min_sequence) < (policy.epoch, policy.min_sequence)
+    if back or not set(policy.revoked) <= set(asked.revoked):
+        raise BadInput("these targets take back an epoch, a least sequence or a revocation")
 
 
 def _next_to(path: Path) -> Path:

@@ -10,7 +10,7 @@ from pathlib import Path
 from securesystemslib.signer import Key
 from tuf.api.metadata import Metadata, Root
 
-from bundler.files import DISK, FileLayer, read_limited, write_atomic
+from bundler.files import DISK, FileLayer, exclusive, make_folder, read_limited, write_atomic
 from bundler.format.errors import BadInput, Busy, FileMissing, NotReady
 from bundler.format.limits import ROOT_BYTES, ROOT_ROTATIONS
 from bundler.format.trust.policy import MSP
@@ -78,8 +78,13 @@ class Roots:
 
         Raises:
             UnknownRoot: It does not follow the chain, or too few keys signed it.
-            Busy: That version is there already.
+            Busy: That version is there already, or another command is adding one.
         """
+        make_folder(self._folder, self._layer)
+        with exclusive(self._folder / ".lock", f"another command is changing {self._folder}"):
+            return self._add(data, now)
+
+    def _add(self, data: bytes, now: datetime) -> int:
         chain = self.all() if self.exist else []
         trusted = TrustedRepository(chain[0] if chain else data, repository=None, now=now, remembered=None)
         for known in chain[1:]:

@@ -128,8 +128,8 @@ def changed_policy(policy: Policy, change: PolicyChange) -> Policy:
 def _origin(url: str) -> str:
     try:
         return origin(url)
-    except (KeyError, ValueError):
-        raise BadInput(f"{url!r} is no http or https URL") from None
+    except ValueError as error:
+        raise BadInput(str(error)) from None
 
 
 def _write_request(metadata: Metadata[Any], found: signing.Signatures, request: Path | None) -> None:

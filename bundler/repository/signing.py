@@ -6,18 +6,21 @@ back counts only by its signatures.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from securesystemslib.exceptions import UnverifiedSignatureError, VerificationError
+from securesystemslib.signer import Key, Signature
 from tuf.api.metadata import Metadata, Root, Targets
 from tuf.api.serialization import DeserializationError
 
 from bundler.files import read_limited
 from bundler.format.errors import BadInput
 from bundler.format.limits import TARGETS_BYTES
-from bundler.format.trust.policy import MSP, POLICY, read_policy
+from bundler.format.trust.policy import MSP, POLICY, REPOSITORY, read_policy
+from bundler.format.trust.verify import CONTENT, CONTENT_PATHS
 from bundler.repository.keyring import Keyring
 from bundler.repository.roots import DUTIES, Roots
 
@@ -40,7 +43,7 @@ def read_request(path: Path) -> Metadata[Any]:
     """Reads a request or a signed copy of one.
 
     Raises:
-        BadInput: It is neither root nor targets metadata.
+        BadInput: It is neither root nor targets metadata, or holds what this program never asks to be signed.
     """
     try:
         metadata: Metadata[Any] = Metadata.from_bytes(read_limited(path, TARGETS_BYTES))
@@ -48,7 +51,26 @@ def read_request(path: Path) -> Metadata[Any]:
         raise BadInput(f"{path} is no signing request") from error
     if not isinstance(metadata.signed, Root | Targets):
         raise BadInput(f"{path} asks to sign {metadata.signed.type!r}; only roots and targets are signed by file")
+    if strange := _strange(metadata.signed):
+        raise BadInput(f"{path} asks for what this program never writes: {strange}", "do not sign it")
     return metadata
+
+
+def _strange(signed: Root | Targets) -> str:
+    """Names what a description could not show, or no request of ours holds; "" where there is nothing."""
+    known = {MSP} if isinstance(signed, Root) else {REPOSITORY, POLICY}
+    if unknown := set(signed.unrecognized_fields) ^ known:
+        return f"fields {', '.join(sorted(unknown))}"
+    if isinstance(signed, Root):
+        return "" if set(signed.roles) == {role for roles in DUTIES.values() for role in roles} else "other roles"
+    delegations = signed.delegations
+    roles = {} if delegations is None else dict(delegations.roles or {})
+    content = roles.pop(CONTENT, None)
+    if roles or content is None or (delegations is not None and delegations.succinct_roles is not None):
+        return f"delegations to {', '.join(sorted(roles)) or 'others than content'}"
+    if not content.terminating or content.paths != list(CONTENT_PATHS) or content.path_hash_prefixes is not None:
+        return f"content for the paths {content.paths}"
+    return ""
 
 
 def sign(metadata: Metadata[Any], keyring: Keyring, roots: Roots) -> list[str]:
@@ -60,18 +82,35 @@ def sign(metadata: Metadata[Any], keyring: Keyring, roots: Roots) -> list[str]:
     return added
 
 
-def merge(parts: Sequence[Metadata[Any]]) -> Metadata[Any]:
-    """Joins the signatures of copies of one request.
+def merge(parts: Sequence[Metadata[Any]], roots: Roots) -> Metadata[Any]:
+    """Joins the signatures of copies of one request; of two of the same key, the one that holds.
 
     Raises:
         BadInput: The copies are not of the same request.
     """
-    first, *others = parts
-    for other in others:
-        if other.signed_bytes != first.signed_bytes:
+    keys: dict[str, Key] = dict(roots.newest().signed.keys)
+    if isinstance(parts[0].signed, Root):
+        keys |= parts[0].signed.keys
+    joined = Metadata(parts[0].signed, dict(parts[0].signatures))
+    for other in parts[1:]:
+        if other.signed_bytes != joined.signed_bytes:
             raise BadInput("these files are not copies of one request", "sign copies of the same file")
-        first.signatures.update(other.signatures)
-    return first
+        for keyid, found in other.signatures.items():
+            # A copy with a broken signature must not push out the good one of the same key.
+            if keyid not in joined.signatures or _holds(joined, found, keys):
+                joined.signatures[keyid] = found
+    return joined
+
+
+def _holds(metadata: Metadata[Any], signature: Signature, keys: Mapping[str, Key]) -> bool:
+    key = keys.get(signature.keyid)
+    if key is None:
+        return False
+    try:
+        key.verify_signature(signature, metadata.signed_bytes)
+    except (UnverifiedSignatureError, VerificationError):
+        return False
+    return True
 
 
 def count(metadata: Metadata[Any], roots: Roots) -> Signatures:
@@ -100,13 +139,17 @@ def describe(metadata: Metadata[Any], roots: Roots) -> list[str]:
         f"epoch {policy.epoch}, least sequence {policy.min_sequence}",
         f"revoked: {', '.join(policy.revoked) or 'none'}",
         f"boxes may talk to: {', '.join(policy.egress) or 'nobody'}",
-        f"software: {', '.join(sorted(signed.targets)) or 'none'}",
     ]
-    if signed.delegations is not None and signed.delegations.roles:
-        lines += [
-            f"content is signed by {role.threshold} of {', '.join(keyid[:16] for keyid in role.keyids)}"
-            for role in signed.delegations.roles.values()
-        ]
+    for path, file in sorted(signed.targets.items()):
+        lines.append(f"software: {path}, {file.length} bytes, SHA-256 {file.hashes.get('sha256', 'none')}")
+    if not signed.targets:
+        lines.append("software: none")
+    roles = {} if signed.delegations is None else signed.delegations.roles or {}
+    lines += [
+        f"{name} ({', '.join(role.paths or [])}) is signed by {role.threshold} of "
+        f"{', '.join(keyid[:16] for keyid in role.keyids)}"
+        for name, role in roles.items()
+    ]
     return lines
 
 

@@ -23,10 +23,10 @@ from bundler.format.site import (
     seal_keys,
     seal_settings,
 )
+from bundler.format.trust.descriptors import read_descriptors
 from bundler.format.trust.policy import may_install
 from bundler.format.trust.verify import digest
 from bundler.repository.cards import recovery_card, site_card
-from bundler.repository.descriptors import read_descriptors
 from bundler.repository.keyring import Keyring
 from bundler.repository.ledger import Ledger, Site, read_ledger, write_ledger
 from bundler.repository.publish import Publisher
@@ -49,27 +49,42 @@ class NewSite:
 
 
 def open_repository(
-    publisher: Publisher, keyring: Keyring, suite: str | None = None, layer: FileLayer = DISK
-) -> tuple[str, NewSite | None]:
-    """Returns the repository's id; a new one is made, with its recovery site, whose card is returned once.
+    publisher: Publisher,
+    keyring: Keyring,
+    hand_out: Callable[[NewSite], None],
+    *,
+    suite: str | None = None,
+    recovery: bool = True,
+    layer: FileLayer = DISK,
+) -> str:
+    """Returns the repository's id; a new one is made.
 
     Args:
         publisher: Of the repository.
         keyring: The MSP's keys.
+        hand_out: Takes the recovery site's card the moment it exists: whatever fails later, it must not be lost.
         suite: What a new repository must be encrypted with; None for the usual, or whatever an existing one has.
+        recovery: Whether it shall have a recovery site.
         layer: Where faults can be put.
 
     Raises:
-        BadInput: The repository exists with another suite.
+        BadInput: The repository exists with another suite, or has a recovery site that it shall not have.
     """
     if publisher.exists:
         repository = publisher.policy().repository
-        found = read_ledger(keyring, repository).suite
-        if suite not in (None, found):
-            raise BadInput(f"the repository exists with suite {found}", "a repository keeps its suite; make a new one")
-        return repository, None
-    repository = publisher.create(suite=suite or age.CLASSIC_SUITE).repository
-    return repository, add_site(publisher, keyring, repository, RECOVERY, layer=layer)
+    else:
+        repository = publisher.create(suite=suite or age.CLASSIC_SUITE).repository
+    ledger = read_ledger(keyring, repository)
+    if suite not in (None, ledger.suite):
+        raise BadInput(
+            f"the repository exists with suite {ledger.suite}", "a repository keeps its suite; make a new one"
+        )
+    has_recovery = any(site.site == RECOVERY for site in ledger.sites)
+    if has_recovery and not recovery:
+        raise BadInput("the repository has a recovery site", f"remove it with `lifeboat site remove {RECOVERY}`")
+    if recovery and not has_recovery and not ledger.recovery:
+        hand_out(add_site(publisher, keyring, repository, RECOVERY, layer=layer))
+    return repository
 
 
 def add_site(
@@ -99,6 +114,7 @@ def add_site(
     settings = seal_settings(Settings(1, {}), identity.recipient)
     write_atomic(folder / "enroll.age", seal_enrolment(enrolment, code, work_factor_log2), layer=layer)
     ledger = ledger.with_site(Site(site, str(identity.recipient)))
+    ledger = replace(ledger, recovery=ledger.recovery or site == RECOVERY)
     wrap_keys(publisher, ledger, (), layer)
     publisher.replace_content({f"sites/{site}/settings.age": settings})
     # The ledger last: after a stop before it, nobody has seen the code, and the site can be made again.
@@ -126,10 +142,12 @@ def remove_site(publisher: Publisher, keyring: Keyring, site: str, layer: FileLa
     """
     ledger = read_ledger(keyring, publisher.policy().repository)
     ledger.site(site)
-    # The ledger first: after a stop here the site gets nothing any more, and a rerun removes the files.
-    write_ledger(keyring, ledger.without_site(site), layer)
     publisher.drop_content([f"sites/{site}/settings.age"])
-    shutil.rmtree(publisher.folder / "sites" / site, ignore_errors=True)
+    folder = publisher.folder / "sites" / site
+    if folder.exists():
+        shutil.rmtree(folder)
+    # The ledger last: until then a rerun finds the site and does the rest.
+    write_ledger(keyring, ledger.without_site(site), layer)
 
 
 def set_site(

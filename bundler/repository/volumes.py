@@ -116,8 +116,9 @@ class VolumeWriter:
     def _finish(self, *, last: bool) -> None:
         if self._open is None:
             return
-        opened, self._open = self._open, None
+        opened = self._open
         length_bytes, sha256 = opened.close(self._padded_bytes(opened.used_bytes, last=last))
+        self._open = None
         path = f"{self._prefix}/vol/{opened.name}"
         self._own.append(Volume(path, length_bytes, sha256, str(self._recipient)))
 
@@ -148,7 +149,7 @@ class _OpenVolume:
         self._layer = layer
         (folder / "vol").mkdir(exist_ok=True)
         self._raw = layer.open_new(folder / "vol" / self.name, 0o644)
-        self._outlet = Outlet(self._raw)
+        self._outlet = Outlet(self._raw, layer)
         self._writer = age.Writer(self._outlet, [recipient])
 
     def write(self, data: memoryview) -> None:
@@ -157,12 +158,12 @@ class _OpenVolume:
 
     def close(self, padded_bytes: int) -> tuple[int, str]:
         """Pads with zeros and finishes the file; returns its ciphertext's length and SHA-256."""
-        with self._raw:
-            for block in _zeros(padded_bytes - self.used_bytes):
-                self._writer.write(block)
-            self._writer.close()
-            digest = self._outlet.finish()
-            self._layer.sync(self._raw)
+        for block in _zeros(padded_bytes - self.used_bytes):
+            self._writer.write(block)
+        self._writer.close()
+        digest = self._outlet.finish()
+        self._layer.sync(self._raw)
+        self._raw.close()
         return self._outlet.length_bytes, digest
 
     def abandon(self) -> None:

@@ -17,9 +17,9 @@ from bundler.format.index import Index, content_digest, encode_index
 from bundler.format.manifest import Descriptor, FileDigest, Volume, bundle_id, encode_descriptor, order_of
 from bundler.format.padding import pad_document
 from bundler.format.service import Service
+from bundler.format.trust.descriptors import newest_descriptor, read_descriptors
 from bundler.format.trust.verify import TargetFile
 from bundler.repository.base import link_volumes, read_base
-from bundler.repository.descriptors import newest_descriptor
 from bundler.repository.keyring import Keyring
 from bundler.repository.ledger import Ledger, read_ledger, write_ledger
 from bundler.repository.publish import Publisher
@@ -67,18 +67,20 @@ class BundleWriter:
 
         Raises:
             BadInput: A file changed while it was read, or the base cannot be used.
-            NoSpace: The volumes do not fit; nothing was added.
         """
         folder, trusted = self.publisher.folder, self.publisher.trusted()
         ledger = read_ledger(self.keyring, trusted.policy.repository)
-        newest = newest_descriptor(folder, trusted)
-        earlier = [] if newest is None else [_opened(folder, newest, ledger.identities)]
+        installable = newest_descriptor(folder, trusted)
+        # Revocation names bundles, not volumes: what a forbidden bundle holds may still be used again.
+        listed = read_descriptors(folder, trusted)[-1:]
+        earlier = [_opened(folder, newest, ledger.identities) for newest in listed]
         if self.base is None and not earlier:
             index = Index(FORMAT_VERSION, ledger.repository, "", profile, (), service)
             return self._write(index, captured, (), (), ledger, now)
         surveyed = self._survey(captured)
         settled = with_digests(service, {item.captured.path: item.digests() for item in surveyed})
-        if earlier and _is_same(earlier[0].index, profile, surveyed, settled):
+        unchanged = installable is not None and [installable] == listed
+        if unchanged and _is_same(earlier[0].index, profile, surveyed, settled):
             self.publisher.resign()
             return Written(earlier[0].descriptor, changed=False, new_bytes=0)
         if self.base is not None:

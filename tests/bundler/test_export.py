@@ -15,8 +15,8 @@ from bundler.export import export
 from bundler.format.bundle import Bundle, open_bundle
 from bundler.format.errors import BadBundle, BadInput, Busy
 from bundler.format.site import open_enrolment, open_keys
+from bundler.format.trust.descriptors import newest_descriptor
 from bundler.format.trust.medium import find_root, load_repository
-from bundler.repository.descriptors import newest_descriptor
 
 SAMPLE = Path(__file__).parent.parent / "releases" / "1"
 FACTS: dict[str, Any] = json.loads((SAMPLE / "expected.json").read_text())

@@ -24,9 +24,9 @@ from bundler.format.errors import BadBundle, FileMissing, LifeboatError, NewerFo
 from bundler.format.index import Asset, Chunk, Index, decode_index, encode_index
 from bundler.format.manifest import Descriptor, decode_descriptor, encode_descriptor
 from bundler.format.site import open_enrolment, open_keys, open_settings
+from bundler.format.trust.descriptors import read_descriptors
 from bundler.format.trust.medium import check_file, find_root, load_repository
 from bundler.format.trust.verify import Remembered, TargetFile
-from bundler.repository.descriptors import read_descriptors
 
 SAMPLE = Path(__file__).parent.parent / "releases" / "1"
 FACTS: dict[str, Any] = json.loads((SAMPLE / "expected.json").read_text())

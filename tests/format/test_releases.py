@@ -17,9 +17,9 @@ import pytest
 
 from bundler.format.bundle import check_chunks, open_bundle
 from bundler.format.site import open_enrolment, open_keys, open_settings
+from bundler.format.trust.descriptors import newest_descriptor, read_descriptors
 from bundler.format.trust.medium import find_root, load_repository
 from bundler.inspection import leftovers
-from bundler.repository.descriptors import newest_descriptor, read_descriptors
 
 RELEASES = sorted((Path(__file__).parent.parent / "releases").iterdir())
 SPEC = Path(__file__).parent.parent.parent / "bundler" / "format" / "SPEC.md"

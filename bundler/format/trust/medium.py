@@ -32,26 +32,29 @@ def load_repository(
         repository: The expected id, or None where the caller has no site.
         now: The clock.
         remembered: What this reader has accepted before.
-        root_limit: The last root version to take; for the builder, which may have stopped between root and timestamp.
+        root_limit: The last root version to take, for the builder, who knows the chain; None takes all on the medium.
 
     Raises:
         UnknownRoot, MetadataExpired, TooOld, FileMissing, BadBundle: By the rules of `verify`.
     """
-    metadata = folder / "metadata"
     trusted = TrustedRepository(root, repository=repository, now=now, remembered=remembered)
     for _ in range(limits.ROOT_ROTATIONS):
         if trusted.root_version == root_limit:
             break
         try:
-            data = read_limited(metadata / f"{trusted.root_version + 1}.root.json", limits.ROOT_BYTES)
+            data = _read(folder, f"{trusted.root_version + 1}.root.json", limits.ROOT_BYTES)
         except FileMissing:
             break
         trusted.update_root(data)
-    trusted.update_timestamp(read_limited(metadata / "timestamp.json", limits.TIMESTAMP_BYTES))
-    trusted.update_snapshot(read_limited(metadata / trusted.metadata_name("snapshot"), limits.SNAPSHOT_BYTES))
-    trusted.update_targets(read_limited(metadata / trusted.metadata_name("targets"), limits.TARGETS_BYTES))
-    trusted.update_content(read_limited(metadata / trusted.metadata_name("content"), limits.TARGETS_BYTES))
+    trusted.update_timestamp(_read(folder, "timestamp.json", limits.TIMESTAMP_BYTES))
+    trusted.update_snapshot(_read(folder, trusted.metadata_name("snapshot"), limits.SNAPSHOT_BYTES))
+    trusted.update_targets(_read(folder, trusted.metadata_name("targets"), limits.TARGETS_BYTES))
+    trusted.update_content(_read(folder, trusted.metadata_name("content"), limits.TARGETS_BYTES))
     return trusted
+
+
+def _read(folder: Path, name: str, limit_bytes: int) -> bytes:
+    return read_limited(paths.inside(folder, f"metadata/{name}"), limit_bytes)
 
 
 def find_root(folder: Path, root_sha256: str) -> bytes:
@@ -61,7 +64,7 @@ def find_root(folder: Path, root_sha256: str) -> bytes:
         UnknownRoot: The medium holds none: it is not ours, or the card is another's.
     """
     for path in sorted((folder / "metadata").glob("*.root.json"))[: limits.ROOT_ROTATIONS]:
-        data = read_limited(path, limits.ROOT_BYTES)
+        data = _read(folder, path.name, limits.ROOT_BYTES)
         if digest(data) == root_sha256:
             return data
     raise UnknownRoot(
@@ -69,12 +72,12 @@ def find_root(folder: Path, root_sha256: str) -> bytes:
     )
 
 
-def first_root(folder: Path) -> bytes:
+def oldest_root(folder: Path) -> bytes:
     """Returns the oldest root on the medium, for checks that prove only that nothing broke."""
     found = sorted((folder / "metadata").glob("*.root.json"), key=lambda path: (len(path.name), path.name))
     if not found:
         raise FileMissing(f"{folder} holds no root metadata", "name the folder of a repository")
-    return read_limited(found[0], limits.ROOT_BYTES)
+    return _read(folder, found[0].name, limits.ROOT_BYTES)
 
 
 def check_file(folder: Path, path: str, target: TargetFile, on_bytes: Callable[[int], None] = lambda _: None) -> None:

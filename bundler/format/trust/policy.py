@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from bundler.format.errors import BadBundle
 from bundler.format.manifest import order_of
 from bundler.format.record import from_json
 
@@ -12,6 +13,7 @@ MSP = "x-lifeboat-msp"
 REPOSITORY = "x-lifeboat-repository"
 POLICY = "x-lifeboat-policy"
 MADE = "x-lifeboat-made"
+_PORTS = {"https": 443, "http": 80}
 
 
 @dataclass(frozen=True)
@@ -41,12 +43,35 @@ def may_install(bundle: str, policy: Policy) -> bool:
 
 def read_policy(value: object) -> Policy:
     """Reads the record out of verified metadata; raises BadBundle if it is not one."""
-    return from_json(Policy, value, "policy")
+    policy = from_json(Policy, value, "policy")
+    for bundle in policy.revoked:
+        order_of(bundle)
+    for host in policy.egress:
+        if not _is_origin(host):
+            raise BadBundle(f"the policy allows {host[:80]!r}, which is no scheme://host:port")
+    if policy.epoch < 1 or policy.min_sequence < 1:
+        raise BadBundle("the policy has no sound epoch or least sequence")
+    return policy
 
 
 def origin(url: str) -> str:
-    """Returns `scheme://host:port` of a URL, with the port always written."""
+    """Returns `scheme://host:port` of a URL, with the port always written.
+
+    Raises:
+        ValueError: It is no http or https URL, has no host or no port that can be, or carries a user.
+    """
     parts = urlsplit(url)
-    port = parts.port or {"https": 443, "http": 80}[parts.scheme]
-    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    if parts.scheme not in _PORTS or not parts.hostname or parts.username is not None or parts.password is not None:
+        raise ValueError(f"{url!r} is no http or https URL of a host")
+    port = _PORTS[parts.scheme] if parts.port is None else parts.port
+    if port == 0:
+        raise ValueError(f"{url!r} names port 0")
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     return f"{parts.scheme}://{host}:{port}"
+
+
+def _is_origin(text: str) -> bool:
+    try:
+        return origin(text) == text
+    except ValueError:
+        return False

@@ -30,7 +30,7 @@ from tuf.api.exceptions import DownloadError, RepositoryError
 from tuf.api.metadata import Metadata, MetaFile, Root, Signed, Snapshot, Targets, Timestamp
 from tuf.api.serialization import DeserializationError
 
-from bundler.format.errors import BadBundle, MetadataExpired, TooOld, UnknownRoot
+from bundler.format.errors import BadBundle, MetadataExpired, NotSigned, TooOld, UnknownRoot
 from bundler.format.paths import check_all
 from bundler.format.trust.policy import MADE, MSP, POLICY, REPOSITORY, Policy, read_policy
 
@@ -82,13 +82,14 @@ class TrustedRepository:
         self.root = root
         # Only signed times are remembered: a wrong clock must not lock the box out for ever.
         self._signed_before = datetime.fromisoformat(remembered.signed_time) if remembered else _EPOCH
-        self._now = max(now, self._signed_before)
+        self._clock, self._now = now, max(now, self._signed_before)
         self._timestamp: Timestamp | None = None
         self._snapshot: Snapshot | None = None
         self._targets: Targets | None = None
         self._content: Targets | None = None
         self._policy: Policy | None = None
         self._made: datetime | None = None
+        self._signed_files: dict[str, TargetFile] | None = None
 
     @property
     def root_version(self) -> int:
@@ -161,6 +162,8 @@ class TrustedRepository:
         self._expiry(signed, CONTENT, grace=True)
         check_all([*targets.targets, *signed.targets])
         self._content = signed
+        listed = {**signed.targets, **targets.targets}
+        self._signed_files = {path: TargetFile(item.length, item.hashes["sha256"]) for path, item in listed.items()}
 
     @property
     def policy(self) -> Policy:
@@ -178,8 +181,7 @@ class TrustedRepository:
     @property
     def targets(self) -> Mapping[str, TargetFile]:
         """Every signed file, by path."""
-        listed = {**self._fed(self._content).targets, **self._fed(self._targets).targets}
-        return {path: TargetFile(item.length, item.hashes["sha256"]) for path, item in listed.items()}
+        return self._fed(self._signed_files)
 
     def remembered(self) -> Remembered:
         """Returns what the box must remember of this repository."""
@@ -199,17 +201,20 @@ class TrustedRepository:
         return f"{self._fed(self._snapshot).meta[f'{role}.json'].version}.{role}.json"
 
     def _forget(self, old: Root, fresh: Root) -> None:
-        """Forgets versions that a key signed which this root takes away [5.3.11]: a thief may have raised them."""
+        """Forgets what a key signed that this root takes away [5.3.11]: a thief may have raised versions and times."""
         least = self._remembered
         if least is None or fresh.version <= least.root_version:
             return
         if any(_lost_a_key(role, old, fresh) for role in ("timestamp", "snapshot")):
             least = replace(least, timestamp_version=0, snapshot_version=0, content_version=0)
+            self._signed_before, self._now = _EPOCH, self._clock
         if _lost_a_key("targets", old, fresh):
             least = replace(least, targets_version=0)
         self._remembered = least
 
     def _verify_root(self, fresh: Metadata[Root], by: Root) -> None:
+        if not fresh.signed.consistent_snapshot:
+            raise UnknownRoot(f"root version {fresh.signed.version} has no consistent snapshots")
         try:
             by.verify_delegate("root", fresh.signed_bytes, fresh.signatures)
         except (RepositoryError, ValueError) as error:
@@ -222,7 +227,7 @@ class TrustedRepository:
         try:
             (delegator or self._root_md.signed).verify_delegate(role, parsed.signed_bytes, parsed.signatures)
         except (RepositoryError, ValueError) as error:
-            raise BadBundle(f"{role} metadata is not signed by those whom the root names: {error}") from error
+            raise NotSigned(f"{role} metadata is not signed by those whom the root names: {error}") from error
         found = _text(parsed.signed, REPOSITORY)
         self._repository = self._repository or found
         if found != self._repository:

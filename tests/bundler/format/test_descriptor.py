@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from bundler.format import canonical
+from bundler.format import age, canonical
 from bundler.format.errors import BadBundle, NewerFormat
 from bundler.format.index import Asset, Chunk, Index, decode_index, encode_index
 from bundler.format.manifest import Descriptor, FileDigest, Volume, bundle_id, decode_descriptor, encode_descriptor
@@ -14,6 +14,7 @@ SERVICE = Service(
     "demo", "Demo", (), None, (), (), (), (), LadderSpec((), (), (), "", "", ""), LimitsSpec(1, 1, 1), None, ()
 )
 A, B = "a" * 64, "b" * 64
+RECIPIENT, POST_QUANTUM = (str(age.generate_identity(suite).recipient) for suite in age.SUITES)
 DESCRIPTOR = Descriptor(
     1,
     "age-x25519",
@@ -22,9 +23,9 @@ DESCRIPTOR = Descriptor(
     1,
     7,
     "2026-11-21T00:00:00Z",
-    "age1x",
+    RECIPIENT,
     FileDigest("bundles/x/index.age", 10, A),
-    (Volume("bundles/x/vol/0001.age", 10, B, "age1x"),),
+    (Volume("bundles/x/vol/0001.age", 10, B, RECIPIENT),),
 )
 ASSET = Asset("models/m.gguf", "gguf", 30, A, "MIT", "file:m", (Chunk(A, 0, 0, 20), Chunk(B, 0, 20, 10)))
 
@@ -46,6 +47,9 @@ def test_descriptor_round_trip() -> None:
         ({"format": 0}, BadBundle),
         ({"format": True}, BadBundle),
         ({"suite": "rot13"}, NewerFormat),
+        ({"suite": age.PQ_SUITE}, BadBundle),
+        ({"recipient": POST_QUANTUM}, BadBundle),
+        ({"recipient": "age1x"}, BadBundle),
         ({"bundle": "../1"}, BadBundle),
         ({"epoch": "1"}, BadBundle),
         ({"extra": 1}, BadBundle),

@@ -38,7 +38,7 @@ class Customer:
 
     def __init__(self, publisher: Publisher, keyring: Keyring, folder: Path) -> None:
         self.publisher, self.keyring, self.folder = publisher, keyring, folder
-        self.root = publisher.root_bytes()
+        self.root = publisher.first_root()
         self.site = self.new_site("bristol")
         self.bundle = self.build(b"one")
         self.seen = self.box()

@@ -61,7 +61,7 @@ def test_a_copy_is_what_a_box_needs_and_nothing_else(stock: Stock, tmp_path: Pat
     stock.build(b"1")
     bundle = stock.build(b"2")
     done = stock.copy(tmp_path / "usb")
-    root = stock.publisher.root_bytes()
+    root = stock.publisher.first_root()
     trusted = load_repository(tmp_path / "usb", root=root, repository=None, now=NOW, remembered=None)
     assert f"bundles/{bundle}/bundle.json" in trusted.targets
     names = {path.relative_to(tmp_path / "usb").as_posix() for path in (tmp_path / "usb").rglob("*") if path.is_file()}

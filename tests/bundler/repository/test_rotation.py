@@ -34,7 +34,7 @@ PATH = "bundles/1-0001-0123abcd/bundle.json"
 
 def load(publisher: Publisher, remembered: Remembered | None = None, root: bytes | None = None) -> TrustedRepository:
     return load_repository(
-        publisher.folder, root=root or publisher.root_bytes(), repository=None, now=NOW, remembered=remembered
+        publisher.folder, root=root or publisher.first_root(), repository=None, now=NOW, remembered=remembered
     )
 
 
@@ -143,7 +143,7 @@ def test_two_of_two_sign_by_file(tmp_path: Path, publisher: Publisher, keyring: 
         assert (taken.valid, taken.needed) == (1, 2)
         copy = signing.read_request(request)
         assert signing.sign(copy, anna, Roots(anna.home))
-        merged = signing.merge([signing.read_request(request), copy])
+        merged = signing.merge([signing.read_request(request), copy], Roots(keyring.home))
         assert "root version 2" in publish_merged(merged, keyring, None, NOW)
         publisher.resign()
         assert load(publisher).root_version == 2
@@ -158,16 +158,18 @@ def test_two_of_two_sign_by_file(tmp_path: Path, publisher: Publisher, keyring: 
         publish_merged(signing.read_request(request), keyring, publisher.folder, NOW)
     copy = signing.read_request(request)
     signing.sign(copy, anna, Roots(anna.home))
-    publish_merged(signing.merge([signing.read_request(request), copy]), keyring, publisher.folder, NOW)
+    publish_merged(
+        signing.merge([signing.read_request(request), copy], Roots(keyring.home)), keyring, publisher.folder, NOW
+    )
     assert load(publisher).policy.revoked == ("1-0001-0123abcd",)
 
 
-def test_copies_of_different_requests_do_not_join(publisher: Publisher) -> None:
+def test_copies_of_different_requests_do_not_join(publisher: Publisher, keyring: Keyring) -> None:
     """Signatures over one text never count for another."""
     one = publisher.next_targets(publisher.policy())
     two = publisher.next_targets(changed_policy(publisher.policy(), PolicyChange(allow=("https://c.example",))))
     with pytest.raises(BadInput, match="not copies of one request"):
-        signing.merge([one, two])
+        signing.merge([one, two], Roots(keyring.home))
 
 
 def test_a_request_is_told_in_words(publisher: Publisher, keyring: Keyring) -> None:
@@ -241,7 +243,7 @@ def test_a_key_is_typed_back_from_its_card(tmp_path: Path, keyring: Keyring) -> 
     card = key_card("Northquay", "root", "root.key", public.keyid, keyring.sealed("root"))
     assert all(len(line) <= 72 for line in card.splitlines())
     other = Keyring(tmp_path / "other", lambda: "correct horse")
-    assert other.restore("root", read_secret_lines(card)).keyid == public.keyid
+    assert other.restore("root", read_secret_lines(card)) == public.keyid
     assert other.signer("root").public_key.keyid == public.keyid
     with pytest.raises(Busy):
         other.restore("root", read_secret_lines(card))

@@ -59,7 +59,7 @@ class Case:
         target.write_bytes(b"hello")
         publisher.add_content({PATH: Listed(5, digest(b"hello"))})
         self.first = shutil.copytree(self.metadata, scratch / "first")
-        self.root = publisher.root_bytes()
+        self.root = publisher.first_root()
         self.remembered: Remembered | None = self._ours(None).remembered()
         self._theirs()
 
@@ -337,7 +337,7 @@ def test_only_expiry_differs_and_on_purpose(tmp_path: Path, keyring: Keyring) ->
     publisher = Publisher(tmp_path / "old", keyring, past)
     publisher.create()
     trusted = load_repository(
-        publisher.folder, root=publisher.root_bytes(), repository=None, now=datetime.now(UTC), remembered=None
+        publisher.folder, root=publisher.first_root(), repository=None, now=datetime.now(UTC), remembered=None
     )
     assert len(trusted.warnings) == 4
     (tmp_path / "local").mkdir()
@@ -345,12 +345,13 @@ def test_only_expiry_differs_and_on_purpose(tmp_path: Path, keyring: Keyring) ->
         str(tmp_path / "local"),
         "file:///metadata/",
         fetcher=Folder(publisher.folder),
-        bootstrap=publisher.root_bytes(),
+        bootstrap=publisher.first_root(),
     )
     with pytest.raises(RepositoryError):
         updater.refresh()
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_python_tuf_holds_the_delegation_too(case: Case) -> None:
     """Content that lists software is never taken by either: their delegation paths say the same as our own check."""
     publisher = case.publisher

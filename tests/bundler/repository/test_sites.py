@@ -27,7 +27,7 @@ def test_a_site_enrols_with_its_code(publisher: Publisher, keyring: Keyring) -> 
     site = added(publisher, keyring)
     folder = publisher.folder / "sites" / "bristol"
     enrolment = open_enrolment((folder / "enroll.age").read_bytes(), site.code.lower().replace("-", " "))
-    assert enrolment.root_sha256 == digest(publisher.root_bytes())
+    assert enrolment.root_sha256 == digest(publisher.first_root())
     assert enrolment.repository == publisher.policy().repository
     assert open_keys((folder / "keys.age").read_bytes(), enrolment.identity) == {}
     assert site.code in site.card
@@ -39,7 +39,7 @@ def test_a_site_enrols_with_its_code(publisher: Publisher, keyring: Keyring) -> 
 def test_the_settings_are_signed(publisher: Publisher, keyring: Keyring) -> None:
     """settings.age is a target; the other two are not."""
     added(publisher, keyring)
-    trusted = load_repository(publisher.folder, root=publisher.root_bytes(), repository=None, now=NOW, remembered=None)
+    trusted = load_repository(publisher.folder, root=publisher.first_root(), repository=None, now=NOW, remembered=None)
     assert set(trusted.targets) == {"sites/bristol/settings.age"}
 
 
