@@ -31,6 +31,9 @@ class FileLayer:
         file.flush()
         os.fsync(file.fileno())
 
+    def make(self, folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
+
     def rename(self, source: Path, target: Path) -> None:
         source.rename(target)
 
@@ -61,7 +64,7 @@ def make_folder(folder: Path, layer: FileLayer = DISK) -> None:
     if folder.is_dir():
         return
     make_folder(folder.parent, layer)
-    folder.mkdir(exist_ok=True)
+    layer.make(folder)
     layer.sync_folder(folder.parent)
 
 

@@ -7,6 +7,7 @@ by then is gone, as after a power cut: files lose their bytes, and names in fold
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import IO, BinaryIO
 
@@ -30,9 +31,17 @@ class Recorder(FileLayer):
         self.step(None)
         super().sync(file)
 
+    def make(self, folder: Path) -> None:
+        self.step(folder)
+        super().make(folder)
+
     def rename(self, source: Path, target: Path) -> None:
         self.step(target)
         super().rename(source, target)
+
+    def sync_data(self, descriptor: int) -> None:
+        self.step(None)
+        super().sync_data(descriptor)
 
     def sync_folder(self, folder: Path) -> None:
         self.step(folder)
@@ -69,16 +78,23 @@ class Cut(Recorder):
         self._at = at
         self._synced: set[Path] = set()
         self._renamed: list[tuple[Path, Path | None, Path]] = []
-        self._fresh: dict[Path, Path] = {}
+        self._made: list[Path] = []
+        self._fresh: set[Path] = set()
 
     def open_new(self, path: Path, mode: int) -> BinaryIO:
         file = super().open_new(path, mode)
-        self._fresh[path] = path
+        self._fresh.add(path)
         return file
 
     def sync(self, file: IO[bytes]) -> None:
         super().sync(file)
         self._synced.add(Path(f"/proc/self/fd/{file.fileno()}").readlink())
+
+    def make(self, folder: Path) -> None:
+        new = not folder.exists()
+        super().make(folder)
+        if new:
+            self._made.append(folder)
 
     def rename(self, source: Path, target: Path) -> None:
         saved = None
@@ -87,9 +103,9 @@ class Cut(Recorder):
             os.link(target, saved)
         super().rename(source, target)
         self._renamed.append((target, saved, source))
-        if source in self._synced:
-            self._synced.add(target)
-        self._fresh.pop(source, None)
+        # A name that is durable says nothing of the bytes under it.
+        self._fresh = {_moved(path, source, target) for path in self._fresh}
+        self._synced = {_moved(path, source, target) for path in self._synced}
 
     def sync_folder(self, folder: Path) -> None:
         super().sync_folder(folder)
@@ -97,6 +113,7 @@ class Cut(Recorder):
             if saved is not None:
                 saved.unlink()
         self._renamed = [item for item in self._renamed if item[0].parent != folder]
+        self._made = [made for made in self._made if made.parent != folder]
 
     def step(self, path: Path | None) -> None:
         super().step(path)
@@ -105,12 +122,19 @@ class Cut(Recorder):
             os._exit(EXIT_CUT)  # no handler and no clean-up runs after a power cut
 
     def forget(self) -> None:
-        """Undoes renames that no folder sync made durable, newest first, and empties files that were never synced."""
+        """Empties files that were never synced, and undoes new names that no sync of their folder made durable."""
+        for path in self._fresh - self._synced:
+            if path.exists():
+                path.write_bytes(b"")
         for target, saved, source in reversed(self._renamed):
             if target.exists():
                 target.rename(source)
             if saved is not None:
                 saved.replace(target)
-        for path in self._fresh:
-            if path.exists() and path not in self._synced:
-                path.write_bytes(b"")
+        for folder in reversed(self._made):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _moved(path: Path, source: Path, target: Path) -> Path:
+    """Returns where a file lies after a rename of it or of a folder above it."""
+    return target / path.relative_to(source) if path.is_relative_to(source) else path

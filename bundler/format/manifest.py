@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 from bundler.format import FORMAT_VERSION, age, canonical, paths
+from bundler.format.age.errors import AgeError
 from bundler.format.errors import BadBundle, NewerFormat
 from bundler.format.limits import DESCRIPTOR_BYTES, VOLUME_FILE_BYTES, VOLUMES, bounded
 from bundler.format.record import from_json, to_json
@@ -109,5 +110,5 @@ def _check(descriptor: Descriptor) -> None:
 def _suite(recipient: str) -> str | None:
     try:
         return age.suite_of(age.parse_recipient(recipient))
-    except ValueError:
+    except (AgeError, ValueError):
         return None
