@@ -75,7 +75,15 @@ class Builder:
             SourceFailed, BadInput, NoSpace, SelftestFailed: No bundle was added; a repository that was new may be there
                 without one.
         """
-        profile, found = sources.profile, sources.found()
+        profile = sources.profile
+        self.keyring.ledger_identity()  # a wrong passphrase is told before the work, not after it
+        with self.publisher.locked():
+            return self._build(profile, sources, lock, agree, now)
+
+    def _build(
+        self, profile: Profile, sources: Sources, lock: Lock, agree: Callable[[Plan], None], now: datetime
+    ) -> tuple[Built, Lock]:
+        found = sources.found()
         plan = make_plan(
             profile.name, [item for item, _ in found.values()] + sources.content(), lock, self.volume_bytes
         )
@@ -84,22 +92,21 @@ class Builder:
         self._check_space(plan)
         gathered = gather(sources, found)
         report = check(gathered)
-        with self.publisher.locked():
-            repository = open_repository(
-                self.publisher, self.keyring, self.hand_out, recovery=profile.recovery, layer=self.layer
-            )
-            self.publisher.sweep()
-            self._allow(profile)
-            writer = BundleWriter(
-                self.publisher,
-                self.keyring,
-                self.terminal,
-                self.volume_bytes,
-                profile.base_repository,
-                SurveyCache(None if self.reread else self.keyring.home / "cache" / "surveys"),
-                self.layer,
-            )
-            written = writer.write(profile.name, gathered.captured, gathered.service, now)
+        repository = open_repository(
+            self.publisher, self.keyring, self.hand_out, recovery=profile.recovery, layer=self.layer
+        )
+        self.publisher.sweep()
+        self._allow(profile)
+        writer = BundleWriter(
+            self.publisher,
+            self.keyring,
+            self.terminal,
+            self.volume_bytes,
+            profile.base_repository,
+            SurveyCache(None if self.reread else self.keyring.home / "cache" / "surveys"),
+            self.layer,
+        )
+        written = writer.write(profile.name, gathered.captured, gathered.service, now)
         descriptor = written.descriptor
         built = Built(
             bundle=descriptor.bundle,

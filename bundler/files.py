@@ -137,7 +137,7 @@ def exclusive(path: Path, busy: str) -> Iterator[None]:
     Raises:
         Busy: Another process holds it; `busy` is the message.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         if not _try_lock(descriptor):
             raise Busy(busy, "wait until it has ended")

@@ -16,7 +16,9 @@ from bundler.format.errors import BadBundle, BadInput
 from bundler.format.manifest import Descriptor
 from bundler.format.trust.descriptors import read_descriptors
 from bundler.format.trust.medium import check_file, find_root, load_repository, oldest_root
+from bundler.format.trust.policy import Policy, may_install
 from bundler.format.trust.verify import TrustedRepository, digest
+from bundler.repository.delivery import left_out
 from bundler.repository.reuse import Earlier
 from bundler.terminal import Terminal, size
 
@@ -25,11 +27,23 @@ NO_ROOT = "without a root that you trust this proves that nothing broke, not who
 
 @dataclass(frozen=True)
 class Verified:
-    """What a verification covered; `deep` where every chunk was decrypted and checked."""
+    """What a verification covered.
+
+    Attributes:
+        root_sha256: Digest of the root in force.
+        pinned: Whether the check started from a root that the caller trusts.
+        bundles: Their ids.
+        left_out: Signed files that a copy did not take along: older bundles, and volumes that the site has.
+        files: How many were checked.
+        length_bytes: Their size.
+        deep: Whether every chunk of the bundles that are here whole was decrypted and checked.
+        warnings: What expires or has expired.
+    """
 
     root_sha256: str
     pinned: bool
     bundles: tuple[str, ...]
+    left_out: int
     files: int
     length_bytes: int
     deep: bool
@@ -38,12 +52,13 @@ class Verified:
 
 @dataclass(frozen=True)
 class Summary:
-    """One bundle as it can be shown; `assets` is empty without a key."""
+    """One bundle as it can be shown; `assets` is empty without a key, `allowed` by the policy's word."""
 
     bundle: str
     made: str
     length_bytes: int
     volumes: int
+    allowed: bool
     assets: tuple[str, ...]
 
 
@@ -73,16 +88,19 @@ def verify(
         UnknownRoot, MetadataExpired, FileMissing, BadBundle, WrongKey: The first thing found wrong.
     """
     trusted = trust(folder, root_sha256, now)
-    targets = trusted.targets
+    omitted = {path for path in left_out(folder) if not (folder / path).exists()}
+    targets = {path: target for path, target in trusted.targets.items() if path not in omitted}
     total = sum(target.length for target in targets.values())
     with terminal.progress(f"checking {size(total)}", total) as progress, ThreadPoolExecutor(_threads()) as pool:
         # The largest first, so that no thread is left alone with a long file at the end.
         order = sorted(targets.items(), key=lambda item: (-item[1].length, item[0]))
         list(pool.map(lambda item: check_file(folder, item[0], item[1], progress.advance), order))
-    descriptors = read_descriptors(folder, trusted)
+    descriptors = read_descriptors(folder, trusted, omitted)
     if identities is not None:
         keys = identities(trusted.policy.repository)
         for descriptor in descriptors:
+            if any(volume.path in omitted for volume in descriptor.volumes):
+                continue
             with open_bundle(folder, descriptor, keys) as bundle:
                 length = sum(asset.length_bytes for asset in bundle.index.assets)
                 with terminal.progress(f"opening {descriptor.bundle}", length) as progress:
@@ -93,6 +111,7 @@ def verify(
         root_sha256=digest(trusted.root),
         pinned=root_sha256 is not None,
         bundles=tuple(descriptor.bundle for descriptor in descriptors),
+        left_out=len(omitted & trusted.targets.keys()),
         files=len(targets),
         length_bytes=total,
         deep=identities is not None,
@@ -131,12 +150,13 @@ def difference(
         BadInput: There is no such bundle, or only one.
     """
     trusted = trust(folder, root_sha256, now)
-    listed = {descriptor.bundle: descriptor for descriptor in read_descriptors(folder, trusted)}
+    listed = {descriptor.bundle: descriptor for descriptor in read_descriptors(folder, trusted, left_out(folder))}
     order = list(listed)
     wanted = [old or (order[-2] if len(order) > 1 else ""), new or (order[-1] if order else "")]
     if lacking := [bundle for bundle in wanted if bundle not in listed]:
-        missing = ", ".join(bundle for bundle in lacking if bundle) or "to compare with"
-        raise BadInput(f"{folder} lists no bundle {missing}", "see `lifeboat inspect`")
+        if not all(lacking):
+            raise BadInput(f"{folder} holds fewer than two bundles: there is nothing to compare")
+        raise BadInput(f"{folder} lists no bundle {', '.join(lacking)}", "see `lifeboat inspect`")
     keys = identities(trusted.policy.repository)
     opened = []
     for bundle in wanted:
@@ -158,7 +178,7 @@ def open_listed(
         BadInput: There is no such bundle.
     """
     trusted = trust(folder, root_sha256, now)
-    listed = {descriptor.bundle: descriptor for descriptor in read_descriptors(folder, trusted)}
+    listed = {descriptor.bundle: descriptor for descriptor in read_descriptors(folder, trusted, left_out(folder))}
     wanted = bundle or (list(listed)[-1] if listed else "")
     if wanted not in listed:
         raise BadInput(f"{folder} lists no bundle {wanted}".rstrip(), "see `lifeboat inspect`")
@@ -178,10 +198,11 @@ def summaries(
     """Describes the bundles, oldest first; with keys also their assets. Metadata is verified, volumes are not read."""
     trusted = trust(folder, root_sha256, now)
     keys = identities(trusted.policy.repository) if identities is not None else None
-    return tuple(_summary(folder, descriptor, keys) for descriptor in read_descriptors(folder, trusted))
+    found = read_descriptors(folder, trusted, left_out(folder))
+    return tuple(_summary(folder, descriptor, trusted.policy, keys) for descriptor in found)
 
 
-def _summary(folder: Path, descriptor: Descriptor, keys: dict[str, str] | None) -> Summary:
+def _summary(folder: Path, descriptor: Descriptor, policy: Policy, keys: dict[str, str] | None) -> Summary:
     assets: tuple[str, ...] = ()
     if keys is not None:
         with open_bundle(folder, descriptor, keys) as bundle:
@@ -190,4 +211,5 @@ def _summary(folder: Path, descriptor: Descriptor, keys: dict[str, str] | None) 
                 for asset in bundle.index.assets
             )
     length = descriptor.index.length_bytes + sum(volume.length_bytes for volume in descriptor.volumes)
-    return Summary(descriptor.bundle, descriptor.made, length, len(descriptor.volumes), assets)
+    allowed = may_install(descriptor.bundle, policy)
+    return Summary(descriptor.bundle, descriptor.made, length, len(descriptor.volumes), allowed, assets)

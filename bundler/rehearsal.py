@@ -7,18 +7,23 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
+from bundler.format.bundle import open_bundle
+from bundler.format.errors import BadBundle
 from bundler.format.service import LadderSpec, LimitsSpec, Service
 from bundler.format.site import open_enrolment, open_keys
+from bundler.format.trust.descriptors import newest_descriptor
 from bundler.repository.cards import key_card, read_secret_lines
-from bundler.repository.keyring import ROLES, Keyring, Msp
+from bundler.repository.ceremony import make_keyring
+from bundler.repository.keyring import ROLES, Keyring
 from bundler.repository.publish import Publisher
-from bundler.repository.roots import Change, Roots, changed_root, first_root
+from bundler.repository.roots import Change, Roots, changed_root
 from bundler.repository.rotation import take_root
 from bundler.repository.sites import add_site
 from bundler.repository.survey import Captured
 from bundler.repository.write import BundleWriter
 from bundler.terminal import Terminal
 
+_CONTENT = b"rehearsal"
 _QUICK = 12  # scrypt work factor: these keys protect nothing
 _SERVICE = Service(
     "rehearsal", "", (), None, (), (), (), (), LadderSpec((), (), (), "", "", ""), LimitsSpec(1, 1, 1), None, ()
@@ -48,8 +53,7 @@ class _Rehearsal:
         return len(steps)
 
     def _make_keys(self) -> str:
-        self._keyring.create(Msp(self._name, "0" * 32), _QUICK)
-        Roots(self._keyring.home).add(first_root(self._keyring, self._now), self._now)
+        make_keyring(self._keyring, Roots(self._keyring.home), self._name, self._now, _QUICK)
         return f"made the keys {', '.join(ROLES)} and signed root version 1"
 
     def _lose_the_root_key(self) -> str:
@@ -75,7 +79,14 @@ class _Rehearsal:
         folder = self._publisher.folder / "sites" / "rehearsal"
         enrolment = open_enrolment((folder / "enroll.age").read_bytes(), site.code)
         keys = open_keys((folder / "keys.age").read_bytes(), enrolment.identity)
-        return f"made a site; its code opens {len(keys)} bundle"
+        trusted = self._publisher.trusted()
+        newest = newest_descriptor(self._publisher.folder, trusted)
+        if newest is None:
+            raise BadBundle("the rehearsal's bundle is not listed")
+        with open_bundle(self._publisher.folder, newest, keys) as bundle:
+            if bundle.read("content") != _CONTENT:
+                raise BadBundle("the rehearsal's bundle holds something else")
+        return f"made a site; its code opens bundle {newest.bundle}"
 
     def _replace_the_refresh_key(self) -> str:
         """As after a theft: a new key, a new root, and the old key removed."""
@@ -89,7 +100,7 @@ class _Rehearsal:
 
     def _write(self) -> str:
         file = self._folder / "content"
-        file.write_bytes(b"rehearsal")
+        file.write_bytes(_CONTENT)
         writer = BundleWriter(self._publisher, self._keyring, Terminal(quiet=True), 1 << 20)
         captured = (Captured("content", file, "texts", "", "file:content", (), 1 << 20),)
         return writer.write("rehearsal", captured, _SERVICE, self._now).descriptor.bundle

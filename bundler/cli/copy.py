@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -31,23 +31,17 @@ def copy(
     passphrase_file: Path | None,
 ) -> None:
     """Copy the newest bundle of REPOSITORY to MEDIUM; a copy that was stopped goes on where it was."""
-    from bundler.repository.copy import copy_for_site
-    from bundler.repository.ledger import read_ledger, write_ledger
+    from bundler.repository.copy import copy_for_sites
     from bundler.repository.publish import Publisher
 
     keyring = keyring_of(home, passphrase_file)
-    publisher = Publisher(repository, keyring, datetime.now(UTC))
-    results, lines = [], []
+    now = datetime.now(UTC)
+    publisher = Publisher(repository, keyring, now)
     with publisher.locked():
-        trusted = publisher.trusted()
-        for name in sites:
-            ledger = read_ledger(keyring, trusted.policy.repository)
-            site = ledger.site(name)
-            done = copy_for_site(repository, trusted, name, () if full else site.delivered, medium, terminal)
-            delivered = tuple(dict.fromkeys((*site.delivered, done.bundle)))
-            write_ledger(keyring, ledger.with_site(replace(site, delivered=delivered)))
-            results.append({"site": name, **asdict(done)})
-            lines.append(f"{name}: bundle {done.bundle}, {done.files} files, {size(done.written_bytes)} written")
-            if done.left_out:
-                lines.append(f"  {len(done.left_out)} volumes left out, copied for {name} before (--full copies them)")
-    terminal.result({"copies": results}, lines)
+        copies = copy_for_sites(publisher, keyring, sites, medium, terminal, now=now, full=full)
+    lines = []
+    for done in copies:
+        lines.append(f"{done.site}: bundle {done.bundle}, {done.files} files, {size(done.written_bytes)} written")
+        if done.left_out:
+            lines.append(f"  {len(done.left_out)} volumes left out, copied for {done.site} before (--full copies them)")
+    terminal.result({"copies": [asdict(done) for done in copies]}, lines)

@@ -35,7 +35,8 @@ def inspect(terminal: Terminal, *, repository: Path, contents: bool, home: Path,
     found = summaries(repository, root, identities, datetime.now(UTC))
     lines = []
     for item in found:
-        lines.append(f"{item.bundle}  made {item.made}  {size(item.length_bytes)} in {item.volumes} volumes")
+        mark = "" if item.allowed else "  (revoked, or below the policy's epoch or sequence)"
+        lines.append(f"{item.bundle}  made {item.made}  {size(item.length_bytes)} in {item.volumes} volumes{mark}")
         lines += [f"  {asset}" for asset in item.assets]
     terminal.result({"bundles": [asdict(item) for item in found]}, lines or ["no bundles"])
 
@@ -70,7 +71,10 @@ def verify(
     if not found.pinned:
         terminal.warn(inspection.NO_ROOT)
     depth = "every chunk opened and checked" if found.deep else "ciphertext checked"
-    terminal.result(asdict(found), [f"{found.files} files, {size(found.length_bytes)}: whole; {depth}"])
+    lines = [f"{found.files} files, {size(found.length_bytes)}: whole; {depth}"]
+    if found.left_out:
+        lines.append(f"{found.left_out} signed files were not copied here: older bundles, or volumes that the site has")
+    terminal.result(asdict(found), lines)
 
 
 @click.command()

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from bundler.cli.options import command, home_option, keyring_of, passphrase_option
+from bundler.cli.options import command, home_option, keyring_of, new_passphrase, passphrase_option
 from bundler.terminal import Terminal
 
 _duty = click.argument("duty", type=click.Choice(["root", "release", "refresh"]))
@@ -43,7 +43,11 @@ def list_keys(terminal: Terminal, *, home: Path) -> None:
             place = "here" if secret else "elsewhere"
             lines.append(f"  {keyid[:32]}  {place:9}  {name}")
             rows.append({"duty": duty, "key": keyid, "name": name, "here": secret, "threshold": role.threshold})
-    terminal.result({"root": root.version, "keys": rows}, lines)
+    signing = {row["key"] for row in rows}
+    idle = [name for keyid, (name, secret) in here.items() if secret and keyid not in signing]
+    if idle:
+        lines.append(f"signs for nothing any more, or not yet: {', '.join(idle)}")
+    terminal.result({"root": root.version, "keys": rows, "idle": idle}, lines)
 
 
 @keys.command("new")
@@ -164,14 +168,16 @@ def merge_files(
 @keys.command("card")
 @click.argument("name")
 @home_option
+@passphrase_option
 @command
-def card(terminal: Terminal, *, name: str, home: Path) -> None:
-    """Print the card of a key: what it may do, and the encrypted key itself."""
+def card(terminal: Terminal, *, name: str, home: Path, passphrase_file: Path | None) -> None:
+    """Print the card of a key (or of `ledger`): what it may do, and the encrypted key itself."""
     from bundler.repository.cards import key_card
-    from bundler.repository.keyring import Keyring
+    from bundler.repository.keyring import LEDGER
 
-    ring = Keyring(home, str)
-    text = key_card(ring.msp().name, name, str(ring.folder / f"{name}.key"), ring.public(name).keyid, ring.sealed(name))
+    ring = keyring_of(home, passphrase_file)
+    key = str(ring.ledger_identity().recipient) if name == LEDGER else ring.public(name).keyid
+    text = key_card(ring.msp().name, name, str(ring.folder / f"{name}.key"), key, ring.sealed(name))
     terminal.result({"card": text}, [text])
 
 
@@ -187,6 +193,20 @@ def restore(terminal: Terminal, *, name: str, file: Any, home: Path, passphrase_
 
     told = keyring_of(home, passphrase_file).restore(name, read_secret_lines(file.read(65_536)))
     terminal.result({"name": name, "key": told}, [f"key {name} is back: {told}"])
+
+
+@keys.command("passphrase")
+@click.option("--new-passphrase-file", type=click.Path(path_type=Path, dir_okay=False), help="Its first line.")
+@home_option
+@passphrase_option
+@command
+def change_passphrase(
+    terminal: Terminal, *, new_passphrase_file: Path | None, home: Path, passphrase_file: Path | None
+) -> None:
+    """Encrypt every key here with another passphrase; cards that were printed keep the old one."""
+    ring = keyring_of(home, passphrase_file)
+    names = ring.change_passphrase(lambda: new_passphrase(new_passphrase_file))
+    terminal.result({"keys": names}, [f"encrypted anew: {', '.join(names)}; print their cards again"])
 
 
 def _tell(terminal: Terminal, taken: Any) -> None:

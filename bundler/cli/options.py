@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from bundler.format.errors import BadInput
-from bundler.terminal import Terminal, run
+from bundler.terminal import EXIT_INTERRUPTED, Terminal, run
 
 if TYPE_CHECKING:
     from bundler.repository.keyring import Keyring
 
+LEAST_PASSPHRASE = 12
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -26,7 +27,11 @@ def command(function: F) -> Callable[..., None]:
     @functools.wraps(function)
     def wrapper(*args: Any, json_output: bool, **options: Any) -> None:
         terminal = Terminal(json_output=json_output)
-        code = run(lambda: function(terminal, *args, **options), terminal, "bundler,cpu")
+        try:
+            code = run(lambda: function(terminal, *args, **options), terminal, "bundler,cpu")
+        except click.Abort:  # a no, Ctrl-C at a question, or nobody to ask
+            terminal.note("stopped: a question was not answered (--yes and --passphrase-file answer them beforehand)")
+            code = EXIT_INTERRUPTED
         if code:
             sys.exit(code)
 
@@ -59,6 +64,17 @@ def keyring_of(home: Path, passphrase_file: Path | None) -> Keyring:
     from bundler.repository.keyring import Keyring
 
     return Keyring(home, lambda: passphrase(passphrase_file))
+
+
+def new_passphrase(file: Path | None) -> str:
+    """Returns a passphrase that keys will be encrypted with; raises BadInput if it is short.
+
+    Keys may be stolen while they lie encrypted: the passphrase is what the thief then has to guess.
+    """
+    text = passphrase(file, confirm=True)
+    if len(text) < LEAST_PASSPHRASE:
+        raise BadInput(f"the passphrase has {len(text)} characters, at least {LEAST_PASSPHRASE} are needed")
+    return text
 
 
 def _first_line(file: Path) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from bundler.cli.options import command, home_option, keyring_of, passphrase_option
+from bundler.format.manifest import SEQUENCE_MAX
 from bundler.terminal import Terminal
 
 _repository = click.option(
@@ -38,9 +39,9 @@ def show(terminal: Terminal, *, repository: Path, home: Path) -> None:
         f"revoked: {', '.join(found.revoked) or 'none'}",
         f"boxes may talk to: {', '.join(found.egress) or 'nobody'}",
     ]
-    for warning in trusted.warnings:
-        terminal.warn(warning)
-    terminal.result(asdict(found), lines)
+    dates = {role: f"{expires:%Y-%m-%d}" for role, expires in trusted.expiries.items()}
+    lines.append(f"expires: {', '.join(f'{role} {date}' for role, date in dates.items())}")
+    terminal.result({**asdict(found), "expires": dates}, lines)
 
 
 @policy.command("change")
@@ -48,7 +49,7 @@ def show(terminal: Terminal, *, repository: Path, home: Path) -> None:
 @click.option("--revoke", multiple=True, metavar="BUNDLE", help="This bundle is never installed or rolled back to.")
 @click.option("--allow", multiple=True, metavar="URL", help="Boxes may talk to this origin.")
 @click.option("--forbid", multiple=True, metavar="URL", help="Boxes may not any more.")
-@click.option("--min-sequence", type=click.IntRange(1), help="The least sequence that may be installed.")
+@click.option("--min-sequence", type=click.IntRange(1, SEQUENCE_MAX), help="The least sequence that may be installed.")
 @click.option("--raise-epoch", is_flag=True, help="No bundle so far may be installed any more.")
 @click.option("--request", type=click.Path(path_type=Path, dir_okay=False), help="Write what is to be signed here.")
 @home_option
@@ -73,6 +74,8 @@ def change(
     from bundler.repository.roots import Roots
     from bundler.repository.rotation import PolicyChange, changed_policy, take_policy
 
+    if not (revoke or allow or forbid or min_sequence or raise_epoch):
+        raise click.UsageError("name what is to be changed")
     ring = keyring_of(home, passphrase_file)
     publisher = Publisher(repository, ring, datetime.now(UTC))
     with publisher.locked():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -43,10 +44,16 @@ def add(
     """Make the site NAME and print its card; the repository is made if it is new."""
     from bundler.files import write_atomic
     from bundler.format.age import PQ_SUITE
+    from bundler.format.errors import BadInput
+    from bundler.format.site import check_site_id
     from bundler.repository.publish import Publisher
     from bundler.repository.sites import NewSite, add_site, open_repository
 
+    check_site_id(name)
+    if card is not None and (card.exists() or not os.access(card.absolute().parent, os.W_OK)):
+        raise BadInput(f"the card cannot be written to {card}", "name a new file in a folder that is there")
     keyring = keyring_of(home, passphrase_file)
+    keyring.ledger_identity()  # the passphrase is wrong now, not halfway
     publisher = Publisher(repository, keyring, datetime.now(UTC))
     codes: dict[str, str] = {}
 

@@ -12,6 +12,7 @@ from bundler.format.limits import DESCRIPTOR_BYTES, VOLUME_FILE_BYTES, VOLUMES, 
 from bundler.format.record import from_json, to_json
 
 _BUNDLE_ID = re.compile(r"[0-9]{1,6}-[0-9]{4,9}-[0-9a-f]{8}")
+EPOCH_MAX, SEQUENCE_MAX = 999_999, 999_999_999
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -59,9 +60,13 @@ def bundle_id(epoch: int, sequence: int, random_hex: str) -> str:
     return f"{epoch}-{sequence:04d}-{random_hex}"
 
 
+def is_bundle_id(text: str) -> bool:
+    return _BUNDLE_ID.fullmatch(text) is not None
+
+
 def order_of(bundle: str) -> tuple[int, int]:
     """Returns `(epoch, sequence)` of a bundle id; raises BadBundle if it is none."""
-    if not _BUNDLE_ID.fullmatch(bundle):
+    if not is_bundle_id(bundle):
         raise BadBundle(f"bundle id is not allowed: {bundle!r}")
     epoch, sequence, _ = bundle.split("-")
     return int(epoch), int(sequence)

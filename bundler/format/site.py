@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from bundler.format import FORMAT_VERSION, age, canonical
+from bundler.format import FORMAT_VERSION, age, canonical, paths
 from bundler.format.age.errors import AgeError
 from bundler.format.errors import BadBundle, BadInput, NewerFormat, WrongKey
 from bundler.format.limits import KEYS_BYTES, SETTINGS_BYTES
@@ -45,7 +45,10 @@ def check_site_id(site: str) -> str:
     """Returns the id if it can name a folder anywhere; raises BadInput otherwise."""
     if not _SITE_ID.fullmatch(site):
         raise BadInput(f"site {site!r} may hold lower-case letters, digits and '-' only, 63 at most")
-    return site
+    try:
+        return paths.check(site)
+    except BadBundle as error:
+        raise BadInput(f"site {site!r}: a {error.fact}, it names a device on some systems") from error
 
 
 def make_code(random_bytes: bytes) -> str:

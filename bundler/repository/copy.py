@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 
 from bundler.files import DISK, FileLayer, make_folder, open_regular, read_limited, remove_staged, staged
 from bundler.format import paths
 from bundler.format.errors import BadBundle, BadInput, NoSpace
-from bundler.format.limits import ROOT_ROTATIONS, TARGETS_BYTES
+from bundler.format.limits import ROOT_BYTES, ROOT_ROTATIONS, TARGETS_BYTES, TIMESTAMP_BYTES
 from bundler.format.trust.descriptors import newest_descriptor, read_descriptor
-from bundler.format.trust.medium import check_file
+from bundler.format.trust.medium import check_file, load_repository
+from bundler.format.trust.policy import REPOSITORY
 from bundler.format.trust.verify import TargetFile, TrustedRepository
+from bundler.repository.delivery import write_delivery
+from bundler.repository.keyring import Keyring
+from bundler.repository.ledger import read_ledger, write_ledger
+from bundler.repository.publish import Publisher
 from bundler.terminal import Terminal, size
 
 _BLOCK_BYTES = 1 << 20
@@ -25,6 +33,7 @@ _BLOCK_BYTES = 1 << 20
 class Copied:
     """What a copy did; `left_out` are volumes that the site has from earlier copies."""
 
+    site: str
     bundle: str
     files: int
     written_bytes: int
@@ -82,14 +91,87 @@ def copy_for_site(
     files += [_hashed(folder, path) for path in _metadata(folder, trusted)]
     make_folder(medium, layer)
     for top in ("metadata", "bundles", "sites", "runtime"):  # what a copy that was killed left there
-        remove_staged(medium / top)
+        if not (medium / top).is_symlink():
+            remove_staged(medium / top)
     _check_space(files, medium)
     total = sum(file.target.length for file in files)
     written = 0
     with terminal.progress(f"copying {size(total)}", 2 * total) as progress:
         for file in files:
             written += _copy(folder, medium, file, progress.advance, layer)
-    return Copied(descriptor.bundle, len(files), written, total - written, left_out)
+    return Copied(site, descriptor.bundle, len(files), written, total - written, left_out)
+
+
+def copy_for_sites(
+    publisher: Publisher,
+    keyring: Keyring,
+    sites: Sequence[str],
+    medium: Path,
+    terminal: Terminal,
+    *,
+    now: datetime,
+    full: bool = False,
+    layer: FileLayer = DISK,
+) -> list[Copied]:
+    """Copies for several sites and notes in the ledger what each got; the caller holds the repository's lock.
+
+    Args:
+        publisher: Of the repository.
+        keyring: Opens the ledger.
+        sites: Their names.
+        medium: Where to.
+        terminal: Progress.
+        now: The clock.
+        full: Also volumes that a site got by earlier copies.
+        layer: Where faults can be put.
+
+    Raises:
+        BadInput: The medium lies in the repository or holds another one, or as `copy_for_site`.
+        NoSpace, BadBundle: As `copy_for_site`.
+    """
+    folder = publisher.folder.resolve()
+    if medium.resolve() == folder or folder in medium.resolve().parents or medium.resolve() in folder.parents:
+        raise BadInput(f"{medium} and the repository lie in each other", "name a folder on the medium")
+    trusted, done = publisher.trusted(), []
+    _check_medium(medium, publisher, trusted)
+    for name in sites:
+        ledger = read_ledger(keyring, trusted.policy.repository)
+        site = ledger.site(name)
+        had = () if full else site.delivered
+        done.append(copy_for_site(publisher.folder, trusted, name, had, medium, terminal, layer))
+        delivered = tuple(dict.fromkeys((*site.delivered, done[-1].bundle)))
+        write_ledger(keyring, ledger.with_site(replace(site, delivered=delivered)), layer)
+    _prune(trusted, medium)
+    write_delivery(medium, trusted.targets, layer)
+    # The last word has a reader that starts where a new box does.
+    load_repository(medium, root=publisher.first_root(), repository=None, now=now, remembered=None)
+    return done
+
+
+def _check_medium(medium: Path, publisher: Publisher, trusted: TrustedRepository) -> None:
+    """Refuses a medium that holds somebody else's repository: one folder holds one, and a copy would spoil it."""
+    if not (medium / "metadata" / "timestamp.json").exists():
+        return
+    root = medium / "metadata" / "1.root.json"
+    try:
+        ours = read_limited(root, ROOT_BYTES) == publisher.first_root()
+        stated = json.loads(read_limited(medium / "metadata" / "timestamp.json", TIMESTAMP_BYTES))
+        found = stated["signed"][REPOSITORY]
+    except (BadBundle, ValueError, KeyError, TypeError):
+        return  # damaged: it is written anew, and read back
+    if not ours or found != trusted.policy.repository:
+        raise BadInput(f"{medium} holds another repository", "name a new folder on the medium")
+
+
+def _prune(trusted: TrustedRepository, medium: Path) -> None:
+    """Removes from the medium what an earlier copy left: superseded metadata, and files of sites that are gone."""
+    current = {trusted.metadata_name(role) for role in ("snapshot", "targets", "content")}
+    for path in (medium / "metadata").glob("*.json"):
+        if re.fullmatch(r"[0-9]+\.(snapshot|targets|content)\.json", path.name) and path.name not in current:
+            path.unlink()
+    for site in (medium / "sites").glob("*"):
+        if f"sites/{site.name}/settings.age" not in trusted.targets and site.is_dir() and not site.is_symlink():
+            shutil.rmtree(site)
 
 
 def _volumes_of(folder: Path, trusted: TrustedRepository, bundles: Collection[str]) -> set[str]:

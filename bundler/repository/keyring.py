@@ -17,16 +17,17 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from securesystemslib.signer import CryptoSigner, Key, Signer, SSlibKey
 
-from bundler.files import DISK, FileLayer, make_folder, read_limited, write_atomic
+from bundler.files import DISK, FileLayer, exclusive, make_folder, read_limited, write_atomic
 from bundler.format import age, canonical
 from bundler.format.age.errors import AgeError
-from bundler.format.errors import BadInput, Busy, FileMissing, NotReady, WrongKey
+from bundler.format.errors import BadBundle, BadInput, Busy, FileMissing, NotReady, WrongKey
 from bundler.format.limits import KEYS_BYTES
 from bundler.format.record import from_json
 
 ROLES = ("root", "release", "refresh")
 LEDGER = "ledger"
 WORK_FACTOR_LOG2 = 18
+_MAKING = ".making"
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
 
 
@@ -66,18 +67,59 @@ class Keyring:
             Busy: There is a keyring already; it is never written over.
             BadInput: The passphrase is empty.
         """
-        if self.exists:
-            raise Busy(f"{self.folder} holds a keyring already", "use it, or set LIFEBOAT_HOME to another folder")
+        making = self.folder / _MAKING
+        if self.exists or (any(self.folder.glob("*.key")) and not making.exists()):
+            raise Busy(f"{self.folder} holds keys already", "use them, or set LIFEBOAT_HOME to another folder")
         if not self._open_passphrase():
             raise BadInput("the passphrase is empty")
         make_folder(self.folder, self._layer)
         self.folder.chmod(0o700)
+        write_atomic(making, b"", mode=0o600, layer=self._layer)
         for role in ROLES:
             self._make(role, work_factor_log2)
         self._seal(LEDGER, str(age.X25519Identity.generate()).encode(), work_factor_log2)
         # Last, so that a keyring either exists whole or can be made again.
         record = canonical.encode({"name": msp.name, "id": msp.id})
         write_atomic(self.folder / "msp.json", record, mode=0o600, layer=self._layer)
+        making.unlink()
+
+    def adopt(self, msp: Msp) -> None:
+        """Takes up an MSP whose keys were restored from their cards.
+
+        Raises:
+            Busy: There is a keyring already.
+        """
+        if self.exists:
+            raise Busy(f"{self.folder} holds a keyring already", "use it, or set LIFEBOAT_HOME to another folder")
+        record = canonical.encode({"name": msp.name, "id": msp.id})
+        write_atomic(self.folder / "msp.json", record, mode=0o600, layer=self._layer)
+
+    def change_passphrase(self, new: Callable[[], str], work_factor_log2: int = WORK_FACTOR_LOG2) -> list[str]:
+        """Encrypts every key here with another passphrase; a stopped call is finished by the same call.
+
+        Args:
+            new: Asks for the new passphrase, once.
+            work_factor_log2: Of its scrypt.
+
+        Returns:
+            The names of the keys.
+
+        Raises:
+            WrongKey: Neither passphrase opens a key; those before it are changed already.
+        """
+        secrets, fresh = {}, new()
+        if not fresh:
+            raise BadInput("the new passphrase is empty")
+        names = sorted(path.stem for path in self.folder.glob("*.key"))
+        for name in names:
+            try:
+                secrets[name] = self._unseal(name)
+            except WrongKey:
+                self._decrypted(self.sealed(name), fresh, f"{name}.key")  # an earlier call came as far as this
+        self._passphrase = fresh
+        for name, secret in secrets.items():
+            self._seal(name, secret, work_factor_log2)
+        return names
 
     def msp(self) -> Msp:
         """Returns whose keyring this is; raises NotReady if there is none."""
@@ -94,8 +136,10 @@ class Keyring:
             BadInput: The name cannot be one.
             Busy: There is such a key.
         """
-        if not _NAME.fullmatch(name):
-            raise BadInput(f"key name {name!r} may hold lower-case letters, digits and '-' only, 40 at most")
+        with exclusive(self.folder / ".lock", f"another command is writing {self.folder}"):
+            return self._new_key(_checked(name), work_factor_log2)
+
+    def _new_key(self, name: str, work_factor_log2: int) -> Key:
         if (self.folder / f"{name}.pub").exists():
             raise Busy(f"there is a key {name} already", "give the new key another name")
         self.msp()
@@ -153,6 +197,8 @@ class Keyring:
             WrongKey: The passphrase does not open it; nothing was written.
             BadInput: The card is another key's than the public half that lies here.
         """
+        if name != LEDGER:
+            _checked(name)
         if self.has_secret(name):
             raise Busy(f"there is a key {name} already", "move it away first")
         secret = self._opened(sealed, f"the card of {name}")
@@ -161,8 +207,11 @@ class Keyring:
         else:
             public = CryptoSigner(_private(secret, f"the card of {name}")).public_key
             told = public.keyid
-            if name in self.names() and self.public(name).keyid != told:
-                raise BadInput(f"the card is that of key {told[:16]}, {name} is {self.public(name).keyid[:16]}")
+            known = {self.public(other).keyid: other for other in self.names()}
+            if known.get(told, name) != name or (name in known.values() and told not in known):
+                raise BadInput(
+                    f"this is not the card of {name}, but of {known.get(told, 'a key that is not known here')}"
+                )
             self._write_public(name, public)
         write_atomic(self.folder / f"{name}.key", sealed, mode=0o600, layer=self._layer)
         self.folder.chmod(0o700)
@@ -204,12 +253,22 @@ class Keyring:
         return self._opened(sealed, path.name)
 
     def _opened(self, sealed: bytes, what: str) -> bytes:
+        return self._decrypted(sealed, self._open_passphrase(), what)
+
+    def _decrypted(self, sealed: bytes, passphrase: str, what: str) -> bytes:
         try:
-            return age.decrypt(sealed, [age.ScryptIdentity(self._open_passphrase())], limit_bytes=KEYS_BYTES)
+            return age.decrypt(sealed, [age.ScryptIdentity(passphrase)], limit_bytes=KEYS_BYTES)
         except age.NoMatch as error:
             raise WrongKey(f"the passphrase does not open {what}", "the passphrase of `lifeboat init`") from error
         except AgeError as error:
             raise BadInput(f"{what} is damaged: {error}", "restore it from its card or a copy") from error
+
+
+def _checked(name: str) -> str:
+    """Returns a name that a signing key may have; raises BadInput otherwise."""
+    if not _NAME.fullmatch(name) or name == LEDGER:
+        raise BadInput(f"key name {name!r} may hold lower-case letters, digits and '-' only, 40 at most")
+    return name
 
 
 def _private(secret: bytes, what: str) -> Ed25519PrivateKey:
@@ -233,10 +292,15 @@ def read_public(path: Path) -> Key:
     """Reads a public key file, as `keys new` writes it; its id is computed here and never believed.
 
     Raises:
-        FileMissing: There is none.
+        NotReady: There is none.
         BadInput: It is no Ed25519 public key.
     """
-    value = canonical.decode(read_limited(path, KEYS_BYTES).strip(), path.name)
+    try:
+        value = canonical.decode(read_limited(path, KEYS_BYTES).strip(), path.name)
+    except FileMissing:
+        raise NotReady(f"{path} is not here", "see `lifeboat keys list`") from None
+    except BadBundle as error:
+        raise BadInput(f"{path} is no public key: {error.fact}", "name the .pub file of the key") from error
     try:
         public = Ed25519PublicKey.from_public_bytes(bytes.fromhex(value["ed25519"]))
     except (KeyError, TypeError, ValueError) as error:

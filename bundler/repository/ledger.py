@@ -11,7 +11,8 @@ from pathlib import Path
 
 from bundler.files import DISK, FileLayer, read_limited, write_atomic
 from bundler.format import age, canonical
-from bundler.format.errors import BadInput, FileMissing
+from bundler.format.age.errors import AgeError
+from bundler.format.errors import BadInput, FileMissing, NotReady, WrongKey
 from bundler.format.limits import INDEX_BYTES
 from bundler.format.record import from_json, to_json
 from bundler.repository.keyring import Keyring
@@ -65,12 +66,23 @@ class Ledger:
 
 
 def read_ledger(keyring: Keyring, repository: str) -> Ledger:
-    """Reads the ledger of a repository; an absent one is empty."""
+    """Reads the ledger of a repository.
+
+    Raises:
+        NotReady: This home has none: another builder made the repository, and only its ledger knows the sites.
+        WrongKey: It is encrypted to another keyring's identity.
+    """
+    path = _path(keyring.home, repository)
     try:
-        sealed = read_limited(_path(keyring.home, repository), INDEX_BYTES)
+        sealed = read_limited(path, INDEX_BYTES)
     except FileMissing:
-        return Ledger(repository)
-    document = age.decrypt(sealed, [keyring.ledger_identity()], limit_bytes=INDEX_BYTES)
+        raise NotReady(f"there is no ledger {path}", "bring it from the home that made the repository") from None
+    try:
+        document = age.decrypt(sealed, [keyring.ledger_identity()], limit_bytes=INDEX_BYTES)
+    except age.NoMatch as error:
+        raise WrongKey(f"this keyring does not open {path}", "name the home that made the repository") from error
+    except AgeError as error:
+        raise BadInput(f"{path} is damaged: {error}", "restore it from a backup of the home") from error
     return from_json(Ledger, canonical.decode(document, "the ledger"), "ledger")
 
 

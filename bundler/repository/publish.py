@@ -31,13 +31,15 @@ from tuf.api.metadata import (
 
 from bundler.files import DISK, FileLayer, exclusive, make_folder, read_limited, remove_staged, write_atomic
 from bundler.format import age
-from bundler.format.errors import BadInput, NotReady, NotSigned
-from bundler.format.limits import TARGETS_BYTES, bounded
+from bundler.format.errors import NotReady, NotSigned, UnknownRoot
+from bundler.format.limits import SETTINGS_BYTES, TARGETS_BYTES, bounded
+from bundler.format.manifest import is_bundle_id
 from bundler.format.record import to_json
 from bundler.format.trust.medium import load_repository
-from bundler.format.trust.policy import MADE, POLICY, REPOSITORY, Policy, read_policy
-from bundler.format.trust.verify import CONTENT, CONTENT_PATHS, TrustedRepository
+from bundler.format.trust.policy import MADE, POLICY, REPOSITORY, Policy
+from bundler.format.trust.verify import CONTENT, CONTENT_PATHS, TrustedRepository, digest
 from bundler.format.trust.verify import TargetFile as Listed
+from bundler.repository.guards import Mark, check_clock, check_follows
 from bundler.repository.keyring import Keyring
 from bundler.repository.ledger import Ledger, write_ledger
 from bundler.repository.roots import Roots
@@ -58,6 +60,7 @@ class _Numbers:
     content: int
     snapshot: int
     timestamp: int
+    made: datetime | None = None
 
 
 class Publisher:
@@ -74,10 +77,16 @@ class Publisher:
         self.folder, self._keyring, self._now, self._layer = folder, keyring, now, layer
         self._metadata = folder / "metadata"
         self._roots = Roots(keyring.home, layer)
+        self._mark = Mark(keyring.home, layer)
 
     @property
     def exists(self) -> bool:
-        return (self._metadata / "timestamp.json").exists()
+        """Whether there is a repository, be it a damaged one; what a stopped `create` left is none yet."""
+        if (self._metadata / "timestamp.json").exists():
+            return True
+        held = [path for top in ("bundles", "sites") for path in (self.folder / top).glob("[!.]*")]
+        later = [path for path in self._metadata.glob("[!.]*.json") if not path.name.startswith("1.")]
+        return bool(held or later)
 
     def create(self, egress: tuple[str, ...] = (), suite: str = age.CLASSIC_SUITE) -> Policy:
         """Makes a new repository with a random id: the MSP's roots, an empty policy and empty content.
@@ -106,7 +115,7 @@ class Publisher:
         remove_staged(self.folder)
         signed = {path.split("/")[1] for path in self.listed() if path.startswith("bundles/")}
         for folder in (self.folder / "bundles").glob("*"):
-            if folder.name not in signed and not folder.name.startswith(".") and folder.is_dir():
+            if is_bundle_id(folder.name) and folder.name not in signed and folder.is_dir():
                 shutil.rmtree(folder)
 
     def policy(self) -> Policy:
@@ -139,7 +148,7 @@ class Publisher:
         """
         self._require(targets, "targets")
         trusted = self.trusted()
-        _follows(targets.signed, trusted.policy, trusted.remembered().targets_version)
+        check_follows(targets.signed, trusted.policy, trusted.remembered().targets_version)
         self._publish(trusted.policy.repository, targets, self._content(trusted), self._numbers(trusted))
 
     def add_content(self, files: Mapping[str, Listed]) -> None:
@@ -163,7 +172,7 @@ class Publisher:
         for fresh in (self.folder / "sites").glob(f"*/{_NEXT}*"):
             path = fresh.with_name(fresh.name.removeprefix(_NEXT))
             target = targets.get(path.relative_to(self.folder).as_posix())
-            if target is not None and hashlib.sha256(fresh.read_bytes()).hexdigest() == target.sha256:
+            if target is not None and digest(read_limited(fresh, SETTINGS_BYTES)) == target.sha256:
                 self._layer.rename(fresh, path)
                 self._layer.sync_folder(path.parent)
             else:
@@ -191,21 +200,23 @@ class Publisher:
         A root is written just before the timestamp that its keys sign; where the builder was stopped between the two,
         the state under a root before it still counts here, and the next write completes it.
         """
+        if not self.exists:
+            raise NotReady(f"{self.folder} holds no repository", "name its folder, or run `lifeboat site add`")
         roots, wrong = self._roots.all(), None
         for version in range(len(roots), 0, -1):
             try:
-                return load_repository(
-                    self.folder,
-                    root=roots[version - 1],
-                    repository=None,
-                    # Expiry does not stop the builder: signing anew is what mends it.
-                    now=_BEGINNING,
-                    remembered=None,
-                    root_limit=version,
-                )
+                return self._mark.require(self._loaded(roots[version - 1], version), self.folder)
             except NotSigned as error:
                 wrong = wrong or error
-        raise wrong or NotSigned(f"{self.folder} is not signed by this MSP")
+        raise UnknownRoot(
+            f"{self.folder} is not signed by the MSP of this home", "name the home that made it with --home"
+        ) from wrong
+
+    def _loaded(self, root: bytes, version: int) -> TrustedRepository:
+        # Expiry does not stop the builder: signing anew is what mends it.
+        return load_repository(
+            self.folder, root=root, repository=None, now=_BEGINNING, remembered=None, root_limit=version
+        )
 
     def _update(self, dropped: Mapping[str, None], added: Mapping[str, Listed]) -> None:
         trusted = self.trusted()
@@ -262,12 +273,14 @@ class Publisher:
         timestamp = Timestamp(versions.timestamp + 1, None, self._expires(), names, made)
         timestamp_data = self._signed(Metadata(timestamp), "timestamp").to_bytes()
         self._check(timestamp_data, snapshot_data, targets_data, content_data)
+        check_clock(self._now, versions.made)
         if targets is not None:
             self._write(name, targets_data)
         self._write(f"{listed.version}.content.json", content_data)
         self._write(f"{snapshot.version}.snapshot.json", snapshot_data)
         self._copy_roots()
         self._write("timestamp.json", timestamp_data)
+        self._mark.store(repository, timestamp.version)
 
     def _check(self, timestamp: bytes, snapshot: bytes, targets: bytes, content: bytes) -> None:
         """Reads what is about to be written as a box will; raises what a box would say of it."""
@@ -303,9 +316,11 @@ class Publisher:
             )
 
     def _numbers(self, trusted: TrustedRepository) -> _Numbers:
-        versions = trusted.remembered()
+        found = trusted.remembered()
+        # A new refresh key voids what the old one signed, its time included.
+        made = trusted.made if trusted.root_version == len(self._roots.all()) else None
         return _Numbers(
-            versions.targets_version, versions.content_version, versions.snapshot_version, versions.timestamp_version
+            found.targets_version, found.content_version, found.snapshot_version, found.timestamp_version, made
         )
 
     def _current_targets(self, trusted: TrustedRepository) -> Metadata[Targets]:
@@ -327,20 +342,6 @@ class Publisher:
 
 def _meta(version: int, data: bytes) -> MetaFile:
     return MetaFile.from_data(version, data, ["sha256"])
-
-
-def _follows(fresh: Targets, policy: Policy, version: int) -> None:
-    """Holds targets that were signed elsewhere against those in force: a request may be old, or another customer's."""
-    asked = read_policy(fresh.unrecognized_fields.get(POLICY))
-    if fresh.unrecognized_fields.get(REPOSITORY) != policy.repository or asked.repository != policy.repository:
-        raise BadInput(f"these targets are of repository {asked.repository}, this one is {policy.repository}")
-    if fresh.version != version + 1:
-        raise BadInput(
-            f"these targets are version {fresh.version}, the repository has {version}", "make the request anew"
-        )
-    back = (asked.epoch, asked.min_sequence) < (policy.epoch, policy.min_sequence)
-    if back or not set(policy.revoked) <= set(asked.revoked):
-        raise BadInput("these targets take back an epoch, a least sequence or a revocation")
 
 
 def _next_to(path: Path) -> Path:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from securesystemslib.signer import Key
 from tuf.api.metadata import Metadata, Root
+from tuf.api.serialization import DeserializationError
 
 from bundler.files import DISK, FileLayer, exclusive, make_folder, read_limited, write_atomic
 from bundler.format.errors import BadInput, Busy, FileMissing, NotReady
@@ -71,7 +72,7 @@ class Roots:
         return found
 
     def newest(self) -> Metadata[Root]:
-        return Metadata.from_bytes(self.all()[-1])
+        return _parsed(self.all()[-1])
 
     def add(self, data: bytes, now: datetime) -> int:
         """Appends the next version; returns its number.
@@ -89,13 +90,21 @@ class Roots:
         trusted = TrustedRepository(chain[0] if chain else data, repository=None, now=now, remembered=None)
         for known in chain[1:]:
             trusted.update_root(known)
-        version: int = Metadata.from_bytes(data).signed.version
+        version: int = _parsed(data).signed.version
         if chain and version <= len(chain):
             raise Busy(f"root version {version} is in the chain already", "make the change anew on the newest root")
         if chain:
             trusted.update_root(data)
         write_atomic(self._folder / f"{version}.root.json", data, layer=self._layer)
         return version
+
+
+def _parsed(data: bytes) -> Metadata[Root]:
+    try:
+        found: Metadata[Root] = Metadata.from_bytes(data)
+    except (DeserializationError, RecursionError) as error:
+        raise BadInput("a root of this home is damaged", "restore `roots` from a backup or a repository") from error
+    return found
 
 
 def first_root(keyring: Keyring, now: datetime) -> bytes:

@@ -17,10 +17,11 @@ from tuf.api.metadata import Metadata, Root, Targets
 from tuf.api.serialization import DeserializationError
 
 from bundler.files import read_limited
-from bundler.format.errors import BadInput
+from bundler.format.errors import BadBundle, BadInput
 from bundler.format.limits import TARGETS_BYTES
+from bundler.format.paths import check_all
 from bundler.format.trust.policy import MSP, POLICY, REPOSITORY, read_policy
-from bundler.format.trust.verify import CONTENT, CONTENT_PATHS
+from bundler.format.trust.verify import CONTENT, CONTENT_PATHS, check_key_ids
 from bundler.repository.keyring import Keyring
 from bundler.repository.roots import DUTIES, Roots
 
@@ -47,7 +48,7 @@ def read_request(path: Path) -> Metadata[Any]:
     """
     try:
         metadata: Metadata[Any] = Metadata.from_bytes(read_limited(path, TARGETS_BYTES))
-    except (DeserializationError, RecursionError) as error:
+    except (BadBundle, DeserializationError, RecursionError) as error:
         raise BadInput(f"{path} is no signing request") from error
     if not isinstance(metadata.signed, Root | Targets):
         raise BadInput(f"{path} asks to sign {metadata.signed.type!r}; only roots and targets are signed by file")
@@ -58,6 +59,17 @@ def read_request(path: Path) -> Metadata[Any]:
 
 def _strange(signed: Root | Targets) -> str:
     """Names what a description could not show, or no request of ours holds; "" where there is nothing."""
+    try:
+        check_key_ids(signed.keys if isinstance(signed, Root) else _delegated_keys(signed))
+        if isinstance(signed, Targets):
+            check_all(signed.targets)
+            policy = read_policy(signed.unrecognized_fields.get(POLICY))
+            if policy.repository != signed.unrecognized_fields.get(REPOSITORY):
+                return "a policy of another repository"
+    except BadBundle as error:
+        return error.fact
+    if not 0 < signed.version < 10**9:
+        return f"version {signed.version}"
     known = {MSP} if isinstance(signed, Root) else {REPOSITORY, POLICY}
     if unknown := set(signed.unrecognized_fields) ^ known:
         return f"fields {', '.join(sorted(unknown))}"
@@ -147,7 +159,7 @@ def describe(metadata: Metadata[Any], roots: Roots) -> list[str]:
     roles = {} if signed.delegations is None else signed.delegations.roles or {}
     lines += [
         f"{name} ({', '.join(role.paths or [])}) is signed by {role.threshold} of "
-        f"{', '.join(keyid[:16] for keyid in role.keyids)}"
+        f"{', '.join(keyid for keyid in role.keyids)}"
         for name, role in roles.items()
     ]
     return lines
@@ -158,12 +170,16 @@ def _describe_root(signed: Root, newest: Root) -> list[str]:
     for duty, roles in DUTIES.items():
         for role in roles:
             now, then = newest.roles[role], signed.roles[role]
-            marks = [f"+{keyid[:16]}" for keyid in then.keyids if keyid not in now.keyids]
-            marks += [f"-{keyid[:16]}" for keyid in now.keyids if keyid not in then.keyids]
+            marks = [f"+{keyid}" for keyid in then.keyids if keyid not in now.keyids]
+            marks += [f"-{keyid}" for keyid in now.keyids if keyid not in then.keyids]
             change = f" ({', '.join(marks)})" if marks else ""
-            held = ", ".join(keyid[:16] for keyid in then.keyids)
+            held = ", ".join(keyid for keyid in then.keyids)
             lines.append(f"{duty} ({role}): {then.threshold} of {held}{change}")
     return lines
+
+
+def _delegated_keys(signed: Targets) -> Mapping[str, Key]:
+    return {} if signed.delegations is None else signed.delegations.keys
 
 
 def _may_sign(metadata: Metadata[Any], roots: Roots) -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -32,6 +33,7 @@ from bundler.repository.ledger import Ledger, Site, read_ledger, write_ledger
 from bundler.repository.publish import Publisher
 
 REPORT_SECRET_BYTES = 32
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,252}[A-Za-z0-9])?|[0-9A-Fa-f]*:[0-9A-Fa-f:.]+")
 # What may differ between sites, and what it means; the box takes it from settings.age.
 SETTINGS = {
     "hosts": "names by which clients reach the box, separated by commas",
@@ -55,6 +57,7 @@ def open_repository(
     *,
     suite: str | None = None,
     recovery: bool = True,
+    work_factor_log2: int = WORK_FACTOR_LOG2,
     layer: FileLayer = DISK,
 ) -> str:
     """Returns the repository's id; a new one is made.
@@ -65,6 +68,7 @@ def open_repository(
         hand_out: Takes the recovery site's card the moment it exists: whatever fails later, it must not be lost.
         suite: What a new repository must be encrypted with; None for the usual, or whatever an existing one has.
         recovery: Whether it shall have a recovery site.
+        work_factor_log2: Of the recovery code's scrypt.
         layer: Where faults can be put.
 
     Raises:
@@ -83,7 +87,7 @@ def open_repository(
     if has_recovery and not recovery:
         raise BadInput("the repository has a recovery site", f"remove it with `lifeboat site remove {RECOVERY}`")
     if recovery and not has_recovery and not ledger.recovery:
-        hand_out(add_site(publisher, keyring, repository, RECOVERY, layer=layer))
+        hand_out(add_site(publisher, keyring, repository, RECOVERY, work_factor_log2=work_factor_log2, layer=layer))
     return repository
 
 
@@ -160,6 +164,12 @@ def set_site(
     """
     if unknown := values.keys() - SETTINGS.keys():
         raise BadInput(f"unknown settings: {', '.join(sorted(unknown))}", f"known are {', '.join(sorted(SETTINGS))}")
+    for name, value in values.items():
+        if value is not None and (not value.isprintable() or len(value) > 2_000):
+            raise BadInput(f"{name} must be at most 2,000 printable characters in one line")
+    for host in (values.get("hosts") or "").split(",") if values.get("hosts") else ():
+        if not _HOST.fullmatch(host.strip()):
+            raise BadInput(f"{host!r} in hosts is no host name or address", "write names separated by commas")
     ledger = read_ledger(keyring, publisher.policy().repository)
     known = ledger.site(site)
     merged = {**known.settings, **values}

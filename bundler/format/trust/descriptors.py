@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from bundler.files import read_limited
@@ -46,9 +47,12 @@ def read_descriptor(folder: Path, trusted: TrustedRepository, path: str) -> Desc
     return descriptor
 
 
-def read_descriptors(folder: Path, trusted: TrustedRepository) -> list[Descriptor]:
-    """Returns all descriptors, oldest first."""
-    return [read_descriptor(folder, trusted, path) for path in descriptor_paths(trusted)]
+def read_descriptors(
+    folder: Path, trusted: TrustedRepository, left_out: Collection[str] = frozenset()
+) -> list[Descriptor]:
+    """Returns all descriptors, oldest first, but for those that a copy left out and that are not there."""
+    here = [path for path in descriptor_paths(trusted) if path not in left_out or (folder / path).exists()]
+    return [read_descriptor(folder, trusted, path) for path in here]
 
 
 def newest_descriptor(folder: Path, trusted: TrustedRepository) -> Descriptor | None:

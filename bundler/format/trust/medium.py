@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
 from bundler.files import open_regular, read_limited
 from bundler.format import limits, paths
-from bundler.format.errors import BadBundle, FileMissing, UnknownRoot
+from bundler.format.errors import BadBundle, BadInput, FileMissing, UnknownRoot
 from bundler.format.trust.verify import Remembered, TargetFile, TrustedRepository, digest
 
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _BLOCK_BYTES = 1 << 20
 
 
@@ -58,11 +60,17 @@ def _read(folder: Path, name: str, limit_bytes: int) -> bytes:
 
 
 def find_root(folder: Path, root_sha256: str) -> bytes:
-    """Returns the root metadata with this digest.
+    """Returns the root metadata with this digest, in whatever case and groups a person typed it.
 
     Raises:
+        BadInput: It is no SHA-256.
         UnknownRoot: The medium holds none: it is not ours, or the card is another's.
     """
+    root_sha256 = "".join(root_sha256.split()).lower()
+    if not _SHA256.fullmatch(root_sha256):
+        raise BadInput(
+            "the digest of a root has 64 hexadecimal digits", "type both lines of `Root` as they stand on the card"
+        )
     for path in sorted((folder / "metadata").glob("*.root.json"))[: limits.ROOT_ROTATIONS]:
         data = _read(folder, path.name, limits.ROOT_BYTES)
         if digest(data) == root_sha256:

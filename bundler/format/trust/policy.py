@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from bundler.format.errors import BadBundle
-from bundler.format.manifest import order_of
+from bundler.format.manifest import EPOCH_MAX, SEQUENCE_MAX, order_of
 from bundler.format.record import from_json
 
 MSP = "x-lifeboat-msp"
 REPOSITORY = "x-lifeboat-repository"
 POLICY = "x-lifeboat-policy"
 MADE = "x-lifeboat-made"
+_HOST = re.compile(r"[a-z0-9]([a-z0-9._-]{0,252}[a-z0-9])?|[0-9a-f]*:[0-9a-f:.]+")
 _PORTS = {"https": 443, "http": 80}
 
 
@@ -49,7 +51,7 @@ def read_policy(value: object) -> Policy:
     for host in policy.egress:
         if not _is_origin(host):
             raise BadBundle(f"the policy allows {host[:80]!r}, which is no scheme://host:port")
-    if policy.epoch < 1 or policy.min_sequence < 1:
+    if not 1 <= policy.epoch <= EPOCH_MAX or not 1 <= policy.min_sequence <= SEQUENCE_MAX:
         raise BadBundle("the policy has no sound epoch or least sequence")
     return policy
 
@@ -61,12 +63,13 @@ def origin(url: str) -> str:
         ValueError: It is no http or https URL, has no host or no port that can be, or carries a user.
     """
     parts = urlsplit(url)
-    if parts.scheme not in _PORTS or not parts.hostname or parts.username is not None or parts.password is not None:
+    named = _HOST.fullmatch(parts.hostname or "") is not None and parts.username is None and parts.password is None
+    if parts.scheme not in _PORTS or not named or not url.isprintable():
         raise ValueError(f"{url!r} is no http or https URL of a host")
     port = _PORTS[parts.scheme] if parts.port is None else parts.port
     if port == 0:
         raise ValueError(f"{url!r} names port 0")
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
     return f"{parts.scheme}://{host}:{port}"
 
 

@@ -27,9 +27,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from tuf.api.exceptions import DownloadError, RepositoryError
-from tuf.api.metadata import Metadata, MetaFile, Root, Signed, Snapshot, Targets, Timestamp
+from tuf.api.metadata import Key, Metadata, MetaFile, Root, Signed, Snapshot, Targets, Timestamp
 from tuf.api.serialization import DeserializationError
 
+from bundler.format import canonical
 from bundler.format.errors import BadBundle, MetadataExpired, NotSigned, TooOld, UnknownRoot
 from bundler.format.paths import check_all
 from bundler.format.trust.policy import MADE, MSP, POLICY, REPOSITORY, Policy, read_policy
@@ -143,6 +144,7 @@ class TrustedRepository:
     def update_targets(self, data: bytes) -> None:
         """Takes the top-level targets [5.6] with the policy."""
         signed = self._listed(data, "targets")
+        check_key_ids(signed.delegations.keys if signed.delegations is not None else {})
         self._policy = read_policy(signed.unrecognized_fields.get(POLICY))
         if self._policy.repository != _text(signed, REPOSITORY):
             raise BadBundle("the policy is another repository's")
@@ -173,6 +175,13 @@ class TrustedRepository:
     def made(self) -> datetime:
         """When the newest timestamp was made, by its signature."""
         return self._fed(self._made)
+
+    @property
+    def expiries(self) -> dict[str, datetime]:
+        """When each role expires, by its name."""
+        roles: dict[str, Signed | None] = {"root": self._root_md.signed, "targets": self._targets}
+        roles |= {CONTENT: self._content, "snapshot": self._snapshot, "timestamp": self._timestamp}
+        return {name: self._fed(signed).expires.replace(tzinfo=UTC) for name, signed in roles.items()}
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -213,6 +222,7 @@ class TrustedRepository:
         self._remembered = least
 
     def _verify_root(self, fresh: Metadata[Root], by: Root) -> None:
+        check_key_ids(fresh.signed.keys)
         if not fresh.signed.consistent_snapshot:
             raise UnknownRoot(f"root version {fresh.signed.version} has no consistent snapshots")
         try:
@@ -261,6 +271,19 @@ class TrustedRepository:
         if part is None:
             raise BadBundle("the repository's metadata is not complete")
         return part
+
+
+def check_key_ids(keys: Mapping[str, Key]) -> None:
+    """Holds every key against its id: the SHA-256 of its canonical form (TUF 4.2). Ids are what people compare.
+
+    Raises:
+        BadBundle: A key stands under another's id, or is no Ed25519 key.
+    """
+    for keyid, key in keys.items():
+        if (key.keytype, key.scheme) != ("ed25519", "ed25519"):
+            raise BadBundle(f"key {keyid[:16]} is of type {key.keytype[:40]!r}")
+        if digest(canonical.encode(key.to_dict())) != keyid:
+            raise BadBundle(f"another key stands under the id {keyid[:16]}")
 
 
 def _lost_a_key(role: str, old: Root, fresh: Root) -> bool:
