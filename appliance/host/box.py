@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from appliance.engine.parent import Engine
@@ -36,6 +36,7 @@ class Box:
         engines: A chat engine a model, by the model's name.
         policy: The hosts that the box may talk to.
         selftest: Lines of the self-test at activation.
+        hosts: Names by which the MSP lets clients reach this box.
     """
 
     service: Service
@@ -46,6 +47,7 @@ class Box:
     engines: Mapping[str, Engine]
     policy: Policy
     selftest: tuple[str, ...]
+    hosts: tuple[str, ...] = ()
 
     def start_soon(self) -> None:
         """Starts the engines without waiting: FAQ and documents answer while a model loads."""
@@ -84,7 +86,7 @@ def make_box(bundle: Bundle, version: Version, run: Path, dense: DenseFactory = 
     """Loads a version for serving; `dense` finds the candidates of a search."""
     knowledge, encoder = load_knowledge(bundle, dense)
     return Box(
-        service=bundle.index.service,
+        service=_at_site(bundle.index.service, version.settings),
         version=version.number,
         bundle=version.bundle,
         knowledge=knowledge,
@@ -92,4 +94,16 @@ def make_box(bundle: Bundle, version: Version, run: Path, dense: DenseFactory = 
         engines=make_engines(bundle, run),
         policy=Policy(version.egress),
         selftest=version.selftest,
+        hosts=site_hosts(version.settings),
     )
+
+
+def site_hosts(settings: Mapping[str, str]) -> tuple[str, ...]:
+    """Returns the names by which the MSP lets clients reach this box."""
+    return tuple(name.strip() for name in settings.get("hosts", "").split(",") if name.strip())
+
+
+def _at_site(service: Service, settings: Mapping[str, str]) -> Service:
+    """The service with what differs at this site: what the last rung tells a person to do."""
+    handoff = settings.get("handoff", service.ladder.handoff)
+    return replace(service, ladder=replace(service.ladder, handoff=handoff))

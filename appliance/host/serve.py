@@ -23,7 +23,7 @@ from appliance.edge.tls import Certificate, make_leaf
 from appliance.edge.tokens import TokenStore
 from appliance.host.addresses import own_hosts
 from appliance.host.authority import box_authority
-from appliance.host.box import Box, make_box
+from appliance.host.box import Box, make_box, site_hosts
 from appliance.settings import Settings, read_keys
 from appliance.store import versions
 from appliance.store.layout import StateLayout
@@ -199,10 +199,11 @@ def serve_box(root: Path, listen: Listen, terminal: Terminal) -> None:
     # Opened once before listening, so that a damaged state is told at once and not inside the server.
     versions.open_version(layout, secrets, versions.read_current(layout, secrets)).close()
     listener = bind(listen.host, listen.port)
-    certificate, ca_pem = _certificate(seal, secrets, listen)
+    named = site_hosts(versions.read_current(layout, secrets).settings)
+    certificate, ca_pem = _certificate(seal, secrets, listen, named)
 
     def settings(box: Box) -> Settings:
-        return Settings(hosts=_names(listen), keys=read_keys(box.service, {}), ca_pem=ca_pem)
+        return Settings(hosts=(*_names(listen), *box.hosts), keys=read_keys(box.service, {}), ca_pem=ca_pem)
 
     host, port = listener.getsockname()[:2]
     url = f"{'https' if certificate else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
@@ -234,13 +235,18 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _certificate(seal: Seal, secrets: SiteSecrets, listen: Listen) -> tuple[Certificate | None, bytes]:
-    """Returns the server certificate, None on loopback, and the CA that clients must know."""
+def _certificate(
+    seal: Seal, secrets: SiteSecrets, listen: Listen, named: tuple[str, ...]
+) -> tuple[Certificate | None, bytes]:
+    """Returns the server certificate, None on loopback, and the CA that clients must know.
+
+    Names that the MSP sets while the box serves are in the certificate from the next start on.
+    """
     if listen.host in _LOOPBACK or listen.host.startswith("127."):
         return None, b""
     now = datetime.now(UTC)
     authority = box_authority(seal, secrets.site, now)
-    return make_leaf(authority, [*_names(listen), "localhost", "127.0.0.1"], now), authority.cert_pem
+    return make_leaf(authority, [*_names(listen), *named, "localhost", "127.0.0.1"], now), authority.cert_pem
 
 
 def _names(listen: Listen) -> tuple[str, ...]:

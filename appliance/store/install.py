@@ -7,7 +7,7 @@ it is whole; the old version serves until one rename; a failure at any step leav
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -17,14 +17,15 @@ from appliance.store.layout import StateLayout
 from appliance.store.seal import Seal, SiteSecrets
 from appliance.store.trust import TrustStore
 from bundler.files import DISK, FileLayer, exclusive, read_limited, remove_staged, write_atomic
+from bundler.format import paths
 from bundler.format.bundle import Bundle, check_chunks, open_bundle
-from bundler.format.errors import SelftestFailed, TooOld
-from bundler.format.limits import KEYS_BYTES
+from bundler.format.errors import BadBundle, SelftestFailed, TooOld
+from bundler.format.limits import KEYS_BYTES, SETTINGS_BYTES
 from bundler.format.manifest import Descriptor, encode_descriptor
-from bundler.format.site import open_keys
+from bundler.format.site import open_keys, open_settings
 from bundler.format.trust.descriptors import newest_descriptor
 from bundler.format.trust.medium import load_repository
-from bundler.format.trust.verify import TrustedRepository
+from bundler.format.trust.verify import TrustedRepository, digest
 from bundler.terminal import Terminal, size
 
 
@@ -105,8 +106,9 @@ class Installer:
     def _install(self, folder: Path, secrets: SiteSecrets, trusted: TrustedRepository, now: datetime) -> InstallReport:
         path, descriptor = newest(folder, trusted)
         installed = versions.installed_order(self.layout, secrets)
+        settings = site_settings(folder, secrets, trusted)
         if installed is not None and installed.bundle == descriptor.bundle:
-            return _report(versions.read_current(self.layout, secrets), trusted, 0, changed=False)
+            return self._renew(folder, secrets, trusted, settings, now)
         if installed is not None and descriptor.order <= installed.order:
             raise TooOld(
                 f"the medium's newest bundle is {descriptor.bundle}, this box has {installed.bundle}",
@@ -128,9 +130,23 @@ class Installer:
             egress=tuple(trusted.policy.egress),
             selftest=proof.lines,
             model_tested=proof.model_tested,
+            settings=settings,
         )
         versions.write_version(self.layout, secrets, version, keys, self.layer)
         return _report(version, trusted, copied_bytes, changed=True)
+
+    def _renew(
+        self, folder: Path, secrets: SiteSecrets, trusted: TrustedRepository, settings: dict[str, str], now: datetime
+    ) -> InstallReport:
+        """Takes what may change without a new bundle: the hosts of the policy, and the settings of the site."""
+        current, egress = versions.read_current(self.layout, secrets), tuple(trusted.policy.egress)
+        if (current.egress, current.settings) == (egress, settings):
+            return _report(current, trusted, 0, changed=False)
+        number, installed = versions.next_number(self.layout), now.isoformat(timespec="seconds")
+        version = replace(current, number=number, installed=installed, egress=egress, settings=settings)
+        keys = read_limited(folder / "sites" / secrets.site / "keys.age", KEYS_BYTES)
+        versions.write_version(self.layout, secrets, version, keys, self.layer)
+        return _report(version, trusted, 0, changed=True)
 
     def _copy(self, folder: Path, path: str, descriptor: Descriptor) -> int:
         files = medium.files_of(descriptor)
@@ -171,6 +187,22 @@ def _report(
         selftest=version.selftest,
         model_tested=version.model_tested,
     )
+
+
+def site_settings(folder: Path, secrets: SiteSecrets, trusted: TrustedRepository) -> dict[str, str]:
+    """Returns what the MSP set for this site; nothing where the medium's metadata lists no settings for it.
+
+    Raises:
+        FileMissing, BadBundle: They are listed, and not there or not what was signed.
+    """
+    path = f"sites/{secrets.site}/settings.age"
+    target = trusted.targets.get(path)
+    if target is None:
+        return {}
+    data = read_limited(paths.inside(folder, path), SETTINGS_BYTES)
+    if (len(data), digest(data)) != (target.length, target.sha256):
+        raise BadBundle(f"{path} is not what was signed", "copy this file to the medium again")
+    return open_settings(data, secrets.identity).values
 
 
 def newest(folder: Path, trusted: TrustedRepository) -> tuple[str, Descriptor]:

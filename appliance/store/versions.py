@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from appliance.store.layout import StateLayout
 from appliance.store.seal import SiteSecrets
@@ -20,7 +20,20 @@ from bundler.format.site import open_keys
 
 @dataclass(frozen=True)
 class Version:
-    """What one version uses, and what its self-test said when it was activated."""
+    """What one version uses, and what its self-test said when it was activated.
+
+    Attributes:
+        number: Rising on this box.
+        bundle: Id of the bundle.
+        descriptor_path: Path of its descriptor in the store.
+        descriptor_sha256: Its digest.
+        made: When the bundle was made.
+        installed: When this version was.
+        egress: Origins that the policy lets this box talk to.
+        selftest: Lines of the self-test.
+        model_tested: Whether a chat model took part in it.
+        settings: What the MSP set for this site, by name.
+    """
 
     number: int
     bundle: str
@@ -31,6 +44,7 @@ class Version:
     egress: tuple[str, ...]
     selftest: tuple[str, ...]
     model_tested: bool
+    settings: dict[str, str] = field(default_factory=dict)
 
 
 def write_version(layout: StateLayout, secrets: SiteSecrets, version: Version, keys: bytes, layer: FileLayer) -> None:

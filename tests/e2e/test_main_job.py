@@ -6,11 +6,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 import openai
 import pytest
@@ -36,15 +37,20 @@ class Served:
 
 @pytest.fixture(scope="session")
 def served(customer: Any) -> Iterator[Served]:
-    token = json.loads(customer.must("appliance", "token", "create", "test", "--state", customer.state, "--json"))
-    url_file = customer.folder / "url"
-    words = ["serve", "--state", str(customer.state), "--port", "0", "--port-file", str(url_file)]
-    log = (customer.folder / "serve.log").open("wb")
+    with serving(customer, customer.state, customer.folder) as served:
+        wait_until_ready(served)
+        yield served
+
+
+@contextmanager
+def serving(customer: Any, state: Path, folder: Path) -> Iterator[Served]:
+    token = json.loads(customer.must("appliance", "token", "create", "test", "--state", state, "--json"))
+    url_file = folder / "url"
+    words = ["serve", "--state", str(state), "--port", "0", "--port-file", str(url_file)]
+    log = (folder / "serve.log").open("wb")
     with log, subprocess.Popen([sys.executable, "-m", "appliance", *words], stdout=log, stderr=log) as process:
         try:
-            served = Served(wait_for_text(url_file, process), token["token"])
-            wait_until_ready(served)
-            yield served
+            yield Served(wait_for_text(url_file, process), token["token"])
         finally:
             process.terminate()
 
@@ -284,3 +290,27 @@ def test_what_changed_between_two_bundles_is_told(customer: Any, tmp_path: Path)
     out = tmp_path / "out"
     customer.must("bundler", "export", customer.repository, out, "faq/helpdesk/faq.jsonl", *keys)
     assert "Where is the lifeboat kept?" in (out / "faq/helpdesk/faq.jsonl").read_text()
+
+
+def test_settings_of_a_site_reach_the_box(customer: Any, tmp_path: Path) -> None:
+    """Without a new bundle: the names of the box and the words of the last rung, signed and sealed to this site."""
+    keys = ("--passphrase-file", customer.folder / "pass")
+    state, usb = tmp_path / "state", tmp_path / "usb"
+    shutil.copytree(customer.pristine, state, symlinks=True)
+    copy = ("copy", customer.repository, usb, "--site", "bristol", "--full", *keys)
+    customer.must("bundler", *copy)
+    assert customer.install(usb, state).returncode == 0
+    before = current(state)
+    values = ("hosts=help.example, 10.0.0.9", "handoff=Ring 555-0100 and ask for Ada.")
+    customer.must("bundler", "site", "set", "bristol", *values, "--repository", customer.repository, *keys)
+    customer.must("bundler", *copy)
+    done = customer.install(usb, state)
+    assert done.returncode == 0, done.stderr
+    assert current(state) == before + 1
+    assert customer.install(usb, state).returncode == 0
+    assert current(state) == before + 1  # the same settings again are no change
+    with serving(customer, state, tmp_path) as box:
+        headers = {"Authorization": f"Bearer {box.token}", "Host": "help.example", "Content-Type": "application/json"}
+        body = json.dumps({"question": "Who won the football match last night?"}).encode()
+        with urlopen(Request(f"{box.url}/v1/ask", body, headers)) as answer:
+            assert "Ring 555-0100 and ask for Ada." in answer.read().decode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -11,14 +12,17 @@ from typing import BinaryIO
 
 import pytest
 
+from bundler import inspection
 from bundler.files import FileLayer, staged
-from bundler.format.errors import BadBundle, BadInput, NoSpace
+from bundler.format.errors import BadBundle, BadInput, FileMissing, NoSpace
 from bundler.format.service import LadderSpec, LimitsSpec, Service
 from bundler.format.trust.medium import load_repository
-from bundler.repository.copy import Copied, copy_for_site
+from bundler.format.trust.verify import digest
+from bundler.repository.copy import Copied, copy_for_site, copy_for_sites
 from bundler.repository.keyring import Keyring
+from bundler.repository.ledger import read_ledger
 from bundler.repository.publish import Publisher
-from bundler.repository.sites import add_site
+from bundler.repository.sites import add_site, remove_site
 from bundler.repository.survey import Captured
 from bundler.repository.write import BundleWriter
 from bundler.terminal import Terminal
@@ -34,7 +38,7 @@ class Stock:
     """A repository with a site, and bundles of a model and an FAQ."""
 
     def __init__(self, publisher: Publisher, keyring: Keyring, work: Path) -> None:
-        self.publisher, self._work = publisher, work
+        self.publisher, self.keyring, self._work = publisher, keyring, work
         self._writer = BundleWriter(publisher, keyring, QUIET, 300 * KB)
         add_site(publisher, keyring, publisher.policy().repository, "bristol", work_factor_log2=QUICK)
 
@@ -48,6 +52,10 @@ class Stock:
         trusted = self.publisher.trusted()
         used = layer or FileLayer()
         return copy_for_site(self.publisher.folder, trusted, "bristol", delivered, medium, QUIET, used)
+
+    def deliver(self, medium: Path, *sites: str, full: bool = False) -> list[Copied]:
+        names = list(sites or ("bristol",))
+        return copy_for_sites(self.publisher, self.keyring, names, medium, QUIET, now=NOW, full=full)
 
 
 @pytest.fixture
@@ -92,6 +100,77 @@ def test_a_second_copy_writes_nothing_and_mends_what_broke(
     volume = sorted((tmp_path / "usb").rglob("*/vol/*.age"))[1]
     flip(volume, 1000)
     assert stock.copy(tmp_path / "usb").written_bytes == volume.stat().st_size
+
+
+def verified(stock: Stock, medium: Path, *, deep: bool = False) -> inspection.Verified:
+    def identities(repository: str) -> dict[str, str]:
+        return read_ledger(stock.keyring, repository).identities
+
+    root = digest(stock.publisher.first_root())
+    return inspection.verify(medium, root, identities if deep else None, NOW, QUIET)
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_a_medium_is_verified_though_it_holds_a_part(stock: Stock, tmp_path: Path, deep: bool) -> None:
+    """What a copy left out on purpose is counted, not missed; what is lost is named."""
+    stock.build(b"1")
+    stock.deliver(tmp_path / "first")
+    assert verified(stock, tmp_path / "first", deep=deep).left_out == 0
+    bundle = stock.build(b"2")
+    stock.deliver(tmp_path / "second")
+    found = verified(stock, tmp_path / "second", deep=deep)
+    assert found.bundles == (bundle,)
+    assert found.left_out > 4
+    inspected = inspection.summaries(tmp_path / "second", None, None, NOW)
+    assert [item.bundle for item in inspected] == [bundle]
+    next((tmp_path / "second").glob(f"bundles/{bundle}/index.age")).unlink()
+    with pytest.raises(FileMissing, match=r"index\.age is missing"):
+        verified(stock, tmp_path / "second", deep=deep)
+
+
+def test_what_is_gone_leaves_the_medium(stock: Stock, tmp_path: Path) -> None:
+    """Superseded metadata and the files of a removed site are not carried on."""
+    stock.build(b"1")
+    add_site(stock.publisher, stock.keyring, stock.publisher.policy().repository, "paris", work_factor_log2=QUICK)
+    stock.deliver(tmp_path / "usb", "bristol", "paris")
+    remove_site(stock.publisher, stock.keyring, "paris")
+    stock.deliver(tmp_path / "usb")
+    assert [path.name for path in (tmp_path / "usb" / "sites").iterdir()] == ["bristol"]
+    for role in ("snapshot", "targets", "content"):
+        assert len(list((tmp_path / "usb").glob(f"metadata/*.{role}.json"))) == 1
+
+
+@pytest.mark.parametrize("where", [".", "inside", ".."])
+def test_a_repository_is_not_its_own_medium(stock: Stock, where: str) -> None:
+    """A copy into the repository, or around it, is refused and counts as no delivery."""
+    stock.build(b"1")
+    with pytest.raises(BadInput, match="lie in each other"):
+        stock.deliver(stock.publisher.folder / where)
+    ledger = read_ledger(stock.keyring, stock.publisher.policy().repository)
+    assert ledger.site("bristol").delivered == ()
+
+
+def test_another_repository_s_medium_is_left(stock: Stock, tmp_path: Path) -> None:
+    """One folder holds one repository: the other customer's stick still installs."""
+    stock.build(b"1")
+    other = Publisher(tmp_path / "other", stock.keyring, NOW)
+    other.create()
+    shutil.copytree(other.folder / "metadata", tmp_path / "usb" / "metadata")
+    before = (tmp_path / "usb/metadata/timestamp.json").read_bytes()
+    with pytest.raises(BadInput, match="holds another repository"):
+        stock.deliver(tmp_path / "usb")
+    assert (tmp_path / "usb/metadata/timestamp.json").read_bytes() == before
+
+
+def test_a_link_on_the_medium_leads_nowhere(stock: Stock, tmp_path: Path) -> None:
+    """A stick that comes back cannot make the builder write elsewhere."""
+    stock.build(b"1")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "usb").mkdir()
+    (tmp_path / "usb" / "bundles").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(BadBundle, match="symbolic link"):
+        stock.deliver(tmp_path / "usb")
+    assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
 class Stopping(FileLayer):
