@@ -21,6 +21,7 @@ from bundler.repository.survey import Captured
 from bundler.sources.fetch import fetch
 from bundler.sources.file import hashed
 from bundler.sources.source import Fetched
+from bundler.terminal import Progress
 from bundler.vector_cache import RememberingEncoder
 
 EMBEDDING_FILES = ("config.json", "tokenizer.json", "model.safetensors", "1_Pooling/config.json")
@@ -38,10 +39,11 @@ class Gathered:
 
 @dataclass(frozen=True)
 class VectorCache:
-    """The folder of the build cache, and the identity that it is encrypted to."""
+    """The folder of the build cache, the identity that it is encrypted to, and who watches texts being embedded."""
 
     folder: Path
     identity: Callable[[], age.X25519Identity]
+    watch: Callable[[int], Progress] | None = None
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,7 @@ def make_encoder(
     if (kept := sources.vectors) is None:
         return Encoder(onnx, tokens, max_tokens=entry.max_tokens), graph, facts
     remembering = RememberingEncoder(
-        onnx, tokens, max_tokens=entry.max_tokens, folder=kept.folder, identity=kept.identity
+        onnx, tokens, max_tokens=entry.max_tokens, folder=kept.folder, identity=kept.identity, watch=kept.watch
     )
     return remembering, graph, facts
 

@@ -18,8 +18,10 @@ from bundler.format import age
 from bundler.format.age.errors import AgeError
 from bundler.format.errors import FileMissing
 from bundler.knowledge.encoder import Encoder, Vectors
+from bundler.terminal import Progress
 
 _DIGEST_BYTES = 16
+_SHOWN_TEXTS = 256
 _CACHE_BYTES = 4 << 30
 
 
@@ -32,6 +34,7 @@ class RememberingEncoder(Encoder):
         max_tokens: Longer texts are cut.
         folder: Where the caches lie, one file a model.
         identity: Opens and seals them; called at the first text.
+        watch: Makes the progress of so many texts, or None.
     """
 
     def __init__(
@@ -42,11 +45,12 @@ class RememberingEncoder(Encoder):
         max_tokens: int,
         folder: Path,
         identity: Callable[[], age.X25519Identity],
+        watch: Callable[[int], Progress] | None = None,
     ) -> None:
         super().__init__(onnx, tokenizer, max_tokens=max_tokens)
         model = hashlib.sha256(onnx + tokenizer + f"{max_tokens} {onnxruntime.__version__}".encode()).hexdigest()
         self._path = folder / f"{model}.age"
-        self._identity = identity
+        self._identity, self._watch = identity, watch
         self._known: dict[bytes, Vectors] | None = None
         self._used: dict[bytes, Vectors] = {}
         self.fresh = 0
@@ -58,13 +62,23 @@ class RememberingEncoder(Encoder):
         names = [hashlib.sha256(text.encode()).digest()[:_DIGEST_BYTES] for text in texts]
         missing = {name: text for name, text in zip(names, texts, strict=True) if name not in self._known}
         if missing:
-            rows = super().embed(list(missing.values()))
+            rows = self._computed(list(missing.values()))
             self._known |= dict(zip(missing, rows, strict=True))
             self.fresh += len(missing)
         self._used |= {name: self._known[name] for name in names}
         if not names:
             return np.zeros((0, self.dimensions), dtype=np.float32)
         return np.stack([self._known[name] for name in names])
+
+    def _computed(self, texts: list[str]) -> Vectors:
+        if self._watch is None:
+            return super().embed(texts)
+        found = []
+        with self._watch(len(texts)) as progress:
+            for start in range(0, len(texts), _SHOWN_TEXTS):
+                found.append(super().embed(texts[start : start + _SHOWN_TEXTS]))
+                progress.advance(len(found[-1]))
+        return np.concatenate(found)
 
     def save(self) -> None:
         """Writes what this build used; texts that are gone from the content are forgotten."""

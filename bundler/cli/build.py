@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from bundler.cli.options import command, home_option, passphrase, passphrase_option, repository_option
-from bundler.terminal import Terminal, size
+from bundler.terminal import Progress, Terminal, size
 
 _profile = click.argument("profile", type=click.Path(path_type=Path, dir_okay=False))
 _upstream = click.option(
@@ -98,12 +98,16 @@ def build(
         Publisher(repository, keyring, now), keyring, terminal, hand_out, volume_bytes or VOLUME_BYTES, reread
     )
     with work_folder(home) as work:
-        vectors = VectorCache(home / "cache" / "vectors", keyring.ledger_identity)
+        vectors = VectorCache(home / "cache" / "vectors", keyring.ledger_identity, _watch(terminal))
         sources = Sources(read, wheels or home / "cache" / "wheels", work, terminal.note, vectors)
         built, settled = builder.build(sources, read_lock(lock), _agree(terminal, yes=yes), now)
     if settled != read_lock(lock):
         write_lock(lock, settled)
     terminal.result({**vars(built), **codes}, _outcome(built, repository))
+
+
+def _watch(terminal: Terminal) -> Callable[[int], Progress]:
+    return lambda texts: terminal.progress(f"embedding {texts} texts", texts, "texts")
 
 
 def _addresses(upstreams: tuple[str, ...]) -> dict[str, str]:

@@ -49,6 +49,9 @@ def faq_issues(entries: Sequence[FaqEntry], encoder: Encoder | None) -> list[str
     """Lists entries without variants, wordings that stand in two entries, and with an encoder questions that fight."""
     advice = "no variants; add the words that people really type"
     issues = [f"{entry.id} ({entry.question!r}): {advice}" for entry in entries if not entry.variants]
+    for entry in entries:
+        if any(";" in variant for variant in entry.variants):
+            issues.append(f"{entry.id}: a variant holds ';'; in CSV variants are separated by '|'")
     owners: dict[str, str] = {}
     for entry in entries:
         for wording in entry.wordings:

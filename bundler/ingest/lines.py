@@ -31,7 +31,7 @@ def read_records(path: Path, make: Callable[[Mapping[str, Any], int], T]) -> lis
     try:
         text = read_limited(path, FILE_BYTES_MAX).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise BadInput(f"{path.name} is not UTF-8 text: {error}") from error
+        raise BadInput(f"{path.name} is not UTF-8 text: {error}", "save it as UTF-8") from error
     issues: list[str] = []
     records = []
     for number, row in _rows(path, text, issues):
@@ -49,6 +49,8 @@ def read_records(path: Path, make: Callable[[Mapping[str, Any], int], T]) -> lis
 def text_of(row: Mapping[str, Any], key: str, most_chars: int = 20_000) -> str:
     """Returns a non-empty text of a row; raises ValueError."""
     value = row.get(key)
+    if value == "" or (isinstance(value, str) and value.isspace()):
+        raise ValueError(f"{key} is empty")
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"{key} must be text")
     if len(value) > most_chars:
@@ -60,10 +62,14 @@ def refuse_unknown(row: Mapping[str, Any], known: set[str]) -> None:
     """Raises ValueError for a key that nobody reads: a misspelt one must not be lost in silence."""
     unknown = sorted(str(key) for key in row.keys() - known)
     if unknown:
-        raise ValueError(f"{', '.join(unknown)} is not known (known: {', '.join(sorted(known))})")
+        hint = "; columns are separated by commas" if any(";" in key for key in unknown) else ""
+        raise ValueError(f"{', '.join(unknown)} is not known (known: {', '.join(sorted(known))}{hint})")
 
 
 def _rows(path: Path, text: str, issues: list[str]) -> list[tuple[int, Mapping[str, Any]]]:
+    if path.suffix.lower() not in (".csv", ".jsonl"):
+        issues.append("only .jsonl and .csv are read here")
+        return []
     if path.suffix.lower() == ".csv":
         try:
             return [(n, row) for n, row in enumerate(csv.DictReader(io.StringIO(text, newline=""), strict=True), 2)]

@@ -70,6 +70,10 @@ def parse_profile(values: object, base: Path, subject: str, addresses: Mapping[s
         selftest=_selftest(top.table("selftest")) if top.has("selftest") else None,
         inventory=tuple(_dependency(table) for table in top.tables("service")),
     )
+    if not (models or upstreams or any(contents.values())):
+        issues.append(
+            "it names nothing to answer with: no [[model]], [[faq]], [[documents]], [[router]] or [[upstream]]"
+        )
     bundle.close()
     top.close()
     issues += _conflicts(profile)

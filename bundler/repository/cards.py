@@ -16,15 +16,16 @@ _MAY = {
     "root": "names the other keys; keep two copies offline, use it rarely",
     "release": "signs software, policy and the hosts a box may talk to",
     "refresh": "signs content for unattended jobs; no software, no host",
+    "ledger": "opens the record of all bundle keys and sites; signs nothing",
 }
 
 
-def site_card(msp: str, site: str, code: str, root_sha256: str) -> str:
+def site_card(msp: str, repository: str, site: str, code: str, root_sha256: str) -> str:
     """Returns the site card: the code proves the root and opens the bundle."""
     return _card(
         f"SITE CARD  {site}",
         [
-            f"Issued by {msp}",
+            f"Issued by {msp} for repository {repository[:16]}",
             "",
             f"Site code:  {code}",
             "",
@@ -36,12 +37,12 @@ def site_card(msp: str, site: str, code: str, root_sha256: str) -> str:
     )
 
 
-def recovery_card(msp: str, code: str, root_sha256: str) -> str:
+def recovery_card(msp: str, repository: str, code: str, root_sha256: str) -> str:
     """Returns the card of the recovery site: with it alone every bundle of the repository can be opened."""
     return _card(
         "RECOVERY CARD",
         [
-            f"Issued by {msp}",
+            f"Issued by {msp} for repository {repository[:16]}",
             "",
             f"Recovery code:  {code}",
             "",

@@ -14,7 +14,7 @@ from bundler.format.trust.verify import TrustedRepository
 from bundler.repository.keyring import WORK_FACTOR_LOG2, Keyring, Msp
 from bundler.repository.roots import Roots, first_root
 
-_NAME_LETTERS = 60
+_NAME_LETTERS = 30  # a line of a card has 72
 
 
 def make_keyring(

@@ -123,8 +123,9 @@ def add_site(
     publisher.replace_content({f"sites/{site}/settings.age": settings})
     # The ledger last: after a stop before it, nobody has seen the code, and the site can be made again.
     write_ledger(keyring, ledger, layer)
-    card = recovery_card(msp.name, code, root) if site == RECOVERY else site_card(msp.name, site, code, root)
-    return NewSite(site, code, card)
+    if site == RECOVERY:
+        return NewSite(site, code, recovery_card(msp.name, repository, code, root))
+    return NewSite(site, code, site_card(msp.name, repository, site, code, root))
 
 
 def authorize_site(publisher: Publisher, keyring: Keyring, site: str, layer: FileLayer = DISK) -> None:

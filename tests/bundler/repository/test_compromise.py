@@ -6,14 +6,14 @@ import re
 import shutil
 import subprocess
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from bundler.files import DISK
 from bundler.format.bundle import open_bundle
-from bundler.format.errors import LifeboatError, NotReady, TooOld, WrongKey
+from bundler.format.errors import BadInput, LifeboatError, NotReady, TooOld, WrongKey
 from bundler.format.manifest import Descriptor
 from bundler.format.service import LadderSpec, LimitsSpec, Service
 from bundler.format.site import open_enrolment, open_keys
@@ -225,6 +225,33 @@ def test_row_bad_bundle(customer: Customer) -> None:
     assert not may_install(customer.bundle.bundle, customer.box().policy)
     assert may_install(good.bundle, customer.box().policy)
     assert customer.bundle.recipient not in customer.keys(customer.site)
+
+
+def test_row_passphrase(customer: Customer) -> None:
+    """After the change the old passphrase opens no key that lies here, and the builder works on."""
+    home = customer.keyring.home
+    Keyring(home, lambda: "correct horse").change_passphrase(lambda: "battery staple", QUICK)
+    for name in ("root", "release", "refresh"):
+        with pytest.raises(WrongKey):
+            Keyring(home, lambda: "correct horse").signer(name)
+    with pytest.raises(WrongKey):
+        Keyring(home, lambda: "correct horse").ledger_identity()
+    fresh = Keyring(home, lambda: "battery staple")
+    assert customer.build(b"two", Publisher(customer.publisher.folder, fresh, NOW), fresh).sequence == 2
+
+
+def test_row_clock(customer: Customer) -> None:
+    """A signature from the future makes boxes warn; a new refresh key voids its time, and the builder signs again."""
+    ahead = NOW + timedelta(days=700)
+    Publisher(customer.publisher.folder, customer.keyring, ahead).resign()
+    misled = customer.box()
+    assert misled.remembered().signed_time == ahead.isoformat()
+    with pytest.raises(BadInput, match="the clock says"):
+        customer.publisher.resign()
+    customer.replace("refresh")
+    mended = customer.box(remembered=misled.remembered())
+    assert mended.remembered().signed_time == NOW.isoformat()
+    assert mended.warnings == ()
 
 
 def test_every_row_has_its_test_and_its_commands_exist(repo_root: Path) -> None:
