@@ -39,13 +39,23 @@ class Outlet:
         """Takes all of `data`; raises what an earlier write met."""
         rest = memoryview(data)
         while len(rest):
+            if self._used == _BLOCK_BYTES:
+                self._hand_over()
             count = min(len(rest), _BLOCK_BYTES - self._used)
             self._block[self._used : self._used + count] = rest[:count]
             self._used += count
             rest = rest[count:]
-            if self._used == _BLOCK_BYTES:
-                self._hand_over()
         return len(data)
+
+    def lend(self, length: int, /) -> memoryview | None:
+        """Lends room in a block for the cipher to write into; see `age.stream.Lender`."""
+        if length > _BLOCK_BYTES:
+            return None
+        if self._used + length > _BLOCK_BYTES:
+            self._hand_over()
+        view = memoryview(self._block)[self._used : self._used + length]
+        self._used += length
+        return view
 
     def finish(self) -> str:
         """Waits until all is hashed and written; returns the SHA-256.

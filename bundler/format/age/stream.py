@@ -9,7 +9,7 @@ Rules:
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
@@ -78,6 +78,14 @@ class Sink(Protocol):
     def write(self, data: bytes | memoryview, /) -> int: ...
 
 
+@runtime_checkable
+class Lender(Sink, Protocol):
+    """A sink that lends the memory to be filled, so that nothing is copied."""
+
+    def lend(self, length: int, /) -> memoryview | None:
+        """Return `length` bytes that count as written when the next call comes, or None to have `write` called."""
+
+
 class Sealer:
     """Encrypts a payload from front to back through one reused buffer."""
 
@@ -94,6 +102,7 @@ class Sealer:
         self._held = memoryview(bytearray(CHUNK_BYTES))
         self._held_bytes = 0
         self._sealed = memoryview(bytearray(SEALED_CHUNK_BYTES))
+        self._lend = out.lend if isinstance(out, Lender) else None
         self._usable = True
 
     def write(self, data: bytes | bytearray | memoryview) -> int:
@@ -145,10 +154,13 @@ class Sealer:
         return count
 
     def _seal(self, plain: memoryview, *, last: bool) -> None:
-        sealed = self._sealed[: len(plain) + TAG_BYTES]
+        length = len(plain) + TAG_BYTES
+        lent = None if self._lend is None else self._lend(length)
+        sealed = self._sealed[:length] if lent is None else lent
         self._cipher.encrypt_into(chunk_nonce(self._index, last=last), plain, None, sealed)
         self._index += 1
-        write_all(self._out, sealed)
+        if lent is None:
+            write_all(self._out, sealed)
 
 
 def write_all(out: Sink, data: memoryview | bytes) -> None:
