@@ -34,7 +34,7 @@ def disk_bytes(folder: Path) -> int:
 
 
 def test_forty_customers_on_one_base(tmp_path: Path, publisher: Publisher, keyring: Keyring) -> None:
-    """At most base + own content + 5 %; no file of one names another; one FAQ edit is a thousandth of the model."""
+    """At most base + own content + 5 %; no file of one names another; an FAQ edit ships little."""
     model = tmp_path / "model"
     model.write_bytes(random.Random(1).randbytes(MODEL_BYTES))
     build(publisher, keyring, None, {"models/m.gguf": model})
