@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from bundler.format.index import Asset
 from bundler.format.record import to_json
 from bundler.repository.reuse import Earlier
 
+Read = Callable[[str], bytes]
+# Assets whose lines are records, and the field that people know a record by.
+_NAMED = {"faq.jsonl": "question", "texts.jsonl": "source"}
+_READ_BYTES = 64 << 20
+
 
 @dataclass(frozen=True)
 class AssetChange:
-    """An asset that came, went or changed; sizes in bytes, 0 where it is not."""
+    """An asset that came, went or changed; sizes in bytes, 0 where it is not.
+
+    Attributes:
+        path: Its name inside the bundle.
+        change: "added", "removed", "changed", or "relabelled" where only its licence, kind or source differ.
+        old_bytes: Its size before.
+        new_bytes: Its size after.
+        entries: For an FAQ and for documents: what was added, removed and changed, by question or by name.
+    """
 
     path: str
     change: str
     old_bytes: int
     new_bytes: int
+    entries: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -39,9 +55,27 @@ class Difference:
 
     def lines(self) -> list[str]:
         """Describes the difference for people, sizes left to the caller's taste."""
-        found = [f"{item.change:8} {item.path}  {item.old_bytes} -> {item.new_bytes} bytes" for item in self.assets]
+        found = []
+        for item in self.assets:
+            found.append(f"{item.change:8} {item.path}  {item.old_bytes} -> {item.new_bytes} bytes")
+            found += [f"           {entry}" for entry in item.entries]
         found += [f"service  {field} differs" for field in self.service]
         return found or ["no difference"]
+
+
+def _entries(one: Asset, two: Asset, read_old: Read, read_new: Read) -> tuple[str, ...]:
+    """Names what differs inside an asset whose lines are records with a name."""
+    key = _NAMED.get(one.path.rsplit("/", 1)[-1])
+    if key is None or max(one.length_bytes, two.length_bytes) > _READ_BYTES:
+        return ()
+    before, after = (
+        {row[key]: row for row in map(json.loads, read(asset.path).decode().split("\n")[:-1])}
+        for asset, read in ((one, read_old), (two, read_new))
+    )
+    found = [f"+ {name}" for name in after if name not in before]
+    found += [f"- {name}" for name in before if name not in after]
+    found += [f"~ {name}" for name, row in after.items() if name in before and before[name] != row]
+    return tuple(found)
 
 
 def _facts(asset: Asset) -> tuple[str, str, str]:
@@ -49,8 +83,15 @@ def _facts(asset: Asset) -> tuple[str, str, str]:
     return (asset.kind, asset.licence, asset.source)
 
 
-def compare(old: Earlier, new: Earlier) -> Difference:
-    """Compares two bundles of one repository."""
+def compare(old: Earlier, new: Earlier, read_old: Read, read_new: Read) -> Difference:
+    """Compares two bundles of one repository.
+
+    Args:
+        old: The older one.
+        new: The newer one.
+        read_old: Reads an asset of the older one by its path.
+        read_new: Reads an asset of the newer one.
+    """
     before = {asset.path: asset for asset in old.index.assets}
     after = {asset.path: asset for asset in new.index.assets}
     changes = []
@@ -61,7 +102,8 @@ def compare(old: Earlier, new: Earlier) -> Difference:
         elif two is None and one is not None:
             changes.append(AssetChange(path, "removed", one.length_bytes, 0))
         elif one is not None and two is not None and one.digests() != two.digests():
-            changes.append(AssetChange(path, "changed", one.length_bytes, two.length_bytes))
+            entries = _entries(one, two, read_old, read_new)
+            changes.append(AssetChange(path, "changed", one.length_bytes, two.length_bytes, entries))
         elif one is not None and two is not None and _facts(one) != _facts(two):
             changes.append(AssetChange(path, "relabelled", one.length_bytes, two.length_bytes))
     service_before, service_after = to_json(old.index.service), to_json(new.index.service)

@@ -70,15 +70,23 @@ class Sources:
 
     def found(self) -> dict[str, tuple[Found, Fetched]]:
         """Fetches every model file; returns them by source text, for the plan and the capture."""
-        wanted = [("model", entry.source, entry.licence) for entry in self.profile.models]
+        wanted: list[tuple[str, str, ModelEntry | EmbeddingEntry]] = []
+        wanted += [("model", entry.source, entry) for entry in self.profile.models]
         if (embedding := self.profile.embedding) is not None:
-            wanted += [("embedding", embedding.source + name, embedding.licence) for name in EMBEDDING_FILES]
+            wanted += [("embedding", embedding.source + name, embedding) for name in EMBEDDING_FILES]
         result = {}
-        for part, source, licence in wanted:
+        for part, source, entry in wanted:
             # A model is large and hashed once, when it is captured; what is converted is known by its source's digest.
             fetched = self.fetch(source) if part == "model" else hashed(self.fetch(source))
-            result[source] = (Found(part, source, fetched.length_bytes, fetched.sha256, licence), fetched)
+            if entry.licence_file:
+                fetched = replace(fetched, licence_text=local_path(self.profile, entry.licence_file))
+            result[source] = (self._found(part, source, fetched, entry.licence), fetched)
         return result
+
+    @staticmethod
+    def _found(part: str, source: str, fetched: Fetched, licence: str) -> Found:
+        told = fetched.licence_text is not None
+        return Found(part, source, fetched.length_bytes, fetched.sha256, licence, licence_text=told)
 
     def content(self) -> list[Found]:
         """Returns the size of each content folder or file for the plan; they are read when they are compiled."""
@@ -108,12 +116,14 @@ def gather(sources: Sources, found: Mapping[str, tuple[Found, Fetched]]) -> Gath
         BadInput: A model, document, FAQ or router is refused; the message names it.
     """
     profile = sources.profile
-    captured = [_model(entry, found[entry.source][1]) for entry in profile.models]
+    captured: list[Captured | None] = [_model(entry, found[entry.source][1]) for entry in profile.models]
+    captured += [_licence(entry, found[entry.source][1]) for entry in profile.models]
     spec, encoder = None, None
     if profile.embedding is not None:
         files = {name: found[profile.embedding.source + name][1] for name in EMBEDDING_FILES}
         embedding, spec, encoder = _embedding(profile.embedding, files, sources)
         captured += embedding
+        captured.append(_licence(profile.embedding, files["model.safetensors"]))
         captured += _knowledge(sources, encoder)
         if isinstance(encoder, RememberingEncoder):
             sources.say(f"{encoder.fresh} texts were embedded, the rest was known")
@@ -121,7 +131,7 @@ def gather(sources: Sources, found: Mapping[str, tuple[Found, Fetched]]) -> Gath
     selftest = _selftest(sources)
     if selftest is not None:
         captured.append(selftest)
-    return Gathered(tuple(captured), compile_service(profile, spec), encoder)
+    return Gathered(tuple(item for item in captured if item is not None), compile_service(profile, spec), encoder)
 
 
 def _model(entry: ModelEntry, fetched: Fetched) -> Captured:
@@ -133,6 +143,13 @@ def _model(entry: ModelEntry, fetched: Fetched) -> Captured:
     cuts = merged_cuts(gguf.cut_points(facts), MIB)
     path = f"models/{entry.name}.gguf"
     return Captured(path, fetched.path, "gguf", entry.licence, fetched.pinned, cuts, CHUNK_BYTES, fetched.sha256)
+
+
+def _licence(entry: ModelEntry | EmbeddingEntry, fetched: Fetched) -> Captured | None:
+    """The text of a model's licence, which many licences ask to travel with the weights."""
+    if fetched.licence_text is None:
+        return None
+    return _small(f"licences/{entry.name}.txt", fetched.licence_text, "licence", entry.licence, fetched.source)
 
 
 def make_encoder(

@@ -158,11 +158,9 @@ def difference(
             raise BadInput(f"{folder} holds fewer than two bundles: there is nothing to compare")
         raise BadInput(f"{folder} lists no bundle {', '.join(lacking)}", "see `lifeboat inspect`")
     keys = identities(trusted.policy.repository)
-    opened = []
-    for bundle in wanted:
-        with open_bundle(folder, listed[bundle], keys) as found:
-            opened.append(Earlier(listed[bundle], found.index))
-    return compare(opened[0], opened[1])
+    with open_bundle(folder, listed[wanted[0]], keys) as one, open_bundle(folder, listed[wanted[1]], keys) as two:
+        before, after = (Earlier(found.descriptor, found.index) for found in (one, two))
+        return compare(before, after, one.read, two.read)
 
 
 def open_listed(

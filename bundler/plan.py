@@ -14,13 +14,23 @@ _AGE_HEADER_BYTES, _PIECE_BYTES, _TAG_BYTES = 200, 65_536, 16
 
 @dataclass(frozen=True)
 class Found:
-    """What a source delivered, and which part of the profile asked for it; `sha256` is "" for local files."""
+    """What a source delivered, and which part of the profile asked for it.
+
+    Attributes:
+        part: "model", "embedding", "documents" and so on.
+        source: As the profile writes it.
+        length_bytes: Its size.
+        sha256: Its digest; "" for local files.
+        licence: SPDX identifier, or "".
+        licence_text: Whether the text of the licence goes into the bundle with it.
+    """
 
     part: str
     source: str
     length_bytes: int
     sha256: str
     licence: str
+    licence_text: bool = False
 
 
 @dataclass(frozen=True)
@@ -40,6 +50,7 @@ class Plan:
     source_bytes: int
     medium_bytes: int
     unlicensed: tuple[str, ...]
+    without_text: tuple[str, ...]
 
 
 def make_plan(profile: str, found: Sequence[Found], lock: Lock, volume_bytes: int) -> Plan:
@@ -52,6 +63,7 @@ def make_plan(profile: str, found: Sequence[Found], lock: Lock, volume_bytes: in
         source_bytes,
         estimate_medium_bytes(source_bytes, volume_bytes),
         tuple(item.source for item in found if not item.licence and item.part in ("model", "embedding")),
+        tuple(item.source for item in found if not item.licence_text and _is_weights(item)),
     )
 
 
@@ -65,6 +77,10 @@ def estimate_medium_bytes(source_bytes: int, volume_bytes: int) -> int:
 def pins(found: Iterable[Found]) -> dict[str, Pin]:
     """Returns the pins of what came from elsewhere; local files are meant to change."""
     return {item.source: Pin(item.length_bytes, item.sha256) for item in found if not item.source.startswith("file:")}
+
+
+def _is_weights(item: Found) -> bool:
+    return item.part == "model" or (item.part == "embedding" and item.source.endswith(".safetensors"))
 
 
 def _order(item: Found) -> tuple[int, str]:

