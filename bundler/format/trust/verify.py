@@ -282,7 +282,11 @@ def check_key_ids(keys: Mapping[str, Key]) -> None:
     for keyid, key in keys.items():
         if (key.keytype, key.scheme) != ("ed25519", "ed25519"):
             raise BadBundle(f"key {keyid[:16]} is of type {key.keytype[:40]!r}")
-        if digest(canonical.encode(key.to_dict())) != keyid:
+        try:
+            found = digest(canonical.encode(key.to_dict()))
+        except (TypeError, ValueError, RecursionError) as error:  # a float, a lone surrogate: no key of ours has any
+            raise BadBundle(f"key {keyid[:16]} has no canonical form") from error
+        if found != keyid:
             raise BadBundle(f"another key stands under the id {keyid[:16]}")
 
 

@@ -148,6 +148,9 @@ def test_without_the_release_key_targets_are_left(publisher: Publisher, keyring:
         Publisher(publisher.folder, keyring, NOW + timedelta(days=600)).resign()
 
 
+ED25519 = {"keytype": "ed25519", "scheme": "ed25519", "keyval": {"public": "aa"}}
+
+
 def request(publisher: Publisher, keyring: Keyring, path: Path, *allow: str) -> Path:
     change = changed_policy(publisher.policy(), PolicyChange(allow=allow))
     take_policy(publisher, change, keyring, Roots(keyring.home), path)
@@ -198,6 +201,8 @@ def altered(path: Path, change: dict[str, Any]) -> Path:
         ({"x-lifeboat-policy/egress": ["https://evil.example:443\r\x1b[2Knobody"]}, "no scheme://host:port"),
         ({"targets": {"a\r\x1b[2K": {"length": 1, "hashes": {"sha256": "0" * 64}}}}, "path is not allowed"),
         ({"delegations/roles": []}, "others than content"),
+        ({"delegations/keys": {"k": {**ED25519, "keyval": {"public": "aa", "x": 1.5}}}}, "no canonical form"),
+        ({"delegations/keys": {"k": {**ED25519, "keytype": "rsa"}}}, "is of type"),
     ],
 )
 def test_a_request_that_shows_less_than_it_asks_is_refused(
