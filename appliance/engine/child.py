@@ -32,13 +32,13 @@ def main() -> None:
         sys.exit(EXIT_MISSING)
     reader = RemoteReader(link, int(sys.argv[2]), order["size"])
     try:
-        model = Model(reader, order["context_tokens"], order["threads"])
+        model = Model(reader, order["context_tokens"], order["sequences"], order["threads"])
     except (LoadFailed, OSError) as error:
         report(link, {"failed": str(error)})
         sys.exit(EXIT_REFUSED)
     from appliance.engine.wire import serve
 
-    serve(model, order, lambda: report(link, {"ready": True, "device": model.device}))
+    serve(model, order, lambda: report(link, {"ready": True, "device": model.device, "sequences": model.sequences}))
 
 
 def _restrict(parent: int) -> None:

@@ -1,19 +1,23 @@
-"""llama.cpp's model and context through the low-level binding; one sequence so far. Only the child imports this."""
+"""llama.cpp's model and context through the low-level binding. Only the child imports this."""
 
 from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import llama_cpp
 
 from appliance.engine.reading import ReadAt
+from appliance.engine.scheduler import Row
 from appliance.engine.stream import CookieFile
 
+BATCH_TOKENS = 512
 _PIECE_BYTES = 256
-_BATCH_TOKENS = 512
 _ERROR_LEVEL = 4
+_CACHE_SHARE = 0.25  # of the memory that is free once the weights are in
+_NO_ROOM = 1  # llama.h: no slot of the cache for the batch
 
 
 class LoadFailed(Exception):
@@ -21,32 +25,46 @@ class LoadFailed(Exception):
 
 
 class Model:
-    """A loaded model with a context for one sequence.
+    """A loaded model with a context of several sequences.
 
     Args:
         reader: The GGUF.
-        context_tokens: Size of the context.
+        context_tokens: Of each sequence.
+        most_sequences: How many there may be; fewer where memory is short.
         threads: Threads of computation.
+
+    Attributes:
+        sequences: How many there are.
+        context_tokens: Of each.
+        device: "cpu" or "gpu".
 
     Raises:
         LoadFailed: llama.cpp did not load it.
     """
 
-    def __init__(self, reader: ReadAt, context_tokens: int, threads: int) -> None:
+    def __init__(self, reader: ReadAt, context_tokens: int, most_sequences: int, threads: int) -> None:
         self._log: list[str] = []
         # The library keeps the pointer: a collected callback would crash the process.
         self._callback = llama_cpp.llama_log_callback(self._on_log)
         llama_cpp.llama_log_set(self._callback, ctypes.c_void_p(0))
         llama_cpp.llama_backend_init()
         self._model = self._load(reader)
+        cache_bytes = self._cache_bytes(context_tokens)
+        self.sequences = max(1, min(most_sequences, int(_CACHE_SHARE * _free_memory_bytes()) // cache_bytes))
         params = llama_cpp.llama_context_default_params()
-        params.n_ctx, params.n_batch, params.n_ubatch = context_tokens, _BATCH_TOKENS, _BATCH_TOKENS
+        params.n_ctx, params.n_batch, params.n_ubatch = context_tokens * self.sequences, BATCH_TOKENS, BATCH_TOKENS
+        # A cache for each sequence: with one for all, results change with what the others ask (see scheduler).
+        params.n_seq_max, params.kv_unified = self.sequences, False
+        if not llama_cpp.llama_supports_gpu_offload():
+            params.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
         params.n_threads = params.n_threads_batch = threads
         self.context = llama_cpp.llama_init_from_model(self._model, params)
         if not self.context:
-            raise LoadFailed(f"no context of {context_tokens} tokens: {self._words()}")
+            raise LoadFailed(f"no context of {self.sequences} x {context_tokens} tokens: {self._words()}")
         self.vocabulary = llama_cpp.llama_model_get_vocab(self._model)
-        self.context_tokens = int(llama_cpp.llama_n_ctx(self.context))
+        self.context_tokens = int(llama_cpp.llama_n_ctx_seq(self.context))
+        self._memory = llama_cpp.llama_get_memory(self.context)
+        self._batch = llama_cpp.llama_batch_init(BATCH_TOKENS, 0, 1)
         self.device = "gpu" if llama_cpp.llama_supports_gpu_offload() else "cpu"
 
     @property
@@ -82,18 +100,42 @@ class Model:
     def ends(self, token: int) -> bool:
         return bool(llama_cpp.llama_vocab_is_eog(self.vocabulary, token))
 
-    def clear(self) -> None:
-        """Forgets the sequence."""
-        llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(self.context), True)  # noqa: FBT003
+    def trim(self, sequence: int, tokens: int) -> None:
+        """Lets a sequence forget all but its first tokens."""
+        llama_cpp.llama_memory_seq_rm(self._memory, sequence, tokens if tokens else -1, -1)
 
-    def decode(self, tokens: Sequence[int]) -> None:
-        """Feeds tokens to the sequence; raises RuntimeError with llama.cpp's code."""
-        for start in range(0, len(tokens), _BATCH_TOKENS):
-            part = tokens[start : start + _BATCH_TOKENS]
-            array = (llama_cpp.llama_token * len(part))(*part)
-            code = llama_cpp.llama_decode(self.context, llama_cpp.llama_batch_get_one(array, len(part)))
-            if code:
-                raise RuntimeError(f"llama_decode returned {code}")
+    def copy(self, source: int, target: int, tokens: int) -> None:
+        """Lets the empty sequence `target` begin with the first tokens of `source`."""
+        # Only whole sequences go from one cache to another.
+        llama_cpp.llama_memory_seq_cp(self._memory, source, target, -1, -1)
+        self.trim(target, tokens)
+
+    def decode(self, rows: Sequence[Row]) -> bool:
+        """Computes one batch; returns False where the cache has no room, and then nothing was done.
+
+        Raises:
+            RuntimeError: llama.cpp failed; the context is of no use any more.
+        """
+        batch = self._batch
+        for place, row in enumerate(rows):
+            batch.token[place], batch.pos[place] = row.token, row.position
+            batch.n_seq_id[place], batch.seq_id[place][0] = 1, row.sequence
+            batch.logits[place] = row.wanted
+        batch.n_tokens = len(rows)
+        code = llama_cpp.llama_decode(self.context, batch)
+        if code not in (0, _NO_ROOM):
+            raise RuntimeError(f"llama_decode returned {code}")
+        return bool(code == 0)
+
+    def sample(self, sampler: Any, place: int) -> int:
+        """Draws the token that follows the row at `place` of the last batch."""
+        return int(llama_cpp.llama_sampler_sample(sampler, self.context, place))
+
+    def _cache_bytes(self, tokens: int) -> int:
+        """What the keys and values of so many tokens take, at 16 bits each."""
+        heads = max(1, llama_cpp.llama_model_n_head(self._model))
+        width = llama_cpp.llama_model_n_embd(self._model) // heads * llama_cpp.llama_model_n_head_kv(self._model)
+        return max(1, int(tokens * llama_cpp.llama_model_n_layer(self._model) * 2 * width * 2))
 
     def _load(self, reader: ReadAt) -> Any:
         params = llama_cpp.llama_model_default_params()
@@ -113,3 +155,9 @@ class Model:
 
     def _words(self) -> str:
         return "; ".join(self._log[-3:])[:500] or "llama.cpp gave no reason"
+
+
+def _free_memory_bytes() -> int:
+    """What the system can give without swapping (proc(5), MemAvailable)."""
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))

@@ -20,6 +20,7 @@ from bundler.format.service import ModelSpec
 _MISSING_RETRY_S = 5.0
 _BACKOFF_LONGEST_S = 60.0
 _STOP_S = 5.0
+_SEQUENCES = 16  # requests at once, where memory allows
 _ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "HOME", "LANG")
 
 
@@ -136,6 +137,7 @@ class Engine:
             "digest": self.spec.digest,
             "size": self._reader.size,
             "context_tokens": self.spec.context_tokens,
+            "sequences": _SEQUENCES,
             "max_output_tokens": self.spec.max_output_tokens,
             "threads": self._threads,
             "queue_requests": self._queue_requests,

@@ -1,4 +1,4 @@
-"""OpenAI's wire over a Unix socket: one request at a time, a bounded queue in front, cancel on disconnect."""
+"""OpenAI's wire over a Unix socket: many requests at once, a bounded queue in front, cancel on disconnect."""
 
 from __future__ import annotations
 
@@ -6,34 +6,29 @@ import asyncio
 import json
 import time
 import uuid
-from collections.abc import AsyncGenerator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 from aiohttp import web
 
-from appliance.engine.generate import Run, generate, prepare
-from appliance.engine.model import Model
+from appliance.engine.model import BATCH_TOKENS, Model
 from appliance.engine.options import Options, Refused, read_messages, read_options
+from appliance.engine.scheduler import Limits
 from appliance.engine.template import BadMessages, ChatTemplate
 from appliance.engine.transfer import STOP
+from appliance.engine.worker import Answer, Worker
 
 _BODY_BYTES = 16 * 2**20
 _RETRY_AFTER_S = 5
-_END = object()
 
 
 class Wire:
     """The handlers of one model."""
 
-    def __init__(self, model: Model, order: dict[str, Any]) -> None:
-        self._model, self._order = model, order
+    def __init__(self, model: Model, order: dict[str, Any], worker: Worker) -> None:
+        self._model, self._order, self._worker = model, order, worker
         self._template = ChatTemplate(model.template(), model.special("bos"), model.special("eos"))
-        self._busy = asyncio.Lock()
-        self._waiting = 0
-        # One thread for all steps: a cancelled request's step may still be inside llama.cpp when the next one begins,
-        # and two threads in one context abort the process.
-        self._thread = ThreadPoolExecutor(1, "llama")
+        self._inside = 0
 
     def app(self) -> web.Application:
         app = web.Application(client_max_size=_BODY_BYTES)
@@ -43,7 +38,7 @@ class Wire:
         return app
 
     async def _health(self, _: web.Request) -> web.Response:
-        return web.json_response({"state": "ready", "waiting": self._waiting})
+        return web.json_response({"state": "ready", "requests": self._inside})
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
         return await self._answer(request, "chat.completion", self._chat_tokens)
@@ -70,42 +65,41 @@ class Wire:
         try:
             body = await _body(request)
             options = read_options(body, self._order["max_output_tokens"])
-            tokens = tokens_of(body)
-            run = prepare(self._model, tokens)
+            answer = self._prepared(tokens_of(body), options)
             self._admit()
         except Refused as refused:
             return _refusal(refused)
-        self._waiting += 1
+        self._inside += 1
         try:
-            async with self._busy:
-                reply = _Reply(self._order, kind, options, run)
-                return await reply.send(request, self._pieces(tokens, options, run))
+            return await _Reply(self._order, kind, answer).send(request, self._worker.pieces(answer))
+        except Refused as refused:
+            return _refusal(refused)
         finally:
-            self._waiting -= 1
+            self._inside -= 1
 
-    def _step(self, function: Callable[..., Any], *arguments: Any) -> asyncio.Future[Any]:
-        return asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
+    def _prepared(self, tokens: list[int], options: Options) -> Answer:
+        """Checks that prompt and answer fit the context; raises Refused with the figures."""
+        if not tokens:
+            raise Refused("the prompt is empty", "invalid_request")
+        room = self._model.context_tokens - len(tokens)
+        if room < 1:
+            raise Refused(
+                f"the prompt has {len(tokens)} tokens, the context of the local model {self._model.context_tokens}",
+                "context_length_exceeded",
+            )
+        return Answer(tuple(tokens), options, min(options.max_tokens, room), len(tokens))
 
     def _admit(self) -> None:
-        if self._waiting >= self._order["queue_requests"]:
-            raise Refused(f"{self._waiting} requests are waiting already", "queue_full", 429)
-
-    async def _pieces(self, tokens: Sequence[int], options: Options, run: Run) -> AsyncGenerator[str, None]:
-        """Runs the blocking generation step by step; a reader that leaves stops it after the step in hand."""
-        steps = generate(self._model, tokens, options, run)
-        try:
-            while (piece := await self._step(next, steps, _END)) is not _END:
-                yield str(piece)
-        finally:
-            run.cancelled.set()
-            await asyncio.shield(self._step(steps.close))
+        waiting = self._inside - self._model.sequences
+        if waiting >= self._order["queue_requests"]:
+            raise Refused(f"{waiting} requests are waiting already", "queue_full", 429)
 
 
 class _Reply:
     """Puts an answer into OpenAI's shapes."""
 
-    def __init__(self, order: dict[str, Any], kind: str, options: Options, run: Run) -> None:
-        self._kind, self._options, self._run = kind, options, run
+    def __init__(self, order: dict[str, Any], kind: str, answer: Answer) -> None:
+        self._kind, self._options, self._run = kind, answer.options, answer
         self._head = {
             "id": f"{'chatcmpl' if kind == 'chat.completion' else 'cmpl'}-{uuid.uuid4().hex}",
             "created": int(time.time()),
@@ -118,12 +112,15 @@ class _Reply:
             text = "".join([piece async for piece in pieces])
             return web.json_response(self._whole(text))
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
-        await response.prepare(request)
         try:
             first = True
             async for piece in pieces:
+                if first:  # not before it was admitted: a refusal must keep its status
+                    await response.prepare(request)
                 await response.write(_event(self._chunk(piece, None, first=first)))
                 first = False
+            if first:
+                await response.prepare(request)
             await response.write(_event(self._chunk(None, self._run.finish, first=first)))
             if self._options.include_usage:
                 await response.write(
@@ -139,9 +136,11 @@ class _Reply:
         return "chat.completion.chunk" if self._kind == "chat.completion" else self._kind
 
     @property
-    def _usage(self) -> dict[str, int]:
+    def _usage(self) -> dict[str, Any]:
         asked, said = self._run.prompt_tokens, self._run.completion_tokens
-        return {"prompt_tokens": asked, "completion_tokens": said, "total_tokens": asked + said}
+        cached = {"cached_tokens": self._run.cached_tokens}
+        whole = {"prompt_tokens": asked, "completion_tokens": said, "total_tokens": asked + said}
+        return {**whole, "prompt_tokens_details": cached}
 
     def _whole(self, text: str) -> dict[str, Any]:
         said = (
@@ -162,20 +161,27 @@ class _Reply:
 
 def serve(model: Model, order: dict[str, Any], on_ready: Callable[[], None]) -> None:
     """Serves until the process is told to end; `on_ready` is called once the socket takes connections."""
-    asyncio.run(_serve(Wire(model, order).app(), order["socket"], on_ready))
+    asyncio.run(_serve(model, order, on_ready))
 
 
-async def _serve(app: web.Application, path: str, on_ready: Callable[[], None]) -> None:
-    stop = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(STOP, stop.set)
+async def _serve(model: Model, order: dict[str, Any], on_ready: Callable[[], None]) -> None:
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    loop.add_signal_handler(STOP, stop.set)
+    # A burst waits for its first step as a whole: `_admit` holds the bound, the scheduler's own only backs it.
+    waiting = model.sequences + order["queue_requests"]
+    limits = Limits(model.sequences, model.context_tokens, BATCH_TOKENS, waiting)
+    worker = Worker(model, limits, loop)
+    worker.start()
+    app = Wire(model, order, worker).app()
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0, handler_cancellation=True)
     await runner.setup()
     try:
-        await web.UnixSite(runner, path).start()
+        await web.UnixSite(runner, order["socket"]).start()
         on_ready()
         await stop.wait()
     finally:
         await runner.cleanup()
+        worker.stop()
 
 
 async def _body(request: web.Request) -> dict[str, Any]:

@@ -1,0 +1,302 @@
+"""What goes into the next batch: continuous batching, chunked prefill, shared prefixes. Pure: no llama.cpp, no clock.
+
+Each sequence has a cache of its own, as long as the context. That is a choice by measurement: with one cache for all,
+llama.cpp's results change with what the others ask (logits by up to 1 on a 4-bit model); with one for each, no flash
+attention on the CPU, and at least two tokens of a prompt at a time, they are the same to the last bit, alone or in a
+crowd, cold or warm, at no less speed.
+
+Rules:
+1. A request runs in a sequence of its own, and is never cut short by another.
+2. Every step holds one token of each answer in progress before any prompt: prefill never starves decoding.
+3. A prompt that begins like a sequence in the cache takes a copy of its beginning. One that begins like a prompt still
+   being computed waits for it: eight users of one long context compute it once.
+4. Finished sequences are kept for later prompts while nobody needs their place; the least recently used go first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from itertools import count
+
+# One row of a prompt alone takes another kernel than several, whose sums differ in the last bit.
+_LEAST_ROWS = 2
+# Below this a copy costs more than the prefill that it saves.
+_LEAST_SHARED = 16
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the engine has.
+
+    Attributes:
+        sequences: How many there are, running and kept together.
+        context_tokens: The longest prompt and answer together.
+        batch_tokens: The largest batch.
+        queued: How many requests may wait.
+    """
+
+    sequences: int
+    context_tokens: int
+    batch_tokens: int
+    queued: int
+
+
+@dataclass(frozen=True)
+class Job:
+    """A request: `most_new` bounds the answer, lower `priority` goes first, `deadline` (seconds) is for admission."""
+
+    id: int
+    prompt: tuple[int, ...]
+    most_new: int
+    arrived: float
+    priority: int = 0
+    tenant: str = ""
+    deadline: float = float("inf")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One token of a batch; `wanted` where the logits after it are needed."""
+
+    job: int
+    sequence: int
+    token: int
+    position: int
+    wanted: bool
+
+
+@dataclass(frozen=True)
+class Copy:
+    """The first `tokens` of a sequence also become those of another, which was empty."""
+
+    source: int
+    target: int
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Trim:
+    """A sequence forgets all but its first `tokens`."""
+
+    sequence: int
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Step:
+    """What to do: the operations in their order, then decode the rows. `expired` jobs were never admitted."""
+
+    operations: tuple[Copy | Trim, ...]
+    rows: tuple[Row, ...]
+    expired: tuple[int, ...]
+
+
+class QueueFull(Exception):
+    """As many requests wait as may."""
+
+
+@dataclass(eq=False)
+class _Running:
+    job: Job
+    sequence: int
+    tokens: list[int]
+    computed: int
+    cached: int
+
+    @property
+    def decoding(self) -> bool:
+        return self.computed == len(self.tokens) - 1 and len(self.tokens) > len(self.job.prompt)
+
+
+@dataclass(eq=False)
+class _Kept:
+    sequence: int
+    tokens: tuple[int, ...]
+    used: int
+
+
+@dataclass
+class Scheduler:
+    """Decides step by step; the caller does what a step says, then tells what was sampled."""
+
+    limits: Limits
+    _waiting: list[Job] = field(default_factory=list)
+    _running: dict[int, _Running] = field(default_factory=dict)
+    _kept: list[_Kept] = field(default_factory=list)
+    _operations: list[Copy | Trim] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._free = list(range(self.limits.sequences - 1, -1, -1))
+        self._ticks = count()
+        self._prefill_tokens = self.limits.batch_tokens
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def running(self) -> int:
+        return len(self._running)
+
+    @property
+    def idle(self) -> bool:
+        return not (self._waiting or self._running or self._operations)
+
+    def cached(self, job: int) -> int:
+        """Returns how many tokens of a running job's prompt were in the cache already."""
+        return self._running[job].cached
+
+    def submit(self, job: Job) -> None:
+        """Queues a request.
+
+        Raises:
+            QueueFull: Too many wait.
+            ValueError: It can never fit, or is empty.
+        """
+        if not job.prompt or job.most_new < 1 or len(job.prompt) + job.most_new > self.limits.context_tokens:
+            raise ValueError(
+                f"{len(job.prompt)} and {job.most_new} tokens never fit a context of {self.limits.context_tokens}"
+            )
+        if len(self._waiting) >= self.limits.queued:
+            raise QueueFull
+        self._waiting.append(job)
+
+    def cancel(self, job: int) -> None:
+        """Forgets a request, wherever it is; its sequence is free with the next step."""
+        self._waiting = [other for other in self._waiting if other.id != job]
+        if (found := self._running.pop(job, None)) is not None:
+            self._release(found.sequence)
+
+    def step(self, now: float) -> Step:
+        """Returns the next step; without rows there is nothing to decode."""
+        expired = tuple(job.id for job in self._waiting if job.deadline < now)
+        self._waiting = [job for job in self._waiting if job.deadline >= now]
+        self._admit()
+        rows = self._rows()
+        operations, self._operations = tuple(self._operations), []
+        return Step(operations, tuple(rows), expired)
+
+    def decoded(self, step: Step) -> None:
+        """Notes that the rows are in the cache."""
+        for row in step.rows:
+            self._running[row.job].computed += 1
+        self._prefill_tokens = self.limits.batch_tokens
+
+    def sampled(self, job: int, token: int, *, last: bool) -> None:
+        """Takes the token that follows; `last` ends the answer, and so does its length."""
+        running = self._running[job]
+        running.tokens.append(token)
+        if last or len(running.tokens) - len(running.job.prompt) >= running.job.most_new:
+            del self._running[job]
+            kept = _Kept(running.sequence, tuple(running.tokens[: running.computed]), next(self._ticks))
+            self._kept.append(kept)
+
+    def full(self, step: Step) -> int | None:
+        """Makes room after llama.cpp found none for a step, whose operations were done and which is planned anew.
+
+        The batch is halved first; then one request goes back to the queue with what it has, and none is lost.
+
+        Returns:
+            The job that was requeued, or None.
+        """
+        if len(step.rows) > len(self._running):
+            self._prefill_tokens = max(1, len(step.rows) // 2)
+            return None
+        victim = max(self._running.values(), key=lambda item: (item.job.priority, item.job.arrived))
+        self.cancel(victim.job.id)
+        said = len(victim.tokens) - len(victim.job.prompt)
+        again = replace(victim.job, prompt=tuple(victim.tokens), most_new=victim.job.most_new - said)
+        self._waiting.insert(0, replace(again, deadline=float("inf")))
+        return victim.job.id
+
+    def _admit(self) -> None:
+        candidates = list(self._waiting)
+        while candidates and (self._free or self._kept):
+            job = min(candidates, key=self._order)
+            candidates.remove(job)
+            source, shared, coming = self._match(job.prompt)
+            if coming:
+                continue
+            self._waiting.remove(job)
+            sequence = self._place(source, shared)
+            self._running[job.id] = _Running(job, sequence, list(job.prompt), shared, shared)
+
+    def _order(self, job: Job) -> tuple[int, int, float]:
+        """By priority, then the tenant with the fewest running, then arrival."""
+        return (job.priority, sum(item.job.tenant == job.tenant for item in self._running.values()), job.arrived)
+
+    def _match(self, prompt: Sequence[int]) -> tuple[int, int, bool]:
+        """Returns the sequence that begins most like a prompt, how far, and whether a longer beginning is on its way.
+
+        The last tokens of the prompt are always computed: their logits begin the answer.
+        """
+        best, shared, coming = -1, 0, 0
+        for running in self._running.values():
+            common = _common(running.tokens, prompt, len(prompt) - _LEAST_ROWS)
+            coming = max(coming, common)
+            if min(common, running.computed) > shared:
+                best, shared = running.sequence, min(common, running.computed)
+        for kept in self._kept:
+            common = _common(kept.tokens, prompt, len(prompt) - _LEAST_ROWS)
+            if common > shared:
+                best, shared = kept.sequence, common
+        if shared < _LEAST_SHARED:
+            best, shared = -1, 0
+        return best, shared, coming >= shared + 4 * _LEAST_SHARED
+
+    def _place(self, source: int, shared: int) -> int:
+        """Finds a sequence for a request and puts the shared beginning into it."""
+        kept = next((item for item in self._kept if item.sequence == source), None)
+        if kept is not None:
+            kept.used = next(self._ticks)
+        oldest = min(self._kept, key=lambda item: item.used, default=None)
+        if not self._free and oldest is not None and oldest is kept:
+            # Its own source is all that can be given up: the beginning stays where it is.
+            self._kept.remove(kept)
+            self._operations.append(Trim(source, shared))
+            return source
+        if not self._free and oldest is not None:
+            self._kept.remove(oldest)
+            self._release(oldest.sequence)
+        sequence = self._free.pop()
+        if shared:
+            self._operations.append(Copy(source, sequence, shared))
+        return sequence
+
+    def _rows(self) -> list[Row]:
+        rows, room = [], self.limits.batch_tokens
+        for running in self._running.values():
+            if running.decoding and room:
+                rows.append(self._row(running, running.computed))
+                room -= 1
+        room = min(room, self._prefill_tokens)
+        # The shortest first: a short question does not wait behind a long document.
+        for running in sorted(self._running.values(), key=lambda item: len(item.tokens) - item.computed):
+            if not running.decoding:
+                taken = _piece(len(running.tokens) - running.computed, room)
+                rows += [self._row(running, place) for place in range(running.computed, running.computed + taken)]
+                room -= taken
+        return rows
+
+    def _row(self, running: _Running, place: int) -> Row:
+        last = place == len(running.tokens) - 1
+        return Row(running.job.id, running.sequence, running.tokens[place], place, last)
+
+    def _release(self, sequence: int) -> None:
+        self._operations.append(Trim(sequence, 0))
+        self._free.append(sequence)
+
+
+def _piece(left: int, room: int) -> int:
+    """Returns how many tokens of a prompt go into a batch: never one alone, nor so that one is left alone."""
+    taken = min(left, room)
+    if left - taken == 1:
+        taken -= 1
+    return taken if taken >= _LEAST_ROWS or taken == left else 0
+
+
+def _common(one: Sequence[int], two: Sequence[int], most: int) -> int:
+    """Returns how many tokens two sequences have in common from the start, at most so many."""
+    size = min(len(one), len(two), most)
+    return next((place for place in range(size) if one[place] != two[place]), size)

@@ -1,0 +1,240 @@
+"""The scheduler as a state machine beside a plain model of llama.cpp's cache: what a step says can be done."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
+
+from appliance.engine.scheduler import Copy, Job, Limits, QueueFull, Scheduler, Step
+
+CONTEXT = 90
+PREFIXES = (tuple(range(100, 140)), tuple(range(200, 225)), ())
+
+
+class Cache:
+    """The tokens of each sequence, as llama.cpp holds them."""
+
+    def __init__(self) -> None:
+        self.held: dict[int, list[int]] = {}
+
+    def do(self, step: Step) -> None:
+        for operation in step.operations:
+            if isinstance(operation, Copy):
+                assert not self.held.get(operation.target)
+                assert operation.tokens <= len(self.held[operation.source])
+                self.held[operation.target] = self.held[operation.source][: operation.tokens]
+            else:
+                assert operation.tokens <= len(self.held.get(operation.sequence, []))
+                self.held[operation.sequence] = self.held.get(operation.sequence, [])[: operation.tokens]
+        for row in step.rows:
+            held = self.held.setdefault(row.sequence, [])
+            assert row.position == len(held), "a hole, or a token twice"
+            held.append(row.token)
+
+
+class Machine(RuleBasedStateMachine):
+    """Requests come, go and end in any order; now and then the cache finds no room."""
+
+    jobs: Bundle[int] = Bundle("jobs")
+
+    @initialize(sequences=st.integers(1, 5), batch=st.integers(5, 32))
+    def begin(self, sequences: int, batch: int) -> None:
+        self.limits = Limits(sequences, CONTEXT, batch, 6)
+        self.scheduler, self.cache = Scheduler(self.limits), Cache()
+        self.now, self.number = 0.0, 0
+        self.texts: dict[int, list[int]] = {}
+        self.room: dict[int, int] = {}
+        self.prompts: dict[int, tuple[int, ...]] = {}
+        self.ended: set[int] = set()
+
+    @rule(target=jobs, prefix=st.sampled_from(PREFIXES), own=st.integers(1, 30), new=st.integers(1, 20))
+    def submit(self, prefix: tuple[int, ...], own: int, new: int) -> Any:
+        self.number += 1
+        prompt = (*prefix, *(1000 * self.number + place for place in range(own)))
+        job = Job(self.number, prompt, new, self.now, self.number % 3, f"tenant {self.number % 2}")
+        try:
+            self.scheduler.submit(job)
+        except QueueFull:
+            assert self.scheduler.waiting >= self.limits.queued
+            return multiple()
+        self.texts[job.id], self.room[job.id] = list(prompt), new
+        self.prompts[job.id] = prompt
+        return job.id
+
+    @rule(job=consumes(jobs))
+    def cancel(self, job: int) -> None:
+        self.scheduler.cancel(job)
+        self.ended.add(job)
+
+    @rule(full=st.booleans(), ends=st.integers(0, 9))
+    def advance(self, full: bool, ends: int) -> None:
+        self.turn(full=full, ends=ends)
+
+    def turn(self, *, full: bool, ends: int) -> None:
+        self.now += 1
+        step = self.scheduler.step(self.now)
+        self.check(step)
+        if full and step.rows:
+            self.cache.do(Step(step.operations, (), ()))
+            self.scheduler.full(step)
+            return
+        self.cache.do(step)
+        self.scheduler.decoded(step)
+        for row in step.rows:
+            assert self.cache.held[row.sequence][: row.position + 1] == self.texts[row.job][: row.position + 1]
+            if row.wanted:
+                self.answer(row.job, last=ends == 0)
+
+    def answer(self, job: int, *, last: bool) -> None:
+        token = 10**6 + job * 1000 + len(self.texts[job])
+        self.texts[job].append(token)
+        self.room[job] -= 1
+        self.scheduler.sampled(job, token, last=last)
+        if last or self.room[job] == 0:
+            self.ended.add(job)
+
+    def check(self, step: Step) -> None:
+        assert len(step.rows) <= self.limits.batch_tokens
+        assert not {row.job for row in step.rows} & self.ended, "an ended request is still computed"
+        for job in {row.job for row in step.rows}:
+            mine = [row for row in step.rows if row.job == job]
+            alone = len(mine) == 1 and mine[0].position < len(self.prompts[job]) - 1
+            assert not alone, "a token of a prompt is computed alone"
+        owners = {row.sequence: row.job for row in step.rows}
+        assert len(owners) == len({row.job for row in step.rows}), "two requests in one sequence"
+
+    @invariant()
+    def fits(self) -> None:
+        if hasattr(self, "cache"):
+            assert all(len(held) <= CONTEXT for held in self.cache.held.values())
+            assert len(self.cache.held) <= self.limits.sequences
+            assert self.scheduler.running <= self.limits.sequences
+
+    def teardown(self) -> None:
+        if not hasattr(self, "cache"):
+            return
+        for _ in range(3_000):
+            if self.scheduler.idle:
+                break
+            self.turn(full=False, ends=1)
+        assert self.scheduler.idle, "a request is stuck"
+        assert self.ended >= set(self.texts)
+
+
+TestScheduler = Machine.TestCase
+TestScheduler.settings = settings(
+    max_examples=150, stateful_step_count=60, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+
+
+def run(scheduler: Scheduler, cache: Cache) -> Step:
+    step = scheduler.step(0)
+    cache.do(step)
+    scheduler.decoded(step)
+    return step
+
+
+def test_a_long_prompt_never_stops_an_answer() -> None:
+    """Every step holds a token of the answer in progress, however long the prompt beside it."""
+    scheduler, cache = Scheduler(Limits(4, 5_000, 64, 8)), Cache()
+    scheduler.submit(Job(1, (1, 2, 3), 50, 0))
+    run(scheduler, cache)
+    scheduler.sampled(1, 9, last=False)
+    scheduler.submit(Job(2, tuple(range(10, 2_000)), 5, 0))
+    for _ in range(20):
+        step = run(scheduler, cache)
+        assert [row.job for row in step.rows].count(1) == 1
+        assert len(step.rows) == 64
+        scheduler.sampled(1, 9, last=False)
+
+
+def test_a_shared_prefix_is_computed_once() -> None:
+    """Eight requests with one long context: it is decoded once, and each adds its own few tokens."""
+    scheduler, cache, shared = Scheduler(Limits(8, 4_000, 512, 8)), Cache(), tuple(range(600))
+    for number in range(8):
+        scheduler.submit(Job(number, (*shared, 10_000 + number, 20_000 + number), 10, number))
+    rows = 0
+    for _ in range(4):
+        step = run(scheduler, cache)
+        rows += len(step.rows)
+        for row in step.rows:
+            if row.wanted:
+                scheduler.sampled(row.job, 5, last=False)
+    assert scheduler.running == 8
+    assert rows < 600 + 8 * 6
+
+
+def test_a_finished_prompt_is_warm_for_the_next() -> None:
+    """The same system prompt again costs its last tokens only, and the caller is told how much was cached."""
+    scheduler, cache = Scheduler(Limits(2, 1_000, 512, 8)), Cache()
+    scheduler.submit(Job(1, (*range(300), 7), 3, 0))
+    run(scheduler, cache)
+    scheduler.sampled(1, 9, last=True)
+    scheduler.submit(Job(2, (*range(300), 8), 3, 0))
+    assert len(run(scheduler, cache).rows) == 2
+    assert scheduler.cached(2) == 299
+
+
+def test_who_finds_no_place_waits_and_what_never_fits_is_refused() -> None:
+    """One sequence, two requests: one after the other; a prompt beyond the context is refused at once."""
+    scheduler, cache = Scheduler(Limits(1, 100, 64, 8)), Cache()
+    with pytest.raises(ValueError, match="never fit"):
+        scheduler.submit(Job(0, (1,) * 60, 41, 0))
+    scheduler.submit(Job(1, (1,) * 20, 40, 0))
+    scheduler.submit(Job(2, (2,) * 20, 40, 0))
+    assert {row.job for row in run(scheduler, cache).rows} == {1}
+    scheduler.cancel(1)
+    assert {row.job for row in run(scheduler, cache).rows} == {2}
+
+
+def test_a_kept_beginning_survives_in_the_last_place() -> None:
+    """With one sequence the next prompt takes over what it shares, and drops the rest."""
+    scheduler, cache = Scheduler(Limits(1, 1_000, 512, 8)), Cache()
+    scheduler.submit(Job(1, (*range(300), 7), 3, 0))
+    run(scheduler, cache)
+    scheduler.sampled(1, 9, last=True)
+    scheduler.submit(Job(2, (*range(200), 8, 9), 3, 0))
+    assert len(run(scheduler, cache).rows) == 2
+    assert cache.held[0] == [*range(200), 8, 9]
+
+
+def test_who_waits_too_long_is_told() -> None:
+    """A request that was not admitted by its deadline is handed back."""
+    scheduler = Scheduler(Limits(1, 100, 64, 8))
+    scheduler.submit(Job(1, (1,) * 20, 40, 0))
+    scheduler.step(0)
+    scheduler.submit(Job(2, (2,) * 20, 40, 0, deadline=5))
+    assert scheduler.step(4).expired == ()
+    assert scheduler.step(6).expired == (2,)
+    assert scheduler.waiting == 0
+
+
+def test_a_tenant_with_many_requests_lets_others_in() -> None:
+    """Whoever runs least goes next, and a lower number of priority goes before all."""
+    scheduler = Scheduler(Limits(2, 1_000, 64, 9))
+    for number in range(4):
+        scheduler.submit(Job(number, (number,) * 5, 5, number, tenant="loud"))
+    scheduler.submit(Job(8, (8,) * 5, 5, 8, tenant="quiet"))
+    assert {row.job for row in scheduler.step(0).rows} == {0, 8}
+    scheduler.submit(Job(9, (9,) * 5, 5, 9, priority=-1, tenant="loud"))
+    scheduler.cancel(0)
+    assert 9 in {row.job for row in scheduler.step(0).rows}
+
+
+def test_without_room_one_goes_back_and_none_is_lost() -> None:
+    """Smaller batches first; then the youngest request is requeued with what it has, and goes on from there."""
+    scheduler, cache = Scheduler(Limits(4, 1_000, 64, 8)), Cache()
+    for number in (1, 2):
+        scheduler.submit(Job(number, (number,) * 20, 10, number))
+    run(scheduler, cache)
+    for number in (1, 2):
+        scheduler.sampled(number, 50 + number, last=False)
+    step = scheduler.step(0)
+    assert scheduler.full(step) == 2
+    again = scheduler.step(0)
+    assert [row.token for row in again.rows if row.job == 2][-1] == 52
+    assert {row.job for row in again.rows} == {1, 2}
