@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import binascii
 import hashlib
+import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from bundler.format.errors import BadBundle, BadInput, Busy, LifeboatError, NotReady, TooOld, UnknownRoot, WrongKey
+from bundler.format.errors import (
+    BadBundle,
+    BadInput,
+    Busy,
+    NotReady,
+    NotSigned,
+    TooOld,
+    UnknownRoot,
+    WrongKey,
+)
 from bundler.format.trust.medium import load_repository
 from bundler.format.trust.verify import Remembered, TargetFile, TrustedRepository
 from bundler.repository import signing
@@ -68,16 +78,18 @@ def test_a_key_that_was_taken_away_signs_nothing(
     tmp_path: Path, publisher: Publisher, keyring: Keyring, duty: str
 ) -> None:
     """The thief's own chain ends at the old root; a box that has seen the new one refuses it."""
-    thief = Publisher(publisher.folder, keyring, NOW)
-    thief.add_content({PATH: FILE})
-    stolen = {path.name: path.read_bytes() for path in (publisher.folder / "metadata").iterdir()}
+    shutil.copytree(keyring.home, tmp_path / "thief")
+    shutil.copytree(publisher.folder, tmp_path / "copy")
     replace_key(keyring, duty)
     publisher.resign()
     after = load(publisher)
     new_root = (publisher.folder / "metadata/2.root.json").read_bytes()
-    for name, data in stolen.items():
-        (publisher.folder / "metadata" / name).write_bytes(data)
-    with pytest.raises(LifeboatError):
+    thief = Publisher(tmp_path / "copy", Keyring(tmp_path / "thief", lambda: "correct horse"), NOW)
+    for number in range(4):  # above every version that the box has seen: only the signatures are wrong
+        thief.allow((f"https://evil{number}.example:443",))
+    for path in (tmp_path / "copy" / "metadata").iterdir():
+        shutil.copy(path, publisher.folder / "metadata" / path.name)
+    with pytest.raises(NotSigned):
         load(publisher, after.remembered(), new_root)
 
 
