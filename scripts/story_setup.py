@@ -25,13 +25,16 @@ def prepare(place: Workplace) -> tuple[int, str]:
     port = int(port_file.read_text()) if port_file.exists() else 0
     if not port or not is_free(port):
         port = free_port()
-    if not (folder / "home" / "roots" / "1.root.json").exists():  # new, or stopped half-way: nothing else is of use
+    stamp, made_of = folder / "bundle.stamp", digest_of_inputs(port)
+    # New, or stopped half-way, or made by another builder, whose format this one may not read.
+    changed = stamp.exists() and stamp.read_text() != made_of
+    if changed or not (folder / "home" / "roots" / "1.root.json").exists():
         for name in ("home", "repository", "state"):
             shutil.rmtree(folder / name, ignore_errors=True)
         (folder / "site.json").unlink(missing_ok=True)
+        stamp.unlink(missing_ok=True)
         (folder / PASSPHRASE).write_text(secrets.token_urlsafe(24) + "\n")
         place.run("lifeboat", "init", "--name", "Northquay Managed IT", *_keys(folder))
-    stamp, made_of = folder / "bundle.stamp", digest_of_inputs(port)
     built = (folder / "repository" / "metadata" / "timestamp.json").exists()
     if not built or not stamp.exists() or stamp.read_text() != made_of:
         address = f"fake-cloud=http://127.0.0.1:{port}/v1"
