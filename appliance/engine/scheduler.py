@@ -105,6 +105,11 @@ class _Running:
     cached: int
 
     @property
+    def left(self) -> int:
+        """Tokens that are not in the cache yet."""
+        return len(self.tokens) - self.computed
+
+    @property
     def decoding(self) -> bool:
         return self.computed == len(self.tokens) - 1 and len(self.tokens) > len(self.job.prompt)
 
@@ -195,14 +200,21 @@ class Scheduler:
     def full(self, step: Step) -> int | None:
         """Makes room after llama.cpp found none for a step, whose operations were done and which is planned anew.
 
-        The batch is halved first; then one request goes back to the queue with what it has, and none is lost.
+        The prompts' share of the batch is halved first; then one request goes back to the queue with what it has, and
+        none is lost.
 
         Returns:
             The job that was requeued, or None.
+
+        Raises:
+            RuntimeError: Not even one request alone finds room: trying again would never end.
         """
-        if len(step.rows) > len(self._running):
-            self._prefill_tokens = max(1, len(step.rows) // 2)
+        prefill = sum(not self._running[row.job].decoding for row in step.rows)
+        if prefill > _LEAST_ROWS:
+            self._prefill_tokens = max(_LEAST_ROWS, prefill // 2)
             return None
+        if len(self._running) == 1:
+            raise RuntimeError(f"the cache has no room for {len(step.rows)} rows of a single request")
         victim = max(self._running.values(), key=lambda item: (item.job.priority, item.job.arrived))
         self.cancel(victim.job.id)
         said = len(victim.tokens) - len(victim.job.prompt)
@@ -271,12 +283,19 @@ class Scheduler:
                 rows.append(self._row(running, running.computed))
                 room -= 1
         room = min(room, self._prefill_tokens)
-        # The shortest first: a short question does not wait behind a long document.
-        for running in sorted(self._running.values(), key=lambda item: len(item.tokens) - item.computed):
-            if not running.decoding:
-                taken = _piece(len(running.tokens) - running.computed, room)
-                rows += [self._row(running, place) for place in range(running.computed, running.computed + taken)]
-                room -= taken
+        prompts = [running for running in self._running.values() if not running.decoding]
+        # The shortest first: a short question does not wait behind a long document. But half is for whoever came first,
+        # or short ones that never end would keep the long one waiting for ever.
+        shares = [(min(prompts, key=lambda item: item.job.arrived), room // 2)] if len(prompts) > 1 else []
+        shares += [(running, room) for running in sorted(prompts, key=lambda item: item.left)]
+        planned: dict[int, int] = {}
+        for running, most in shares:
+            begun = planned.get(running.job.id, 0)
+            taken = _piece(running.left - begun, min(most, room))
+            start = running.computed + begun
+            rows += [self._row(running, place) for place in range(start, start + taken)]
+            planned[running.job.id] = begun + taken
+            room -= taken
         return rows
 
     def _row(self, running: _Running, place: int) -> Row:

@@ -80,9 +80,14 @@ class Machine(RuleBasedStateMachine):
         self.check(step)
         if full and step.rows:
             self.cache.do(Step(step.operations, (), ()))
-            self.scheduler.full(step)
+            try:
+                self.scheduler.full(step)
+            except RuntimeError:  # nothing was changed, and the engine would end here
+                assert self.scheduler.running == 1
             return
         self.cache.do(step)
+        if not step.rows:
+            return
         self.scheduler.decoded(step)
         for row in step.rows:
             assert self.cache.held[row.sequence][: row.position + 1] == self.texts[row.job][: row.position + 1]
@@ -223,6 +228,37 @@ def test_a_tenant_with_many_requests_lets_others_in() -> None:
     scheduler.submit(Job(9, (9,) * 5, 5, 9, priority=-1, tenant="loud"))
     scheduler.cancel(0)
     assert 9 in {row.job for row in scheduler.step(0).rows}
+
+
+def test_a_long_prompt_is_not_starved_by_short_ones() -> None:
+    """Short prompts that fill every batch leave half of it to the one that came first."""
+    scheduler, cache = Scheduler(Limits(8, 5_000, 64, 90)), Cache()
+    scheduler.submit(Job(0, tuple(range(2_000)), 5, 0))
+    for number in range(1, 70):
+        while scheduler.waiting < 8:
+            scheduler.submit(Job(1_000 * number + scheduler.waiting, (10**6 + number,) * 60, 5, number))
+        for row in run(scheduler, cache).rows:
+            if row.job == 0 and row.wanted:
+                return
+            if row.wanted:
+                scheduler.sampled(row.job, 9, last=True)
+    raise AssertionError("the long prompt was never computed")
+
+
+def test_without_room_for_one_alone_it_does_not_spin() -> None:
+    """However long a prompt, its share is halved to the least, and then the caller is told; a success resets it."""
+    scheduler = Scheduler(Limits(2, 1_000, 64, 8))
+    scheduler.submit(Job(1, tuple(range(500)), 5, 0))
+    for rows in (64, 32, 16, 8, 4):
+        step = scheduler.step(0)
+        assert len(step.rows) == rows
+        assert scheduler.full(step) is None
+    step = scheduler.step(0)
+    assert len(step.rows) == 2
+    with pytest.raises(RuntimeError, match="no room"):
+        scheduler.full(step)
+    scheduler.decoded(step)
+    assert len(scheduler.step(0).rows) == 64
 
 
 def test_without_room_one_goes_back_and_none_is_lost() -> None:
