@@ -85,7 +85,9 @@ class Publisher:
         if (self._metadata / "timestamp.json").exists():
             return True
         held = [path for top in ("bundles", "sites") for path in (self.folder / top).glob("[!.]*")]
-        later = [path for path in self._metadata.glob("[!.]*.json") if not path.name.startswith("1.")]
+        # Roots are the MSP's, whatever their number: a `create` writes all of them before its first timestamp.
+        own = [path.name for path in self._metadata.glob("[!.]*.json") if not path.name.endswith(".root.json")]
+        later = [name for name in own if not name.startswith("1.")]
         return bool(held or later)
 
     def create(self, egress: tuple[str, ...] = (), suite: str = age.CLASSIC_SUITE) -> Policy:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from bundler.files import FileLayer
 from bundler.format.errors import (
     BadBundle,
     BadInput,
@@ -130,6 +131,30 @@ def test_a_stop_between_root_and_timestamp_is_mended(publisher: Publisher, keyri
         load(publisher)
     publisher.add_content({PATH: FILE})
     assert set(load(publisher).targets) == {PATH}
+
+
+class StopsBeforeTheTimestamp(FileLayer):
+    """A power cut just before the last step of a publication."""
+
+    def rename(self, source: Path, target: Path) -> None:
+        if target.name == "timestamp.json":
+            raise OSError(5, "Input/output error")
+        super().rename(source, target)
+
+
+def test_a_stopped_create_is_made_again_under_rotated_roots(tmp_path: Path, keyring: Keyring) -> None:
+    """Later roots in the folder are the MSP's and no sign of a repository: the same command then makes it."""
+    replace_key(keyring, "release")
+    with pytest.raises(OSError, match="Input/output"):
+        Publisher(tmp_path / "repo", keyring, NOW, StopsBeforeTheTimestamp()).create()
+    assert (tmp_path / "repo/metadata/2.root.json").exists()
+    publisher = Publisher(tmp_path / "repo", keyring, NOW)
+    assert not publisher.exists
+    publisher.create()
+    assert load(publisher).root_version == 2
+    (publisher.folder / "metadata/timestamp.json").unlink()
+    (publisher.folder / "metadata/2.snapshot.json").touch()
+    assert publisher.exists  # later metadata of a repository that lost its timestamp still counts
 
 
 def other_person(tmp_path: Path, keyring: Keyring, name: str) -> Keyring:
