@@ -232,10 +232,6 @@ class Publisher:
         kept = {path: item for path, item in self._content(trusted).items() if path not in dropped}
         self._publish(trusted.policy.repository, targets, {**kept, **added}, self._numbers(trusted))
 
-    def targets_expire_in(self) -> timedelta:
-        """Returns for how long boxes take the release role's signature without a warning."""
-        return self._current_targets(self.trusted()).signed.expires.replace(tzinfo=UTC) - self._now
-
     def _may_renew(self, targets: Targets) -> bool:
         """Whether the release role expires soon and its keys are at hand; a nightly job has none and goes on."""
         role = self._roots.newest().signed.roles["targets"]
