@@ -19,7 +19,7 @@ from bundler.terminal import Terminal
     metavar="REPOSITORY",
     help="The keys were restored from their cards: take the roots from one of the MSP's repositories.",
 )
-@click.option("--root", "root_sha256", help="With --adopt: SHA-256 of the first root, as on every card.")
+@click.option("--root", "root_sha256", help="With --adopt: SHA-256 of a root, as on any site or recovery card.")
 @click.option("--rehearse", is_flag=True, help="Play the ceremony with throw-away keys; nothing is kept.")
 @home_option
 @passphrase_option

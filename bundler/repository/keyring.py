@@ -84,15 +84,15 @@ class Keyring:
         making.unlink()
 
     def adopt(self, msp: Msp) -> None:
-        """Takes up an MSP whose keys were restored from their cards.
-
-        Raises:
-            Busy: There is a keyring already.
-        """
-        if self.exists:
-            raise Busy(f"{self.folder} holds a keyring already", "use it, or set LIFEBOAT_HOME to another folder")
+        """Takes up an MSP whose keys were restored from their cards; raises Busy as `require_none`."""
+        self.require_none()
         record = canonical.encode({"name": msp.name, "id": msp.id})
         write_atomic(self.folder / "msp.json", record, mode=0o600, layer=self._layer)
+
+    def require_none(self) -> None:
+        """Raises Busy if there is a keyring already: it is never written over."""
+        if self.exists:
+            raise Busy(f"{self.folder} holds a keyring already", "use it, or set LIFEBOAT_HOME to another folder")
 
     def change_passphrase(self, new: Callable[[], str], work_factor_log2: int = WORK_FACTOR_LOG2) -> list[str]:
         """Encrypts every key here with another passphrase; a stopped call is finished by the same call.

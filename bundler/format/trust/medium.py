@@ -59,18 +59,39 @@ def _read(folder: Path, name: str, limit_bytes: int) -> bytes:
     return read_limited(paths.inside(folder, f"metadata/{name}"), limit_bytes)
 
 
+def root_digest(typed: str) -> str:
+    """Returns a root's digest as 64 lower-case digits, in whatever case and groups a person typed it.
+
+    Raises:
+        BadInput: It is no SHA-256.
+    """
+    found = "".join(typed.split()).lower()
+    if not _SHA256.fullmatch(found):
+        raise BadInput(
+            "the digest of a root has 64 hexadecimal digits", "type both lines of `Root` as they stand on the card"
+        )
+    return found
+
+
+def root_chain(folder: Path) -> list[bytes]:
+    """Returns the root versions 1, 2, ... that lie on the medium without a gap; nothing of them is verified."""
+    found: list[bytes] = []
+    while len(found) < limits.ROOT_ROTATIONS:
+        try:
+            found.append(_read(folder, f"{len(found) + 1}.root.json", limits.ROOT_BYTES))
+        except FileMissing:
+            break
+    return found
+
+
 def find_root(folder: Path, root_sha256: str) -> bytes:
-    """Returns the root metadata with this digest, in whatever case and groups a person typed it.
+    """Returns the root metadata with this digest.
 
     Raises:
         BadInput: It is no SHA-256.
         UnknownRoot: The medium holds none: it is not ours, or the card is another's.
     """
-    root_sha256 = "".join(root_sha256.split()).lower()
-    if not _SHA256.fullmatch(root_sha256):
-        raise BadInput(
-            "the digest of a root has 64 hexadecimal digits", "type both lines of `Root` as they stand on the card"
-        )
+    root_sha256 = root_digest(root_sha256)
     for path in sorted((folder / "metadata").glob("*.root.json"))[: limits.ROOT_ROTATIONS]:
         data = _read(folder, path.name, limits.ROOT_BYTES)
         if digest(data) == root_sha256:
