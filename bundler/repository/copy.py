@@ -113,7 +113,9 @@ def copy_for_sites(
     full: bool = False,
     layer: FileLayer = DISK,
 ) -> list[Copied]:
-    """Copies for several sites and notes in the ledger what each got; the caller holds the repository's lock.
+    """Copies for several sites and, once the medium is whole, notes in the ledger what each got.
+
+    The caller holds the repository's lock.
 
     Args:
         publisher: Of the repository.
@@ -132,19 +134,22 @@ def copy_for_sites(
     folder = publisher.folder.resolve()
     if medium.resolve() == folder or folder in medium.resolve().parents or medium.resolve() in folder.parents:
         raise BadInput(f"{medium} and the repository lie in each other", "name a folder on the medium")
-    trusted, done = publisher.trusted(), []
+    trusted = publisher.trusted()
     _check_medium(medium, publisher, trusted)
+    ledger, done = read_ledger(keyring, trusted.policy.repository), []
     for name in sites:
-        ledger = read_ledger(keyring, trusted.policy.repository)
-        site = ledger.site(name)
-        had = () if full else site.delivered
+        had = () if full else ledger.site(name).delivered
         done.append(copy_for_site(publisher.folder, trusted, name, had, medium, terminal, layer))
-        delivered = tuple(dict.fromkeys((*site.delivered, done[-1].bundle)))
-        write_ledger(keyring, ledger.with_site(replace(site, delivered=delivered)), layer)
     _prune(trusted, medium)
     write_delivery(medium, trusted.targets, layer)
     # The last word has a reader that starts where a new box does.
     load_repository(medium, root=publisher.first_root(), repository=None, now=now, remembered=None)
+    # Only now: volumes that the ledger takes for delivered are left out of later copies.
+    for copied in done:
+        site = ledger.site(copied.site)
+        delivered = tuple(dict.fromkeys((*site.delivered, copied.bundle)))
+        ledger = ledger.with_site(replace(site, delivered=delivered))
+    write_ledger(keyring, ledger, layer)
     return done
 
 

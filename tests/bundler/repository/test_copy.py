@@ -173,6 +173,38 @@ def test_a_link_on_the_medium_leads_nowhere(stock: Stock, tmp_path: Path) -> Non
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
+def test_a_medium_that_does_not_verify_counts_as_no_delivery(
+    stock: Stock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the last reading of the medium fails, the next copy leaves no volume out."""
+    first = stock.build(b"1")
+    stock.deliver(tmp_path / "whole")
+
+    def unreadable(*_: object, **__: object) -> None:
+        raise BadBundle("the medium is gone")
+
+    second = stock.build(b"2")
+    with monkeypatch.context() as patch:
+        patch.setattr("bundler.repository.copy.load_repository", unreadable)
+        with pytest.raises(BadBundle, match="the medium is gone"):
+            stock.deliver(tmp_path / "lost")
+    ledger = read_ledger(stock.keyring, stock.publisher.policy().repository)
+    assert ledger.site("bristol").delivered == (first,)
+    done = stock.deliver(tmp_path / "usb")
+    assert not [path for path in done[0].left_out if second in path]
+    ledger = read_ledger(stock.keyring, stock.publisher.policy().repository)
+    assert ledger.site("bristol").delivered == (first, second)
+
+
+def test_a_site_that_is_named_twice_is_copied_whole(stock: Stock, tmp_path: Path) -> None:
+    """The second copy does not take the first for an earlier delivery."""
+    bundle = stock.build(b"1")
+    done = stock.deliver(tmp_path / "usb", "bristol", "bristol")
+    assert [copied.left_out for copied in done] == [(), ()]
+    ledger = read_ledger(stock.keyring, stock.publisher.policy().repository)
+    assert ledger.site("bristol").delivered == (bundle,)
+
+
 class Stopping(FileLayer):
     """Fails when the given number of files has been renamed into place."""
 
