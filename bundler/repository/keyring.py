@@ -135,14 +135,15 @@ class Keyring:
         Raises:
             BadInput: The name cannot be one.
             Busy: There is such a key.
+            NotReady: There is no keyring; nothing was made.
         """
+        self.msp()
         with exclusive(self.folder / ".lock", f"another command is writing {self.folder}"):
             return self._new_key(_checked(name), work_factor_log2)
 
     def _new_key(self, name: str, work_factor_log2: int) -> Key:
         if (self.folder / f"{name}.pub").exists():
             raise Busy(f"there is a key {name} already", "give the new key another name")
-        self.msp()
         if self.has_secret(name):  # an earlier call was stopped between the two files
             self._write_public(name, self.signer(name).public_key)
         else:
