@@ -65,11 +65,10 @@ def verify(
     from bundler import inspection
 
     identities = _identities(home, passphrase_file) if deep else None
-    found = inspection.verify(repository, root_sha256 or own_root(home), identities, datetime.now(UTC), terminal)
+    root = _own_root(terminal, home) if root_sha256 is None else root_sha256
+    found = inspection.verify(repository, root, identities, datetime.now(UTC), terminal)
     for warning in found.warnings:
         terminal.warn(warning)
-    if not found.pinned:
-        terminal.warn(inspection.NO_ROOT)
     depth = "every chunk opened and checked" if found.deep else "ciphertext checked"
     lines = [f"{found.files} files, {size(found.length_bytes)}: whole; {depth}"]
     if found.left_out:
@@ -125,22 +124,17 @@ def export(
     terminal.result({"files": [str(path) for path in files]}, [str(path) for path in files])
 
 
-def own_root(home: Path) -> str | None:
-    """Returns the digest of the MSP's first root, which its own repositories must start from; None for a courier."""
+def _own_root(terminal: Terminal, home: Path) -> str | None:
+    """Returns the digest of the MSP's first root, where its repositories start; warns a courier, who has none."""
     from bundler.format.trust.verify import digest
+    from bundler.inspection import NO_ROOT
     from bundler.repository.roots import Roots
 
     roots = Roots(home)
-    return digest(roots.all()[0]) if roots.exist else None
-
-
-def _own_root(terminal: Terminal, home: Path) -> str | None:
-    from bundler.inspection import NO_ROOT
-
-    root = own_root(home)
-    if root is None:
-        terminal.warn(NO_ROOT)
-    return root
+    if roots.exist:
+        return digest(roots.all()[0])
+    terminal.warn(NO_ROOT)
+    return None
 
 
 def _identities(home: Path, passphrase_file: Path | None) -> Callable[[str], dict[str, str]]:

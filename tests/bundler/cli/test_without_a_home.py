@@ -20,3 +20,22 @@ def test_a_home_without_a_keyring_is_not_ready(
     assert done.exit_code == 6, done.stderr
     assert "hint: run `lifeboat init`" in done.stderr
     assert not (tmp_path / "home").exists()
+
+
+@pytest.mark.parametrize("command", ["inspect", "verify"])
+def test_a_courier_is_told_what_a_check_without_a_root_proves(
+    lifeboat: Run, tmp_path: Path, medium: Path, command: str
+) -> None:
+    """Once, and not where the keyring has a root of its own."""
+    unproved = "proves that nothing broke, not who signed it"
+    assert unproved not in lifeboat(command, medium).stderr
+    done = lifeboat(command, medium, "--home", tmp_path / "none")
+    assert done.exit_code == 0, done.stderr
+    assert done.stderr.count(unproved) == 1
+
+
+def test_an_empty_root_is_no_root(lifeboat: Run, tmp_path: Path, medium: Path) -> None:
+    """`--root "$ROOT"` with an unset variable is a mistake, and no check without a root."""
+    done = lifeboat("verify", medium, "--root", "", "--home", tmp_path / "none")
+    assert done.exit_code == 3
+    assert "64 hexadecimal digits" in done.stderr
