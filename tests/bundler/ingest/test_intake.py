@@ -74,6 +74,15 @@ def test_a_router_needs_labels_with_examples(tmp_path: Path) -> None:
         read_routes(jsonl(tmp_path / "r.jsonl", *rows, {"text": "a 0", "label": "b"}))
 
 
+def test_an_empty_label_in_csv_is_out_of_scope(tmp_path: Path) -> None:
+    """CSV has no null: an empty cell, with or without a trailing comma, means what null means in JSONL."""
+    rows = [f"{label} {number},{label}" for label in "ab" for number in range(5)]
+    path = tmp_path / "r.csv"
+    path.write_text("\n".join(["text,label", *rows, "soup,", "bread"]) + "\n")
+    examples = read_routes(path)
+    assert {example.text for example in examples if example.label is None} == {"soup", "bread"}
+
+
 def test_documents_become_text(tmp_path: Path) -> None:
     """Markdown, HTML, text and CSV give title and visible text; scripts and markup do not show."""
     (tmp_path / "a.md").write_text("# Title\n\nSome *bold* words\nover two lines.\n")
