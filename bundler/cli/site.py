@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
+from io import BytesIO
 from pathlib import Path
+from typing import IO
 
 import click
 
@@ -42,16 +45,12 @@ def add(
     post_quantum: bool,
 ) -> None:
     """Make the site NAME and print its card; the repository is made if it is new."""
-    from bundler.files import write_atomic
     from bundler.format.age import PQ_SUITE
-    from bundler.format.errors import BadInput
     from bundler.format.site import check_site_id
     from bundler.repository.publish import Publisher
     from bundler.repository.sites import NewSite, add_site, open_repository
 
     check_site_id(name)
-    if card is not None and (card.exists() or not os.access(card.absolute().parent, os.W_OK)):
-        raise BadInput(f"the card cannot be written to {card}", "name a new file in a folder that is there")
     keyring = keyring_of(home, passphrase_file)
     keyring.ledger_identity()  # the passphrase is wrong now, not halfway
     publisher = Publisher(repository, keyring, datetime.now(UTC))
@@ -62,15 +61,34 @@ def add(
         terminal.note("The repository is new: print this recovery card too, and keep it with the root key.")
         codes["recovery_code"] = recovery.code
 
-    with publisher.locked():
+    with _card_file(card) as file, publisher.locked():
         identifier = open_repository(
             publisher, keyring, hand_out, suite=PQ_SUITE if post_quantum else None, recovery=not no_recovery
         )
         made = add_site(publisher, keyring, identifier, name)
-    result = {"site": made.site, "code": made.code, "repository": identifier}
-    terminal.result({**result, **codes}, [made.card])
-    if card is not None:
-        write_atomic(card, made.card.encode(), mode=0o600)
+        result = {"site": made.site, "code": made.code, "repository": identifier}
+        terminal.result({**result, **codes}, [made.card])  # first: whatever becomes of the file, the code is not lost
+        file.write(made.card.encode())
+
+
+@contextmanager
+def _card_file(card: Path | None) -> Iterator[IO[bytes]]:
+    """Opens the file of the card before anything is made: a site whose card cannot be written is not wanted."""
+    from bundler.files import staged
+    from bundler.format.errors import BadInput
+
+    if card is None:
+        yield BytesIO()
+        return
+    wrong, hint = f"the card cannot be written to {card}", "name a new file in a folder that is there"
+    if card.exists() or not card.absolute().parent.is_dir():
+        raise BadInput(wrong, hint)
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(staged(card, mode=0o600))
+        except OSError as error:
+            raise BadInput(f"{wrong}: {error.strerror}", hint) from error
+        yield file
 
 
 @site.command("list")
