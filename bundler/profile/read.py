@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from bundler.format.errors import BadInput, BadInputs
 from bundler.format.service import DependencySpec, LadderSpec, LimitsSpec, RungSpec, UpstreamSpec
+from bundler.format.trust.policy import origin
 from bundler.profile.model import ContentEntry, EmbeddingEntry, ModelEntry, Profile, SelftestEntry
 from bundler.profile.table import Table
 
@@ -127,12 +128,19 @@ def _upstream(table: Table) -> UpstreamSpec:
 
 
 def _address_issues(base_url: str) -> list[str]:
-    parts = urlsplit(base_url)
+    try:
+        parts = urlsplit(base_url)
+    except ValueError as error:
+        return [f"base_url {base_url!r} is no URL: {error}"]
     loopback = parts.hostname in ("127.0.0.1", "localhost", "::1")
     if parts.scheme != "https" and not (parts.scheme == "http" and loopback):
         return [f"base_url {base_url!r} must be https (http is for loopback only)"]
-    if parts.query or parts.fragment or parts.username:
+    if parts.query or parts.fragment or "@" in parts.netloc:
         return [f"base_url {base_url!r} may not hold a query, a fragment or a user"]
+    try:
+        origin(base_url)  # what the policy will allow boxes to talk to
+    except ValueError as error:
+        return [f"base_url {error}"]
     return []
 
 

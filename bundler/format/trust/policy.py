@@ -62,15 +62,20 @@ def origin(url: str) -> str:
     Raises:
         ValueError: It is no http or https URL, has no host or no port that can be, or carries a user.
     """
-    parts = urlsplit(url)
-    named = _HOST.fullmatch(parts.hostname or "") is not None and parts.username is None and parts.password is None
-    if parts.scheme not in _PORTS or not named or not url.isprintable():
-        raise ValueError(f"{url!r} is no http or https URL of a host")
-    port = _PORTS[parts.scheme] if parts.port is None else parts.port
+    wrong = f"{url!r} is no http or https URL of a host"
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise ValueError(f"{wrong}: {error}") from None
+    host = parts.hostname or ""
+    # Brackets are for IPv6 alone (RFC 3986 3.2.2): without them "[v1.x]" would name the host "v1.x".
+    named = _HOST.fullmatch(host) is not None and ("[" in parts.netloc) == (":" in host)
+    if parts.scheme not in _PORTS or not named or "@" in parts.netloc or not url.isprintable():
+        raise ValueError(wrong)
     if port == 0:
         raise ValueError(f"{url!r} names port 0")
-    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
-    return f"{parts.scheme}://{host}:{port}"
+    return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}:{port or _PORTS[parts.scheme]}"
 
 
 def _is_origin(text: str) -> bool:

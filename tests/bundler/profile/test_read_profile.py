@@ -1,3 +1,4 @@
+import json
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,32 @@ def test_each_fault_is_named(text: str, reason: str) -> None:
     """One fault each, with words that say what to change."""
     with pytest.raises(BadInputs, match=reason):
         parse(text)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://[bad/v1",
+        "https://",
+        "https:///v1",
+        "https://a b/v1",
+        "https://cloud.example:99999/v1",
+        "https://cloud.example:0/v1",
+        "http://localhost:x/v1",
+        "https://[v1.x]/v1",
+        "https://ünï.example/v1",
+        "https://@cloud.example/v1",
+        "https://cloud.example/\nv1",
+    ],
+)
+def test_an_address_that_is_no_origin_is_an_issue(url: str) -> None:
+    """It is told with the other issues of the profile, and not when the policy is to be signed."""
+    upstream = f'[[upstream]]\nname="u"\nbase_url={json.dumps(url)}\nmodel="m"\n'
+    with pytest.raises(BadInputs, match="base_url") as caught:
+        parse(f"{upstream}[typo]\n")
+    assert len(caught.value.issues) == 2
+    with pytest.raises(BadInputs, match="--upstream u: base_url"):
+        parse(upstream.replace(json.dumps(url), '"https://cloud.example/v1"'), {"u": url})
 
 
 def test_addresses_replace_upstreams() -> None:
