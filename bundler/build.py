@@ -9,7 +9,7 @@ from datetime import datetime
 
 from bundler.check import check
 from bundler.files import DISK, FileLayer
-from bundler.format.errors import NoSpace
+from bundler.format.errors import BadInput, NoSpace
 from bundler.format.limits import VOLUME_BYTES
 from bundler.format.trust.policy import origin
 from bundler.gather import Sources, gather
@@ -76,6 +76,8 @@ class Builder:
                 without one.
         """
         profile = sources.profile
+        if profile.base_repository is not None and not (profile.base_repository / "metadata").is_dir():
+            raise BadInput(f"the base {profile.base_repository} holds no repository", "build the base first")
         self.keyring.ledger_identity()  # a wrong passphrase is told before the work, not after it
         with self.publisher.locked():
             return self._build(profile, sources, lock, agree, now)

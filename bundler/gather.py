@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from bundler.capture import bert_to_onnx, gguf, tokenizer
 from bundler.fit import compile as fit
@@ -14,6 +15,8 @@ from bundler.format.chunking import merged_cuts
 from bundler.format.errors import BadInput
 from bundler.format.limits import CHUNK_BYTES, CHUNK_BYTES_SMALL, MIB
 from bundler.ingest import faq, readers, routes
+from bundler.ingest.lines import read_records
+from bundler.knowledge import selftest
 from bundler.knowledge.encoder import Encoder
 from bundler.plan import Found
 from bundler.profile.model import ContentEntry, EmbeddingEntry, ModelEntry, Profile
@@ -79,7 +82,7 @@ class Sources:
             # A model is large and hashed once, when it is captured; what is converted is known by its source's digest.
             fetched = self.fetch(source) if part == "model" else hashed(self.fetch(source))
             if entry.licence_file:
-                fetched = replace(fetched, licence_text=local_path(self.profile, entry.licence_file))
+                fetched = replace(fetched, licence_text=local_file(self.profile, entry.licence_file))
             result[source] = (self._found(part, source, fetched, entry.licence), fetched)
         return result
 
@@ -89,7 +92,13 @@ class Sources:
         return Found(part, source, fetched.length_bytes, fetched.sha256, licence, licence_text=told)
 
     def content(self) -> list[Found]:
-        """Returns the size of each content folder or file for the plan; they are read when they are compiled."""
+        """Returns the size of each content folder or file for the plan; they are read when they are compiled.
+
+        Raises:
+            BadInput: One of them, or a file of self-test cases, does not exist.
+        """
+        for case in self.profile.selftest.cases if self.profile.selftest is not None else ():
+            local_file(self.profile, case)
         parts = {"documents": self.profile.documents, "faq": self.profile.faqs, "router": self.profile.routers}
         return [
             Found(part, entry.source, _length(local_path(self.profile, entry.source)), "", "")
@@ -102,10 +111,18 @@ def local_path(profile: Profile, source: str) -> Path:
     """Returns the path of a `file:` source; raises BadInput for content from elsewhere."""
     scheme, _, path = source.partition(":")
     if scheme != "file" or not path:
-        raise BadInput(f"{source} cannot hold content", "documents, FAQs, routers and self-tests are file: sources")
+        raise BadInput(f"{source} cannot hold content", "write file:PATH, from the profile's own folder")
     found = profile.base / path
     if not found.exists():
         raise BadInput(f"{source} does not exist (looked at {found})", "file: sources are relative to the profile")
+    return found
+
+
+def local_file(profile: Profile, source: str) -> Path:
+    """As `local_path`, of what must be a file: a licence's text, or self-test cases."""
+    found = local_path(profile, source)
+    if not found.is_file():
+        raise BadInput(f"{source} is not a file (looked at {found})", "name the file itself")
     return found
 
 
@@ -115,7 +132,7 @@ def gather(sources: Sources, found: Mapping[str, tuple[Found, Fetched]]) -> Gath
     Raises:
         BadInput: A model, document, FAQ or router is refused; the message names it.
     """
-    profile = sources.profile
+    profile, cases = sources.profile, _selftest(sources)
     captured: list[Captured | None] = [_model(entry, found[entry.source][1]) for entry in profile.models]
     captured += [_licence(entry, found[entry.source][1]) for entry in profile.models]
     spec, encoder = None, None
@@ -128,9 +145,7 @@ def gather(sources: Sources, found: Mapping[str, tuple[Found, Fetched]]) -> Gath
         if isinstance(encoder, RememberingEncoder):
             sources.say(f"{encoder.fresh} texts were embedded, the rest was known")
             encoder.save()
-    selftest = _selftest(sources)
-    if selftest is not None:
-        captured.append(selftest)
+    captured.append(cases)
     return Gathered(tuple(item for item in captured if item is not None), compile_service(profile, spec), encoder)
 
 
@@ -232,12 +247,15 @@ def _selftest(sources: Sources) -> Captured | None:
     entry = sources.profile.selftest
     if entry is None:
         return None
-    lines: list[str] = []
-    for case in entry.cases:
-        lines += local_path(sources.profile, case).read_text(encoding="utf-8").splitlines()
+    rows = [row for case in entry.cases for row in read_records(local_file(sources.profile, case), _case)]
     file = sources.work / SELFTEST
-    file.write_text("".join(json.dumps(json.loads(line)) + "\n" for line in lines if line.strip()), encoding="utf-8")
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return _small(SELFTEST, file, "selftest", "", " ".join(entry.cases))
+
+
+def _case(row: Mapping[str, Any], _: int) -> Mapping[str, Any]:
+    selftest.case_of(row)  # raises what is wrong with it
+    return row
 
 
 def _small(path: str, file: Path, kind: str, licence: str, source: str) -> Captured:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bundler.files import read_limited, write_atomic
 from bundler.format import canonical
-from bundler.format.errors import FileMissing, SourceFailed
+from bundler.format.errors import BadBundle, BadInput, FileMissing, SourceFailed
 from bundler.format.record import from_json, to_json
 
 LOCK_BYTES = 4_000_000
@@ -36,12 +36,19 @@ def lock_path(profile: Path) -> Path:
 
 
 def read_lock(path: Path) -> Lock:
-    """Reads a lock; an absent one is empty."""
+    """Reads a lock; an absent one is empty.
+
+    Raises:
+        BadInput: It is not what we write.
+    """
     try:
-        data = read_limited(path, LOCK_BYTES)
+        return from_json(Lock, canonical.decode(read_limited(path, LOCK_BYTES).strip(), path.name), path.name)
     except FileMissing:
         return Lock(1, {})
-    return from_json(Lock, canonical.decode(data.strip(), path.name), path.name)
+    except BadBundle as error:
+        raise BadInput(
+            f"{path} is damaged: {error.fact}", "restore it, or delete it to take every source as it is now"
+        ) from error
 
 
 def write_lock(path: Path, lock: Lock) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bundler.files import read_limited
-from bundler.format.errors import BadInput, BadInputs
+from bundler.format.errors import BadBundle, BadInput, BadInputs
 from bundler.format.limits import MIB
 
 T = TypeVar("T")
@@ -25,11 +25,13 @@ def read_records(path: Path, make: Callable[[Mapping[str, Any], int], T]) -> lis
         make: Makes a record of a row and its line number; raises ValueError with what is wrong.
 
     Raises:
-        BadInput: Not readable as UTF-8 text.
+        BadInput: Not a file, or not readable as UTF-8 text.
         BadInputs: Lines that are not records; all of them.
     """
     try:
         text = read_limited(path, FILE_BYTES_MAX).decode("utf-8-sig")
+    except BadBundle as error:  # the file layer's word for a link, a folder and a file that is too long
+        raise BadInput(error.fact, "name a .jsonl or .csv file itself") from error
     except UnicodeDecodeError as error:
         raise BadInput(f"{path.name} is not UTF-8 text: {error}", "save it as UTF-8") from error
     issues: list[str] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from bundler.format.errors import BadBundle
 from bundler.format.service import SelftestSpec
@@ -155,12 +155,19 @@ _ASK: dict[str, Callable[[Case, Probe], str | None]] = {
 
 def _case(number: int, line: str) -> Case:
     try:
-        row = json.loads(line)
+        return case_of(json.loads(line))
+    except ValueError as error:
+        raise BadBundle(f"line {number} of the self-test: {error}") from None
+
+
+def case_of(row: Any) -> Case:
+    """Returns the case that a line of JSON describes; raises ValueError with what is wrong."""
+    try:
         kind = row["kind"]
         fields = _FIELDS[kind]
-    except (ValueError, KeyError, TypeError):
-        raise BadBundle(f"line {number} of the self-test is no case of {', '.join(KINDS)}") from None
+    except (KeyError, TypeError):
+        raise ValueError(f"no case of {', '.join(KINDS)}") from None
     if row.keys() - {"kind"} != fields or not all(isinstance(row[key], str | None) for key in fields):
-        raise BadBundle(f"line {number} of the self-test: a case of {kind} has the fields {', '.join(sorted(fields))}")
+        raise ValueError(f"a case of {kind} has the fields {', '.join(sorted(fields))}")
     text = row.get("question") or row.get("input") or row.get("prompt") or ""
     return Case(kind, text, row.get("expect"), row.get("quote") or "")

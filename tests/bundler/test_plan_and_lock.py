@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bundler.format import age
-from bundler.format.errors import BadBundle, SourceFailed
+from bundler.format.errors import BadInput, SourceFailed
 from bundler.lock import Lock, Pin, lock_path, read_lock, settle, write_lock
 from bundler.plan import Found, estimate_medium_bytes, make_plan, pins
 
@@ -52,5 +52,5 @@ def test_a_lock_is_read_back(tmp_path: Path) -> None:
     write_lock(path, lock)
     assert read_lock(path) == lock
     path.write_bytes(path.read_bytes().replace(b"sha256", b"sha512"))
-    with pytest.raises(BadBundle):
+    with pytest.raises(BadInput):
         read_lock(path)
