@@ -183,7 +183,7 @@ def card(terminal: Terminal, *, name: str, home: Path, passphrase_file: Path | N
 
 @keys.command("restore")
 @click.argument("name")
-@click.argument("file", type=click.File("r"))
+@click.argument("file", type=click.File("r", encoding="utf-8", errors="replace"))
 @home_option
 @passphrase_option
 @command

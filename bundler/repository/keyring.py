@@ -105,12 +105,15 @@ class Keyring:
             The names of the keys.
 
         Raises:
+            NotReady: There is no key here.
             WrongKey: Neither passphrase opens a key; those before it are changed already.
         """
+        names = sorted(path.stem for path in self.folder.glob("*.key"))
+        if not names:
+            raise NotReady(f"there is no key in {self.folder}", "run `lifeboat init`, or name the home with --home")
         secrets, fresh = {}, new()
         if not fresh:
             raise BadInput("the new passphrase is empty")
-        names = sorted(path.stem for path in self.folder.glob("*.key"))
         for name in names:
             try:
                 secrets[name] = self._unseal(name)
@@ -122,12 +125,19 @@ class Keyring:
         return names
 
     def msp(self) -> Msp:
-        """Returns whose keyring this is; raises NotReady if there is none."""
+        """Returns whose keyring this is.
+
+        Raises:
+            NotReady: There is none.
+            BadInput: Its record is damaged.
+        """
+        path = self.folder / "msp.json"
         try:
-            value = canonical.decode(read_limited(self.folder / "msp.json", KEYS_BYTES), "msp.json")
+            return from_json(Msp, canonical.decode(read_limited(path, KEYS_BYTES), path.name), path.name)
         except FileMissing:
             raise NotReady(f"there is no keyring in {self.folder}", "run `lifeboat init`") from None
-        return from_json(Msp, value, "msp.json")
+        except BadBundle as error:
+            raise BadInput(f"{path} is damaged: {error.fact}", "restore it from a backup of the home") from error
 
     def new_key(self, name: str, work_factor_log2: int = WORK_FACTOR_LOG2) -> Key:
         """Makes one more signing key; a role must be given to it by the root before it counts.

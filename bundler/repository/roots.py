@@ -60,19 +60,26 @@ class Roots:
         return (self._folder / "1.root.json").exists()
 
     def all(self) -> list[bytes]:
-        """Returns every version, the first one first; raises NotReady if there is none."""
+        """Returns every version, the first one first.
+
+        Raises:
+            NotReady: There is none.
+            BadInput: One is damaged.
+        """
         found: list[bytes] = []
         while len(found) < ROOT_ROTATIONS:
+            path = self._folder / f"{len(found) + 1}.root.json"
             try:
-                found.append(read_limited(self._folder / f"{len(found) + 1}.root.json", ROOT_BYTES))
+                found.append(read_limited(path, ROOT_BYTES))
             except FileMissing:
                 break
+            _parsed(found[-1], path)
         if not found:
             raise NotReady(f"there is no root in {self._folder}", "run `lifeboat init`")
         return found
 
     def newest(self) -> Metadata[Root]:
-        return _parsed(self.all()[-1])
+        return _parsed(self.all()[-1], self._folder)
 
     def add(self, data: bytes, now: datetime) -> int:
         """Appends the next version; returns its number.
@@ -90,7 +97,7 @@ class Roots:
         trusted = TrustedRepository(chain[0] if chain else data, repository=None, now=now, remembered=None)
         for known in chain[1:]:
             trusted.update_root(known)
-        version: int = _parsed(data).signed.version
+        version: int = _parsed(data, self._folder).signed.version
         if chain and version <= len(chain):
             raise Busy(f"root version {version} is in the chain already", "make the change anew on the newest root")
         if chain:
@@ -99,11 +106,11 @@ class Roots:
         return version
 
 
-def _parsed(data: bytes) -> Metadata[Root]:
+def _parsed(data: bytes, path: Path) -> Metadata[Root]:
     try:
         found: Metadata[Root] = Metadata.from_bytes(data)
     except (DeserializationError, RecursionError) as error:
-        raise BadInput("a root of this home is damaged", "restore `roots` from a backup or a repository") from error
+        raise BadInput(f"{path} is damaged", "restore `roots` from a backup of the home or a repository") from error
     return found
 
 
