@@ -171,6 +171,8 @@ def disk_error(error: OSError) -> errors.LifeboatError:
         return errors.NoSpace(f"{name}the disk is full", "free some space and run it again")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return errors.BadInput(f"{name}{error.strerror}", "check who may read and write there")
+    if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP):
+        return errors.BadInput(f"{name}{error.strerror}", "name another place")
     return errors.SystemFailed(f"{name}{error.strerror or error}", "check the disk, the cable or the share")
 
 
