@@ -8,10 +8,11 @@ from pathlib import Path
 
 from bundler.files import read_limited, write_atomic
 from bundler.format import canonical
-from bundler.format.errors import BadBundle, BadInput, FileMissing, SourceFailed
+from bundler.format.errors import BadBundle, BadInput, FileMissing, NewerFormat, SourceFailed
 from bundler.format.record import from_json, to_json
 
 LOCK_BYTES = 4_000_000
+_FORMAT = 1
 
 
 @dataclass(frozen=True)
@@ -40,15 +41,19 @@ def read_lock(path: Path) -> Lock:
 
     Raises:
         BadInput: It is not what we write.
+        NewerFormat: A later program wrote it.
     """
     try:
-        return from_json(Lock, canonical.decode(read_limited(path, LOCK_BYTES).strip(), path.name), path.name)
+        lock = from_json(Lock, canonical.decode(read_limited(path, LOCK_BYTES).strip(), path.name), path.name)
     except FileMissing:
-        return Lock(1, {})
+        return Lock(_FORMAT, {})
     except BadBundle as error:
         raise BadInput(
             f"{path} is damaged: {error.fact}", "restore it, or delete it to take every source as it is now"
         ) from error
+    if lock.format != _FORMAT:
+        raise NewerFormat(f"{path} is of format {lock.format}, this program reads {_FORMAT}", "update this program")
+    return lock
 
 
 def write_lock(path: Path, lock: Lock) -> None:

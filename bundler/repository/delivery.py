@@ -11,11 +11,12 @@ from pathlib import Path
 
 from bundler.files import DISK, FileLayer, read_limited, write_atomic
 from bundler.format import canonical
-from bundler.format.errors import FileMissing
+from bundler.format.errors import FileMissing, NewerFormat
 from bundler.format.limits import TARGETS_BYTES
 from bundler.format.record import from_json, to_json
 
 NAME = "delivery.json"
+_FORMAT = 1
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Delivery:
 def write_delivery(medium: Path, targets: Collection[str], layer: FileLayer = DISK) -> None:
     """Writes down which of the targets the medium does not hold."""
     left_out = tuple(sorted(path for path in targets if not (medium / path).exists()))
-    write_atomic(medium / NAME, canonical.encode(to_json(Delivery(1, left_out))), layer=layer)
+    write_atomic(medium / NAME, canonical.encode(to_json(Delivery(_FORMAT, left_out))), layer=layer)
 
 
 def left_out(folder: Path) -> frozenset[str]:
@@ -37,9 +38,13 @@ def left_out(folder: Path) -> frozenset[str]:
 
     Raises:
         BadBundle: It is not what we write.
+        NewerFormat: A later program wrote it.
     """
     try:
         data = read_limited(folder / NAME, TARGETS_BYTES)
     except FileMissing:
         return frozenset()
-    return frozenset(from_json(Delivery, canonical.decode(data, NAME), NAME).left_out)
+    delivery = from_json(Delivery, canonical.decode(data, NAME), NAME)
+    if delivery.format != _FORMAT:
+        raise NewerFormat(f"{NAME} is of format {delivery.format}, this program reads {_FORMAT}", "update this program")
+    return frozenset(delivery.left_out)

@@ -98,6 +98,14 @@ def test_a_damaged_lock_is_the_operator_s(lifeboat: Run, profile: Callable[[str]
     assert "hint: restore it, or delete it" in done.stderr
 
 
+def test_a_lock_of_a_later_program_is_left(lifeboat: Run, profile: Callable[[str], Path]) -> None:
+    """What it pins may mean something else by then."""
+    path = profile(BUNDLE + UPSTREAM)
+    path.with_suffix(".lock").write_bytes(b'{"format":2,"pins":{}}\n')
+    done = lifeboat("plan", path)
+    assert (done.exit_code, "p.lock is of format 2" in done.stderr) == (18, True), done.stderr
+
+
 @pytest.mark.parametrize("name", ["binary.jsonl", "link.jsonl", "wrong.jsonl", "model.gguf"])
 def test_a_file_that_is_no_faq_is_bad_input(
     lifeboat: Run, tmp_path: Path, profile: Callable[[str], Path], name: str
