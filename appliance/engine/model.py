@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import llama_cpp
+import numpy as np
+from numpy.typing import NDArray
 
 from appliance.engine.reading import ReadAt
 from appliance.engine.scheduler import Row
@@ -62,6 +64,8 @@ class Model:
         if not self.context:
             raise LoadFailed(f"no context of {self.sequences} x {context_tokens} tokens: {self._words()}")
         self.vocabulary = llama_cpp.llama_model_get_vocab(self._model)
+        numbers = range(self.vocabulary_size)
+        self._ends = frozenset(n for n in numbers if llama_cpp.llama_vocab_is_eog(self.vocabulary, n))
         self.context_tokens = int(llama_cpp.llama_n_ctx_seq(self.context))
         self._memory = llama_cpp.llama_get_memory(self.context)
         self._batch = llama_cpp.llama_batch_init(BATCH_TOKENS, 0, 1)
@@ -93,12 +97,29 @@ class Model:
 
     def piece(self, token: int, *, special: bool = False) -> bytes:
         """Returns the bytes of a token: possibly a part of a character."""
-        buffer = ctypes.create_string_buffer(_PIECE_BYTES)
-        count = llama_cpp.llama_token_to_piece(self.vocabulary, token, buffer, _PIECE_BYTES, 0, special)
-        return buffer.raw[: max(0, count)]
+        room = _PIECE_BYTES
+        while True:
+            buffer = ctypes.create_string_buffer(room)
+            count = llama_cpp.llama_token_to_piece(self.vocabulary, token, buffer, room, 0, special)
+            if count >= 0:
+                return buffer.raw[:count]
+            room = -count
 
     def ends(self, token: int) -> bool:
-        return bool(llama_cpp.llama_vocab_is_eog(self.vocabulary, token))
+        return token in self._ends
+
+    @property
+    def ends_of_answers(self) -> list[int]:
+        """The tokens that end an answer, in order."""
+        return sorted(self._ends)
+
+    def control_texts(self) -> list[str]:
+        """Returns the texts that stand for control tokens where a prompt is tokenized with `special`."""
+        control = llama_cpp.LLAMA_TOKEN_ATTR_CONTROL
+        numbers = range(self.vocabulary_size)
+        found = [number for number in numbers if llama_cpp.llama_vocab_get_attr(self.vocabulary, number) & control]
+        texts = (self.piece(number, special=True).decode(errors="replace") for number in found)
+        return sorted({text for text in texts if len(text) > 1})
 
     def trim(self, sequence: int, tokens: int) -> None:
         """Lets a sequence forget all but its first tokens."""
@@ -126,6 +147,14 @@ class Model:
         if code not in (0, _NO_ROOM):
             raise RuntimeError(f"llama_decode returned {code}")
         return bool(code == 0)
+
+    def logits(self, place: int) -> NDArray[np.float32]:
+        """Returns the logits after the row at `place` of the last batch, shape (vocabulary,).
+
+        They are llama.cpp's own memory, valid until the next batch; what is written there is what `sample` draws from.
+        """
+        pointer = llama_cpp.llama_get_logits_ith(self.context, place)
+        return np.ctypeslib.as_array(pointer, shape=(self.vocabulary_size,))
 
     def sample(self, sampler: Any, place: int) -> int:
         """Draws the token that follows the row at `place` of the last batch."""

@@ -3,13 +3,15 @@
 Each sequence has a cache of its own, as long as the context. That is a choice by measurement: with one cache for all,
 llama.cpp's results change with what the others ask (logits by up to 1 on a 4-bit model); with one for each, no flash
 attention on the CPU, and at least two tokens of a prompt at a time, they are the same to the last bit, alone or in a
-crowd, cold or warm, at no less speed.
+crowd, cold or warm, at no less speed. llama.cpp cuts a batch into parts that hold equally many tokens of each of their
+sequences, so a batch is either one token of each answer in progress, or a piece of one prompt.
 
 Rules:
 1. A request runs in a sequence of its own, and is never cut short by another.
 2. Every step holds one token of each answer in progress before any prompt: prefill never starves decoding.
 3. A prompt that begins like a sequence in the cache takes a copy of its beginning. One that begins like a prompt still
-   being computed waits for it: eight users of one long context compute it once.
+   being computed waits for it: eight users of one long context compute it once. What another tenant asked is shared
+   only as far as it is everybody's (text of the signed bundle): how soon an answer begins would tell the rest.
 4. Finished sequences are kept for later prompts while nobody needs their place; the least recently used go first.
 """
 
@@ -44,7 +46,18 @@ class Limits:
 
 @dataclass(frozen=True)
 class Job:
-    """A request: `most_new` bounds the answer, lower `priority` goes first, `deadline` (seconds) is for admission."""
+    """A request.
+
+    Attributes:
+        id: Names it.
+        prompt: Its tokens.
+        most_new: The longest answer, in tokens.
+        arrived: When, in seconds of any clock.
+        priority: Lower goes first.
+        tenant: Whose it is.
+        deadline: When it is of no use any more to begin, by the same clock.
+        public: How many of the first tokens may be shared with other tenants.
+    """
 
     id: int
     prompt: tuple[int, ...]
@@ -53,6 +66,7 @@ class Job:
     priority: int = 0
     tenant: str = ""
     deadline: float = float("inf")
+    public: int = 0
 
 
 @dataclass(frozen=True)
@@ -85,11 +99,16 @@ class Trim:
 
 @dataclass(frozen=True)
 class Step:
-    """What to do: the operations in their order, then decode the rows. `expired` jobs were never admitted."""
+    """What to do: the operations in their order, then decode batch after batch. `expired` jobs were never admitted."""
 
     operations: tuple[Copy | Trim, ...]
-    rows: tuple[Row, ...]
+    batches: tuple[tuple[Row, ...], ...]
     expired: tuple[int, ...]
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """All batches as one."""
+        return tuple(row for batch in self.batches for row in batch)
 
 
 class QueueFull(Exception):
@@ -117,6 +136,7 @@ class _Running:
 @dataclass(eq=False)
 class _Kept:
     sequence: int
+    tenant: str
     tokens: tuple[int, ...]
     used: int
 
@@ -174,19 +194,20 @@ class Scheduler:
             self._release(found.sequence)
 
     def step(self, now: float) -> Step:
-        """Returns the next step; without rows there is nothing to decode."""
+        """Returns the next step; without batches there is nothing to decode."""
         expired = tuple(job.id for job in self._waiting if job.deadline < now)
         self._waiting = [job for job in self._waiting if job.deadline >= now]
         self._admit()
-        rows = self._rows()
+        batches = self._batches()
         operations, self._operations = tuple(self._operations), []
-        return Step(operations, tuple(rows), expired)
+        return Step(operations, tuple(batches), expired)
 
-    def decoded(self, step: Step) -> None:
-        """Notes that the rows are in the cache."""
-        for row in step.rows:
+    def decoded(self, batch: Sequence[Row]) -> None:
+        """Notes that the rows of a batch are in the cache; what was sampled from them is told after it."""
+        if not all(self._running[row.job].decoding for row in batch):
+            self._prefill_tokens = self.limits.batch_tokens
+        for row in batch:
             self._running[row.job].computed += 1
-        self._prefill_tokens = self.limits.batch_tokens
 
     def sampled(self, job: int, token: int, *, last: bool) -> None:
         """Takes the token that follows; `last` ends the answer, and so does its length."""
@@ -194,14 +215,13 @@ class Scheduler:
         running.tokens.append(token)
         if last or len(running.tokens) - len(running.job.prompt) >= running.job.most_new:
             del self._running[job]
-            kept = _Kept(running.sequence, tuple(running.tokens[: running.computed]), next(self._ticks))
-            self._kept.append(kept)
+            tokens = tuple(running.tokens[: running.computed])
+            self._kept.append(_Kept(running.sequence, running.job.tenant, tokens, next(self._ticks)))
 
-    def full(self, step: Step) -> int | None:
-        """Makes room after llama.cpp found none for a step, whose operations were done and which is planned anew.
+    def full(self, batch: Sequence[Row]) -> int | None:
+        """Makes room after llama.cpp found none for a batch; it and those after it are planned anew.
 
-        The prompts' share of the batch is halved first; then one request goes back to the queue with what it has, and
-        none is lost.
+        A prompt's piece is halved first; then one request goes back to the queue with what it has, and none is lost.
 
         Returns:
             The job that was requeued, or None.
@@ -209,12 +229,12 @@ class Scheduler:
         Raises:
             RuntimeError: Not even one request alone finds room: trying again would never end.
         """
-        prefill = sum(not self._running[row.job].decoding for row in step.rows)
+        prefill = sum(not self._running[row.job].decoding for row in batch)
         if prefill > _LEAST_ROWS:
             self._prefill_tokens = max(_LEAST_ROWS, prefill // 2)
             return None
         if len(self._running) == 1:
-            raise RuntimeError(f"the cache has no room for {len(step.rows)} rows of a single request")
+            raise RuntimeError(f"the cache has no room for {len(batch)} rows of a single request")
         victim = max(self._running.values(), key=lambda item: (item.job.priority, item.job.arrived))
         self.cancel(victim.job.id)
         said = len(victim.tokens) - len(victim.job.prompt)
@@ -227,7 +247,7 @@ class Scheduler:
         while candidates and (self._free or self._kept):
             job = min(candidates, key=self._order)
             candidates.remove(job)
-            source, shared, coming = self._match(job.prompt)
+            source, shared, coming = self._match(job)
             if coming:
                 continue
             self._waiting.remove(job)
@@ -238,21 +258,22 @@ class Scheduler:
         """By priority, then the tenant with the fewest running, then arrival."""
         return (job.priority, sum(item.job.tenant == job.tenant for item in self._running.values()), job.arrived)
 
-    def _match(self, prompt: Sequence[int]) -> tuple[int, int, bool]:
+    def _match(self, job: Job) -> tuple[int, int, bool]:
         """Returns the sequence that begins most like a prompt, how far, and whether a longer beginning is on its way.
 
         The last tokens of the prompt are always computed: their logits begin the answer.
         """
         best, shared, coming = -1, 0, 0
-        for running in self._running.values():
-            common = _common(running.tokens, prompt, len(prompt) - _LEAST_ROWS)
+        found: list[tuple[int, str, Sequence[int], int]] = [
+            (item.sequence, item.job.tenant, item.tokens, item.computed) for item in self._running.values()
+        ]
+        found += [(item.sequence, item.tenant, item.tokens, len(item.tokens)) for item in self._kept]
+        for sequence, tenant, tokens, computed in found:
+            most = len(job.prompt) - _LEAST_ROWS
+            common = _common(tokens, job.prompt, most if tenant == job.tenant else min(most, job.public))
             coming = max(coming, common)
-            if min(common, running.computed) > shared:
-                best, shared = running.sequence, min(common, running.computed)
-        for kept in self._kept:
-            common = _common(kept.tokens, prompt, len(prompt) - _LEAST_ROWS)
-            if common > shared:
-                best, shared = kept.sequence, common
+            if min(common, computed) > shared:
+                best, shared = sequence, min(common, computed)
         if shared < _LEAST_SHARED:
             best, shared = -1, 0
         return best, shared, coming >= shared + 4 * _LEAST_SHARED
@@ -276,13 +297,11 @@ class Scheduler:
             self._operations.append(Copy(source, sequence, shared))
         return sequence
 
-    def _rows(self) -> list[Row]:
-        rows, room = [], self.limits.batch_tokens
-        for running in self._running.values():
-            if running.decoding and room:
-                rows.append(self._row(running, running.computed))
-                room -= 1
-        room = min(room, self._prefill_tokens)
+    def _batches(self) -> list[tuple[Row, ...]]:
+        """Plans one token of each answer, and then pieces of prompts: in all as many tokens as a batch may have."""
+        answers = [running for running in self._running.values() if running.decoding][: self.limits.batch_tokens]
+        batches = [tuple(self._row(running, running.computed) for running in answers)] if answers else []
+        room = min(self.limits.batch_tokens - len(answers), self._prefill_tokens)
         prompts = [running for running in self._running.values() if not running.decoding]
         # The shortest first: a short question does not wait behind a long document. But half is for whoever came first,
         # or short ones that never end would keep the long one waiting for ever.
@@ -293,10 +312,11 @@ class Scheduler:
             begun = planned.get(running.job.id, 0)
             taken = _piece(running.left - begun, min(most, room))
             start = running.computed + begun
-            rows += [self._row(running, place) for place in range(start, start + taken)]
+            if taken:
+                batches.append(tuple(self._row(running, place) for place in range(start, start + taken)))
             planned[running.job.id] = begun + taken
             room -= taken
-        return rows
+        return batches
 
     def _row(self, running: _Running, place: int) -> Row:
         last = place == len(running.tokens) - 1

@@ -11,6 +11,10 @@ class TextOut:
 
     Args:
         stops: Strings that end the text; they are never sent.
+
+    Attributes:
+        stopped: A stop string was met.
+        characters: How many came in, whole ones.
     """
 
     def __init__(self, stops: Sequence[str]) -> None:
@@ -18,12 +22,15 @@ class TextOut:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._held = ""
         self.stopped = False
+        self.characters = 0
 
     def feed(self, piece: bytes) -> str:
         """Takes the bytes of a token; returns text that is final. `stopped` is true once a stop string was met."""
         if self.stopped:
             return ""
-        self._held += self._decoder.decode(piece)
+        whole = self._decoder.decode(piece)
+        self.characters += len(whole)
+        self._held += whole
         places = [place for stop in self._stops if (place := self._held.find(stop)) >= 0]
         if places:
             self.stopped = True

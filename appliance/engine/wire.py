@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
-import uuid
+import math
 from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
 
+from appliance.engine.making import Answer, Piece
 from appliance.engine.model import BATCH_TOKENS, Model
-from appliance.engine.options import Options, Refused, read_messages, read_options
+from appliance.engine.options import MOST_CHOICES, Refused
+from appliance.engine.prepare import Prepared, Preparer
+from appliance.engine.reply import CHAT, TEXT, Reply
 from appliance.engine.scheduler import Limits
-from appliance.engine.template import BadMessages, ChatTemplate
 from appliance.engine.transfer import STOP
-from appliance.engine.worker import Answer, Worker
+from appliance.engine.worker import Standing, Worker
 
 _BODY_BYTES = 16 * 2**20
 _RETRY_AFTER_S = 5
+Pieces = AsyncGenerator[tuple[Answer, Piece | None], None]
+# The gateway tells with each request how it stands among others.
+PRIORITY, TENANT, DEADLINE_MS = "X-Lifeboat-Priority", "X-Lifeboat-Tenant", "X-Lifeboat-Deadline-Ms"
+# And how many of the first messages are text of the signed bundle.
+PUBLIC = "X-Lifeboat-Public-Messages"
 
 
 class Wire:
@@ -27,7 +34,7 @@ class Wire:
 
     def __init__(self, model: Model, order: dict[str, Any], worker: Worker) -> None:
         self._model, self._order, self._worker = model, order, worker
-        self._template = ChatTemplate(model.template(), model.special("bos"), model.special("eos"))
+        self._preparer = Preparer(model, order["max_output_tokens"])
         self._inside = 0
 
     def app(self) -> web.Application:
@@ -41,122 +48,85 @@ class Wire:
         return web.json_response({"state": "ready", "requests": self._inside})
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
-        return await self._answer(request, "chat.completion", self._chat_tokens)
+        public = int(request.headers.get(PUBLIC, "0"))
+        return await self._answer(request, CHAT, lambda body: self._preparer.chat(body, public))
 
     async def _completion(self, request: web.Request) -> web.StreamResponse:
-        return await self._answer(request, "text_completion", self._prompt_tokens)
-
-    def _chat_tokens(self, body: dict[str, Any]) -> list[int]:
-        try:
-            prompt = self._template.render(read_messages(body))
-        except BadMessages as error:
-            raise Refused(str(error), "invalid_request") from error
-        return self._model.tokenize(prompt, special=True)
-
-    def _prompt_tokens(self, body: dict[str, Any]) -> list[int]:
-        prompt = body.get("prompt")
-        if not isinstance(prompt, str):
-            raise Refused("prompt must be one text", "invalid_request")
-        return self._model.tokenize(prompt, special=False)
+        return await self._answer(request, TEXT, self._preparer.text)
 
     async def _answer(
-        self, request: web.Request, kind: str, tokens_of: Callable[[dict[str, Any]], list[int]]
+        self, request: web.Request, kind: str, prepare: Callable[[dict[str, Any]], Prepared]
     ) -> web.StreamResponse:
         try:
             body = await _body(request)
-            options = read_options(body, self._order["max_output_tokens"])
-            answer = self._prepared(tokens_of(body), options)
-            self._admit()
+            # Template, tokenizer and grammar take their time, and streams go on meanwhile.
+            prepared = await asyncio.to_thread(prepare, body)
+            self._admit(len(prepared.answers))
         except Refused as refused:
             return _refusal(refused)
-        self._inside += 1
+        self._inside += len(prepared.answers)
         try:
-            return await _Reply(self._order, kind, answer).send(request, self._worker.pieces(answer))
+            reply = Reply(
+                self._order["name"], self._order["digest"], kind, prepared.answers, prepared.toolbox, prepared.echo
+            )
+            pieces = self._worker.pieces(prepared.answers, _standing(request))
+            return await _Sending(request, reply, prepared).send(pieces)
         except Refused as refused:
             return _refusal(refused)
         finally:
-            self._inside -= 1
+            self._inside -= len(prepared.answers)
 
-    def _prepared(self, tokens: list[int], options: Options) -> Answer:
-        """Checks that prompt and answer fit the context; raises Refused with the figures."""
-        if not tokens:
-            raise Refused("the prompt is empty", "invalid_request")
-        room = self._model.context_tokens - len(tokens)
-        if room < 1:
-            raise Refused(
-                f"the prompt has {len(tokens)} tokens, the context of the local model {self._model.context_tokens}",
-                "context_length_exceeded",
-            )
-        return Answer(tuple(tokens), options, min(options.max_tokens, room), len(tokens))
-
-    def _admit(self) -> None:
-        waiting = self._inside - self._model.sequences
-        if waiting >= self._order["queue_requests"]:
+    def _admit(self, answers: int) -> None:
+        waiting = self._inside + answers - self._model.sequences
+        if self._inside and waiting > self._order["queue_requests"]:
             raise Refused(f"{waiting} requests are waiting already", "queue_full", 429)
 
 
-class _Reply:
-    """Puts an answer into OpenAI's shapes."""
+@dataclass
+class _Sending:
+    """Sends one reply."""
 
-    def __init__(self, order: dict[str, Any], kind: str, answer: Answer) -> None:
-        self._kind, self._options, self._run = kind, answer.options, answer
-        self._head = {
-            "id": f"{'chatcmpl' if kind == 'chat.completion' else 'cmpl'}-{uuid.uuid4().hex}",
-            "created": int(time.time()),
-            "model": order["name"],
-            "system_fingerprint": order["digest"][:12],
-        }
+    request: web.Request
+    reply: Reply
+    prepared: Prepared
 
-    async def send(self, request: web.Request, pieces: AsyncGenerator[str, None]) -> web.StreamResponse:
-        if not self._options.stream:
-            text = "".join([piece async for piece in pieces])
-            return web.json_response(self._whole(text))
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
+    async def send(self, pieces: Pieces) -> web.StreamResponse:
+        """Sends the answers as they come; before the first byte a refusal keeps its status.
+
+        Raises:
+            Refused: The request was not admitted, or cannot go on and nothing was sent yet.
+        """
         try:
-            first = True
-            async for piece in pieces:
-                if first:  # not before it was admitted: a refusal must keep its status
-                    await response.prepare(request)
-                await response.write(_event(self._chunk(piece, None, first=first)))
-                first = False
-            if first:
-                await response.prepare(request)
-            await response.write(_event(self._chunk(None, self._run.finish, first=first)))
-            if self._options.include_usage:
-                await response.write(
-                    _event({**self._head, "object": self._object, "choices": [], "usage": self._usage})
-                )
-            await response.write(b"data: [DONE]\n\n")
+            if not self.prepared.answers[0].options.stream:
+                async for answer, piece in pieces:
+                    if piece is not None:
+                        self.reply.take(answer, piece)
+                return web.json_response(self.reply.whole())
+            return await self._stream(pieces)
         finally:
             await pieces.aclose()
+
+    async def _stream(self, pieces: Pieces) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
+        try:
+            async for answer, piece in pieces:
+                chunks = self.reply.end(answer) if piece is None else self.reply.take(answer, piece)
+                await self._write(response, chunks)
+        except Refused as refused:
+            if not response.prepared:
+                raise
+            await self._write(response, [_error(refused)])
+            return response
+        if self.prepared.answers[0].options.include_usage:
+            await self._write(response, [self.reply.usage_chunk()])
+        await response.write(b"data: [DONE]\n\n")
         return response
 
-    @property
-    def _object(self) -> str:
-        return "chat.completion.chunk" if self._kind == "chat.completion" else self._kind
-
-    @property
-    def _usage(self) -> dict[str, Any]:
-        asked, said = self._run.prompt_tokens, self._run.completion_tokens
-        cached = {"cached_tokens": self._run.cached_tokens}
-        whole = {"prompt_tokens": asked, "completion_tokens": said, "total_tokens": asked + said}
-        return {**whole, "prompt_tokens_details": cached}
-
-    def _whole(self, text: str) -> dict[str, Any]:
-        said = (
-            {"message": {"role": "assistant", "content": text}} if self._kind == "chat.completion" else {"text": text}
-        )
-        choice = {"index": 0, "finish_reason": self._run.finish, "logprobs": None, **said}
-        return {**self._head, "object": self._kind, "choices": [choice], "usage": self._usage}
-
-    def _chunk(self, piece: str | None, finish: str | None, *, first: bool) -> dict[str, Any]:
-        if self._kind == "chat.completion":
-            delta = {"content": piece} if piece is not None else {}
-            said: dict[str, Any] = {"delta": {"role": "assistant", **delta} if first else delta}
-        else:
-            said = {"text": piece or ""}
-        choice = {"index": 0, "finish_reason": finish, "logprobs": None, **said}
-        return {**self._head, "object": self._object, "choices": [choice]}
+    async def _write(self, response: web.StreamResponse, chunks: list[dict[str, Any]]) -> None:
+        if not response.prepared:
+            await response.prepare(self.request)
+        for chunk in chunks:
+            await response.write(b"data: " + json.dumps(chunk, ensure_ascii=False).encode() + b"\n\n")
 
 
 def serve(model: Model, order: dict[str, Any], on_ready: Callable[[], None]) -> None:
@@ -168,7 +138,7 @@ async def _serve(model: Model, order: dict[str, Any], on_ready: Callable[[], Non
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     loop.add_signal_handler(STOP, stop.set)
     # A burst waits for its first step as a whole: `_admit` holds the bound, the scheduler's own only backs it.
-    waiting = model.sequences + order["queue_requests"]
+    waiting = model.sequences + order["queue_requests"] + MOST_CHOICES
     limits = Limits(model.sequences, model.context_tokens, BATCH_TOKENS, waiting)
     worker = Worker(model, limits, loop)
     worker.start()
@@ -184,6 +154,13 @@ async def _serve(model: Model, order: dict[str, Any], on_ready: Callable[[], Non
         worker.stop()
 
 
+def _standing(request: web.Request) -> Standing:
+    """Reads how a request stands; the gateway wrote it, so that anything malformed is our bug."""
+    headers = request.headers
+    deadline_s = int(headers[DEADLINE_MS]) / 1000 if DEADLINE_MS in headers else math.inf
+    return Standing(int(headers.get(PRIORITY, "0")), headers.get(TENANT, ""), deadline_s)
+
+
 async def _body(request: web.Request) -> dict[str, Any]:
     try:
         body = await request.json()
@@ -196,9 +173,9 @@ async def _body(request: web.Request) -> dict[str, Any]:
 
 def _refusal(refused: Refused) -> web.Response:
     headers = {"Retry-After": str(_RETRY_AFTER_S)} if refused.status == 429 else {}
+    return web.json_response(_error(refused), status=refused.status, headers=headers)
+
+
+def _error(refused: Refused) -> dict[str, Any]:
     error = {"message": str(refused), "type": "invalid_request_error", "code": refused.code, "param": None}
-    return web.json_response({"error": error}, status=refused.status, headers=headers)
-
-
-def _event(value: dict[str, Any]) -> bytes:
-    return b"data: " + json.dumps(value, ensure_ascii=False).encode() + b"\n\n"
+    return {"error": error}

@@ -11,49 +11,43 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
+from appliance.engine.grammar import DeadEnd
+from appliance.engine.making import Answer, Making, Piece
 from appliance.engine.model import Model
-from appliance.engine.options import Options, Refused
-from appliance.engine.sampling import free_sampler, make_sampler
-from appliance.engine.scheduler import Copy, Job, Limits, QueueFull, Scheduler, Step
-from appliance.engine.text import TextOut
+from appliance.engine.options import Refused
+from appliance.engine.scheduler import Copy, Job, Limits, QueueFull, Row, Scheduler
 
 EXIT_BROKEN = 42  # llama.cpp failed in the middle of a step: only a new process helps
 
+Event = tuple[Answer, Piece | Refused | None]
 
-@dataclass
-class Answer:
-    """One answer as it is made; `finish` is OpenAI's reason once it has ended.
+
+@dataclass(frozen=True)
+class Standing:
+    """How a request stands among others.
 
     Attributes:
-        tokens: The prompt.
-        options: What was asked.
-        limit: The longest answer in tokens.
-        prompt_tokens: Length of the prompt.
-        cached_tokens: How many of them were in the cache.
-        completion_tokens: Tokens made so far.
+        priority: Lower goes first.
+        tenant: Whose it is: tenants take turns.
+        deadline_s: Seconds until it is of no use to begin.
     """
 
-    tokens: tuple[int, ...]
-    options: Options
-    limit: int
-    prompt_tokens: int
-    cached_tokens: int = 0
-    completion_tokens: int = 0
-    finish: str | None = None
-    events: asyncio.Queue[str | Refused | None] = field(default_factory=asyncio.Queue)
+    priority: int = 0
+    tenant: str = ""
+    deadline_s: float = float("inf")
 
 
-@dataclass
-class _Making:
-    """What the thread knows of an answer."""
+@dataclass(eq=False)
+class _Order:
+    """The answers of one request, and where their events go."""
 
-    answer: Answer
-    sampler: Any
-    text: TextOut
+    answers: Sequence[Answer]
+    standing: Standing
+    jobs: list[int] = field(default_factory=list)
+    events: asyncio.Queue[Event] = field(default_factory=asyncio.Queue)
 
 
 class Worker:
@@ -69,8 +63,8 @@ class Worker:
         self._model, self._loop = model, loop
         self._scheduler = Scheduler(limits)
         self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._making: dict[int, _Making] = {}
-        self._outbox: list[tuple[Answer, str | Refused | None]] = []
+        self._making: dict[int, tuple[Making, _Order]] = {}
+        self._outbox: list[tuple[_Order, Event]] = []
         self._last = 0
         self._thread = threading.Thread(target=self._run, name="llama", daemon=True)
 
@@ -82,41 +76,56 @@ class Worker:
         self._inbox.put(None)
         self._thread.join()
 
-    async def pieces(self, answer: Answer) -> AsyncGenerator[str, None]:
-        """Yields the text of an answer as it is made; whoever stops reading cancels it.
+    async def pieces(
+        self, answers: Sequence[Answer], standing: Standing
+    ) -> AsyncGenerator[tuple[Answer, Piece | None], None]:
+        """Yields the text of a request's answers as it is made, and None when one ends; not reading on cancels them.
 
         Raises:
-            Refused: It was not admitted.
+            Refused: One was not admitted, or cannot go on.
         """
-        self._last += 1
-        number = self._last
-        job = Job(number, answer.tokens, answer.limit, time.monotonic())
-        self._inbox.put(lambda: self._submit(job, answer))
+        order = _Order(answers, standing)
+        self._inbox.put(lambda: self._submit(order))
+        running = len(answers)
         try:
-            while (event := await answer.events.get()) is not None:
+            while running:
+                answer, event = await order.events.get()
                 if isinstance(event, Refused):
                     raise event
-                yield event
+                running -= event is None
+                yield answer, event
         finally:
-            self._inbox.put(lambda: self._cancel(number))
+            self._inbox.put(lambda: self._cancel(order))
 
-    def _submit(self, job: Job, answer: Answer) -> None:
-        try:
-            self._scheduler.submit(job)
-        except QueueFull:
-            self._outbox.append((answer, Refused("too many requests are waiting", "queue_full", 429)))
-            return
-        except ValueError as error:
-            self._outbox.append((answer, Refused(str(error), "context_length_exceeded")))
-            return
-        sampler = make_sampler(answer.options, self._model.vocabulary_size)
-        self._making[job.id] = _Making(answer, sampler, TextOut(answer.options.stops))
+    def _submit(self, order: _Order) -> None:
+        now, standing = time.monotonic(), order.standing
+        for answer in order.answers:
+            self._last += 1
+            deadline = now + standing.deadline_s
+            standing_of = (standing.priority, standing.tenant, deadline)
+            job = Job(self._last, answer.tokens, answer.limit, now, *standing_of, answer.public_tokens)
+            try:
+                self._scheduler.submit(job)
+            except QueueFull:
+                self._outbox.append((order, (answer, Refused("too many requests are waiting", "queue_full", 429))))
+                return
+            except ValueError as error:
+                self._outbox.append((order, (answer, Refused(str(error), "context_length_exceeded"))))
+                return
+            order.jobs.append(job.id)
+            self._making[job.id] = (Making(self._model, answer), order)
 
-    def _cancel(self, job: int) -> None:
-        """Forgets an answer that nobody reads any more; one that has ended is forgotten already."""
-        if (making := self._making.pop(job, None)) is not None:
-            free_sampler(making.sampler)
-            self._scheduler.cancel(job)
+    def _cancel(self, order: _Order) -> None:
+        """Forgets answers that nobody reads any more; those that have ended are forgotten already."""
+        for job in order.jobs:
+            if job in self._making:
+                self._forget(job)
+                self._scheduler.cancel(job)
+
+    def _forget(self, job: int) -> tuple[Making, _Order]:
+        making, order = self._making.pop(job)
+        making.free()
+        return making, order
 
     def _run(self) -> None:
         try:
@@ -141,50 +150,48 @@ class Worker:
     def _step(self) -> None:
         step = self._scheduler.step(time.monotonic())
         for job in step.expired:
-            making = self._making.pop(job)
-            free_sampler(making.sampler)
-            self._outbox.append((making.answer, Refused("the request waited too long", "queue_timeout", 429)))
+            making, order = self._forget(job)
+            refused = Refused("the request waited too long", "queue_timeout", 429)
+            self._outbox.append((order, (making.answer, refused)))
         for operation in step.operations:
             if isinstance(operation, Copy):
                 self._model.copy(operation.source, operation.target, operation.tokens)
             else:
                 self._model.trim(operation.sequence, operation.tokens)
-        if step.rows:
-            self._decode(step)
+        for batch in step.batches:
+            if not self._decode(batch):
+                break
 
-    def _decode(self, step: Step) -> None:
-        if not self._model.decode(step.rows):
-            self._scheduler.full(step)
-            return
-        self._scheduler.decoded(step)
-        for place, row in enumerate(step.rows):
+    def _decode(self, batch: Sequence[Row]) -> bool:
+        """Computes a batch and draws what follows; returns False where there was no room, and the rest must wait."""
+        if not self._model.decode(batch):
+            self._scheduler.full(batch)
+            return False
+        self._scheduler.decoded(batch)
+        for place, row in enumerate(batch):
             if row.wanted:
-                self._take(row.job, self._model.sample(self._making[row.job].sampler, place))
+                self._take(row.job, place)
+        return True
 
-    def _take(self, job: int, token: int) -> None:
-        making = self._making[job]
+    def _take(self, job: int, place: int) -> None:
+        making, order = self._making[job]
         answer = making.answer
         if answer.completion_tokens == 0:
             answer.cached_tokens = self._scheduler.cached(job)
-        answer.completion_tokens += 1
-        text = ""
-        if self._model.ends(token):
-            answer.finish = "stop"
-        else:
-            text = making.text.feed(self._model.piece(token))
-            if making.text.stopped:
-                answer.finish = "stop"
-            elif answer.completion_tokens >= answer.limit:
-                answer.finish = "length"
+        try:
+            token, piece = making.take(place)
+        except DeadEnd as error:
+            self._forget(job)
+            self._scheduler.cancel(job)
+            refused = Refused(f"the answer cannot follow its JSON schema any further: {error}", "schema_dead_end")
+            self._outbox.append((order, (answer, refused)))
+            return
         self._scheduler.sampled(job, token, last=answer.finish is not None)
+        if piece.text or piece.scores:
+            self._outbox.append((order, (answer, piece)))
         if answer.finish is not None:
-            del self._making[job]
-            free_sampler(making.sampler)
-            text += making.text.finish()
-        if text:
-            self._outbox.append((answer, text))
-        if answer.finish is not None:
-            self._outbox.append((answer, None))
+            self._forget(job)
+            self._outbox.append((order, (answer, None)))
 
     def _send(self) -> None:
         """Hands a step's texts over in one call: waking the other thread costs more than the text."""
@@ -193,6 +200,6 @@ class Worker:
             self._loop.call_soon_threadsafe(_deliver, events)
 
 
-def _deliver(events: list[tuple[Answer, str | Refused | None]]) -> None:
-    for answer, event in events:
-        answer.events.put_nowait(event)
+def _deliver(events: list[tuple[_Order, Event]]) -> None:
+    for order, event in events:
+        order.events.put_nowait(event)

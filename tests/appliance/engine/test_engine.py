@@ -103,8 +103,8 @@ def test_over_long_prompts_and_unsupported_options_are_told(gguf: bytes, tmp_pat
             with pytest.raises(BadRequestError, match="context of the local model 512") as caught:
                 await openai.chat.completions.create(model="smol", messages=said("word " * 900))
             assert caught.value.code == "context_length_exceeded"
-            with pytest.raises(BadRequestError, match="n is not supported"):
-                await openai.chat.completions.create(model="smol", messages=said("x"), n=2)
+            with pytest.raises(BadRequestError, match="suffix is not supported"):
+                await openai.completions.create(model="smol", prompt="x", suffix="y")
             answer = await openai.completions.create(model="smol", prompt="One, two, three,", max_tokens=4, seed=1)
             assert answer.choices[0].text
 

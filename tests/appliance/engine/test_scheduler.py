@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 
-from appliance.engine.scheduler import Copy, Job, Limits, QueueFull, Scheduler, Step
+from appliance.engine.scheduler import Copy, Job, Limits, QueueFull, Row, Scheduler, Step
 
 CONTEXT = 90
 PREFIXES = (tuple(range(100, 140)), tuple(range(200, 225)), ())
@@ -50,12 +50,22 @@ class Machine(RuleBasedStateMachine):
         self.room: dict[int, int] = {}
         self.prompts: dict[int, tuple[int, ...]] = {}
         self.ended: set[int] = set()
+        self.asked: dict[int, tuple[str, tuple[int, ...]]] = {}
+        self.public: dict[int, int] = {}
 
-    @rule(target=jobs, prefix=st.sampled_from(PREFIXES), own=st.integers(1, 30), new=st.integers(1, 20))
-    def submit(self, prefix: tuple[int, ...], own: int, new: int) -> Any:
+    @rule(
+        target=jobs,
+        prefix=st.sampled_from(PREFIXES),
+        own=st.integers(1, 30),
+        new=st.integers(1, 20),
+        public=st.integers(0, 40),
+    )
+    def submit(self, prefix: tuple[int, ...], own: int, new: int, public: int) -> Any:
         self.number += 1
         prompt = (*prefix, *(1000 * self.number + place for place in range(own)))
-        job = Job(self.number, prompt, new, self.now, self.number % 3, f"tenant {self.number % 2}")
+        job = Job(self.number, prompt, new, self.now, self.number % 3, f"tenant {self.number % 2}", public=public)
+        self.public[job.id] = public
+        self.asked[job.id] = (job.tenant, prefix)
         try:
             self.scheduler.submit(job)
         except QueueFull:
@@ -78,21 +88,23 @@ class Machine(RuleBasedStateMachine):
         self.now += 1
         step = self.scheduler.step(self.now)
         self.check(step)
-        if full and step.rows:
-            self.cache.do(Step(step.operations, (), ()))
-            try:
-                self.scheduler.full(step)
-            except RuntimeError:  # nothing was changed, and the engine would end here
-                assert self.scheduler.running == 1
-            return
-        self.cache.do(step)
-        if not step.rows:
-            return
-        self.scheduler.decoded(step)
-        for row in step.rows:
-            assert self.cache.held[row.sequence][: row.position + 1] == self.texts[row.job][: row.position + 1]
-            if row.wanted:
-                self.answer(row.job, last=ends == 0)
+        self.cache.do(Step(step.operations, (), ()))
+        for number, batch in enumerate(step.batches):
+            if full and number % 2 == ends % 2:
+                self.full(batch)
+                return
+            self.cache.do(Step((), (batch,), ()))
+            self.scheduler.decoded(batch)
+            for row in batch:
+                assert self.cache.held[row.sequence][: row.position + 1] == self.texts[row.job][: row.position + 1]
+                if row.wanted:
+                    self.answer(row.job, last=ends == 0)
+
+    def full(self, batch: tuple[Row, ...]) -> None:
+        try:
+            self.scheduler.full(batch)
+        except RuntimeError:  # nothing was changed, and the engine would end here
+            assert self.scheduler.running == 1
 
     def answer(self, job: int, *, last: bool) -> None:
         token = 10**6 + job * 1000 + len(self.texts[job])
@@ -105,10 +117,15 @@ class Machine(RuleBasedStateMachine):
     def check(self, step: Step) -> None:
         assert len(step.rows) <= self.limits.batch_tokens
         assert not {row.job for row in step.rows} & self.ended, "an ended request is still computed"
+        for batch in step.batches:
+            jobs = {row.job for row in batch}
+            answers = len(jobs) == len(batch) and all(row.wanted for row in batch)
+            assert answers or len(jobs) == 1, "prompts and answers are mixed"
+            lone = len(batch) == 1 and 0 < batch[0].position < len(self.prompts[batch[0].job])
+            assert not lone, "a token of a prompt is computed alone"
         for job in {row.job for row in step.rows}:
-            mine = [row for row in step.rows if row.job == job]
-            alone = len(mine) == 1 and mine[0].position < len(self.prompts[job]) - 1
-            assert not alone, "a token of a prompt is computed alone"
+            if list(self.asked.values()).count(self.asked[job]) == 1:  # nobody else of this tenant asked so
+                assert self.scheduler.cached(job) <= self.public[job], "another tenant's text was shared"
         owners = {row.sequence: row.job for row in step.rows}
         assert len(owners) == len({row.job for row in step.rows}), "two requests in one sequence"
 
@@ -139,7 +156,8 @@ TestScheduler.settings = settings(
 def run(scheduler: Scheduler, cache: Cache) -> Step:
     step = scheduler.step(0)
     cache.do(step)
-    scheduler.decoded(step)
+    for batch in step.batches:
+        scheduler.decoded(batch)
     return step
 
 
@@ -230,6 +248,18 @@ def test_a_tenant_with_many_requests_lets_others_in() -> None:
     assert 9 in {row.job for row in scheduler.step(0).rows}
 
 
+@pytest.mark.parametrize(("tenant", "cached"), [("same", 298), ("other", 100)])
+def test_what_a_tenant_asked_is_not_shared_with_others(tenant: str, cached: int) -> None:
+    """Kept or running: another tenant's request shares the public beginning and no more."""
+    scheduler, cache = Scheduler(Limits(3, 1_000, 512, 8)), Cache()
+    prompt = tuple(range(300))
+    scheduler.submit(Job(1, prompt, 3, 0, tenant="same", public=100))
+    run(scheduler, cache)
+    scheduler.submit(Job(2, prompt, 3, 0, tenant=tenant, public=100))
+    run(scheduler, cache)
+    assert scheduler.cached(2) == cached
+
+
 def test_a_long_prompt_is_not_starved_by_short_ones() -> None:
     """Short prompts that fill every batch leave half of it to the one that came first."""
     scheduler, cache = Scheduler(Limits(8, 5_000, 64, 90)), Cache()
@@ -250,14 +280,14 @@ def test_without_room_for_one_alone_it_does_not_spin() -> None:
     scheduler = Scheduler(Limits(2, 1_000, 64, 8))
     scheduler.submit(Job(1, tuple(range(500)), 5, 0))
     for rows in (64, 32, 16, 8, 4):
-        step = scheduler.step(0)
-        assert len(step.rows) == rows
-        assert scheduler.full(step) is None
-    step = scheduler.step(0)
-    assert len(step.rows) == 2
+        (batch,) = scheduler.step(0).batches
+        assert len(batch) == rows
+        assert scheduler.full(batch) is None
+    (batch,) = scheduler.step(0).batches
+    assert len(batch) == 2
     with pytest.raises(RuntimeError, match="no room"):
-        scheduler.full(step)
-    scheduler.decoded(step)
+        scheduler.full(batch)
+    scheduler.decoded(batch)
     assert len(scheduler.step(0).rows) == 64
 
 
@@ -269,8 +299,8 @@ def test_without_room_one_goes_back_and_none_is_lost() -> None:
     run(scheduler, cache)
     for number in (1, 2):
         scheduler.sampled(number, 50 + number, last=False)
-    step = scheduler.step(0)
-    assert scheduler.full(step) == 2
+    (batch,) = scheduler.step(0).batches
+    assert scheduler.full(batch) == 2
     again = scheduler.step(0)
     assert [row.token for row in again.rows if row.job == 2][-1] == 52
     assert {row.job for row in again.rows} == {1, 2}
