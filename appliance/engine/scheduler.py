@@ -152,7 +152,7 @@ class Scheduler:
     _operations: list[Copy | Trim] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._free = list(range(self.limits.sequences - 1, -1, -1))
+        self._free = list(range(self.limits.sequences))
         self._ticks = count()
         self._prefill_tokens = self.limits.batch_tokens
 
@@ -281,25 +281,37 @@ class Scheduler:
     def _place(self, source: int, shared: int) -> int:
         """Finds a sequence for a request and puts the shared beginning into it."""
         kept = next((item for item in self._kept if item.sequence == source), None)
-        if kept is not None:
-            kept.used = next(self._ticks)
-        oldest = min(self._kept, key=lambda item: item.used, default=None)
-        if not self._free and oldest is not None and oldest is kept:
-            # Its own source is all that can be given up: the beginning stays where it is.
+        others = [item for item in self._kept if item is not kept]
+        if kept is not None and (shared == len(kept.tokens) or not (self._free or others)):
+            # It goes on where it is: nothing is lost, or nothing else can be given up.
             self._kept.remove(kept)
             self._operations.append(Trim(source, shared))
             return source
-        if not self._free and oldest is not None:
-            self._kept.remove(oldest)
-            self._release(oldest.sequence)
-        sequence = self._free.pop()
+        if kept is not None:
+            kept.used = next(self._ticks)
+        places = [(self._parts(sequence), -1, sequence) for sequence in self._free]
+        places += [(self._parts(item.sequence), item.used, item.sequence) for item in others]
+        _, used, sequence = min(places)
+        if used >= 0:
+            self._kept = [item for item in self._kept if item.sequence != sequence]
+            self._release(sequence)
+        self._free.remove(sequence)
         if shared:
             self._operations.append(Copy(source, sequence, shared))
         return sequence
 
+    def _parts(self, sequence: int) -> int:
+        """Returns in how many parts llama.cpp would compute the answers, were this sequence one of theirs.
+
+        It takes sequences together whose numbers follow each other; each part reads all weights once more.
+        """
+        taken = {running.sequence for running in self._running.values()} | {sequence}
+        return sum(number + 1 not in taken for number in taken)
+
     def _batches(self) -> list[tuple[Row, ...]]:
         """Plans one token of each answer, and then pieces of prompts: in all as many tokens as a batch may have."""
-        answers = [running for running in self._running.values() if running.decoding][: self.limits.batch_tokens]
+        decoding = (running for running in self._running.values() if running.decoding)
+        answers = sorted(decoding, key=lambda item: item.sequence)[: self.limits.batch_tokens]
         batches = [tuple(self._row(running, running.computed) for running in answers)] if answers else []
         room = min(self.limits.batch_tokens - len(answers), self._prefill_tokens)
         prompts = [running for running in self._running.values() if not running.decoding]
