@@ -79,8 +79,8 @@ class Answering:
     async def _open(self, target: Target) -> None:
         self._clients[target.name] = await self._stack.enter_async_context(Client(target))
 
-    def call(self, body: dict[str, Any], wire: str = CHAT) -> Call:
-        """Returns a checked request body as a call."""
+    def call(self, body: dict[str, Any], wire: str = CHAT, tenant: str = "") -> Call:
+        """Returns a checked request body of a tenant as a call."""
         return Call(
             wire=wire,
             body=body,
@@ -90,6 +90,7 @@ class Answering:
             needs=needs_of(body),
             ignorable=ignorable_of(body),
             deadline_s=self._clock() + self.box.service.limits.request_timeout_ms / 1000,
+            tenant=tenant,
         )
 
     async def complete(self, call: Call) -> Served:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from appliance.answer import render
@@ -84,8 +84,10 @@ class Rungs:
         citations, context = await self._context(call, self._models[rung.target])
         if context:
             try:
-                grounded = body | {"messages": with_context(body["messages"], context)}
-                return await self._ask(rung, call, grounded, citations)
+                messages = with_context(body["messages"], context)
+                # Where the caller has no system message of its own, the first one is the bundle's text alone.
+                shared = replace(call, public_messages=int(len(messages) > len(body["messages"])))
+                return await self._ask(rung, shared, body | {"messages": messages}, citations)
             except Passed as passed:
                 if not passed.incapable:
                     raise

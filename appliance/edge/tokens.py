@@ -112,14 +112,20 @@ class TokenStore:
         self._write(tuple(token for token in tokens if token.id != token_id))
         return found[0]
 
-    def check(self, text: str, scope: str, *, now_s: float) -> bool:
-        """Says whether `text` is a token that may do `scope` now; takes the same time for any wrong text."""
+    def holder(self, text: str, scope: str, *, now_s: float) -> Token | None:
+        """Returns the token that `text` is, where it may do `scope` now; takes the same time for any wrong text."""
         asked = digest(text)
         found = None
         for token in self.list():
             if hmac.compare_digest(token.sha256, asked):
                 found = token
-        return found is not None and scope in found.scopes and (found.expires == 0 or now_s < found.expires)
+        if found is None or scope not in found.scopes or (found.expires != 0 and now_s >= found.expires):
+            return None
+        return found
+
+    def check(self, text: str, scope: str, *, now_s: float) -> bool:
+        """Says whether `text` is a token that may do `scope` now."""
+        return self.holder(text, scope, now_s=now_s) is not None
 
     def _read(self) -> tuple[Token, ...]:
         try:

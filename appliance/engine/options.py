@@ -135,7 +135,7 @@ def read_options(body: Mapping[str, Any], most_tokens: int) -> Options:
         sampling=_sampling(body),
         seed=None if body.get("seed") is None else _whole(body, "seed", 0, -(2**63), 2**63) & 0xFFFFFFFE,
         stops=_stops(body.get("stop")),
-        choices=_whole(body, "n", 1, 1, MOST_CHOICES),
+        choices=_choices(body),
         logprobs=_logprobs(body),
         echo=_flag(body, "echo"),
         continues=_flag(body, "continue_final_message"),
@@ -147,6 +147,13 @@ def read_options(body: Mapping[str, Any], most_tokens: int) -> Options:
     if options.echo and options.logprobs is not None:
         raise Refused("echo with logprobs is not supported by the local model", "unsupported_option")
     return options
+
+
+def _choices(body: Mapping[str, Any]) -> int:
+    count = _whole(body, "n", 1, 1, 128)  # as OpenAI has it
+    if count > MOST_CHOICES:
+        raise Refused(f"the local model gives at most {MOST_CHOICES} choices", "unsupported_option")
+    return count
 
 
 def _sampling(body: Mapping[str, Any]) -> Sampling:

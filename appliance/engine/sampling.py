@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import math
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,8 +47,13 @@ class Sampler:
     ) -> None:
         self._model, self._matcher, self._logprobs = model, matcher, logprobs
         self._chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
-        for link in _links(model, options, secrets.randbits(31) if seed is None else seed & 0xFFFFFFFE):
+        biases = _biases(model, options)
+        for link in _links(model, options, biases, secrets.randbits(31) if seed is None else seed & 0xFFFFFFFE):
             llama_cpp.llama_sampler_chain_add(self._chain, link)
+        # Only the largest is asked for: the chain would copy the whole vocabulary for each token to find it.
+        self._largest = options.temperature == 0 and not _changing(options)
+        self._tokens = np.array([token for token, _ in biases], dtype=np.intp)
+        self._additions = np.array([addition for _, addition in biases], dtype=np.float32)
 
     @property
     def complete(self) -> bool:
@@ -64,12 +69,18 @@ class Sampler:
         scores = None if self._logprobs is None else _log_softmax(self._model.logits(place))
         if self._matcher is not None:
             self._matcher.allow(self._model.logits(place))
-        token = self._model.sample(self._chain, place)
+        token = self._find_largest(place) if self._largest else self._model.sample(self._chain, place)
         if self._matcher is not None:
             self._matcher.take(token)
         if scores is None:
             return Drawn(token)
         return Drawn(token, float(scores[token]), _likeliest(scores, self._logprobs or 0))
+
+    def _find_largest(self, place: int) -> int:
+        logits = self._model.logits(place)
+        if self._tokens.size:
+            logits[self._tokens] += self._additions
+        return int(logits.argmax())  # the first of equals, as llama.cpp has it
 
     def free(self) -> None:
         """Gives the chain back; nothing may be drawn after it."""
@@ -77,8 +88,11 @@ class Sampler:
         self._chain = None
 
 
-def _links(model: Model, options: Sampling, seed: int) -> Iterator[Any]:
+def _links(model: Model, options: Sampling, biases: Sequence[tuple[int, float]], seed: int) -> Iterator[Any]:
     """The chain in the order of llama.cpp's own programs: biases, penalties, cut-offs, temperature, draw."""
+    if biases:
+        pairs = (llama_cpp.llama_logit_bias * len(biases))(*biases)
+        yield llama_cpp.llama_sampler_init_logit_bias(model.vocabulary_size, len(biases), pairs)
     yield from _adjusting(model, options)
     if options.temperature == 0:
         yield llama_cpp.llama_sampler_init_greedy()
@@ -92,17 +106,26 @@ def _links(model: Model, options: Sampling, seed: int) -> Iterator[Any]:
     yield llama_cpp.llama_sampler_init_dist(seed)
 
 
-def _adjusting(model: Model, options: Sampling) -> Iterator[Any]:
-    size = model.vocabulary_size
-    biases = [(token, bias) for token, bias in options.logit_bias if token < size]
+def _biases(model: Model, options: Sampling) -> list[tuple[int, float]]:
+    biases = {token: addition for token, addition in options.logit_bias if token < model.vocabulary_size}
     if options.ignore_eos:
-        biases += [(token, -math.inf) for token in model.ends_of_answers]
-    if biases:
-        pairs = (llama_cpp.llama_logit_bias * len(biases))(*biases)
-        yield llama_cpp.llama_sampler_init_logit_bias(size, len(biases), pairs)
+        biases |= dict.fromkeys(model.ends_of_answers, -math.inf)
+    return list(biases.items())
+
+
+def _penalties(options: Sampling) -> tuple[float, float, float] | None:
     penalties = (options.repeat_penalty, options.frequency_penalty, options.presence_penalty)
-    if options.repeat_last_n and penalties != (1.0, 0.0, 0.0):
-        yield llama_cpp.llama_sampler_init_penalties(size, options.repeat_last_n, *penalties)
+    return penalties if options.repeat_last_n and penalties != (1.0, 0.0, 0.0) else None
+
+
+def _changing(options: Sampling) -> bool:
+    """Says whether what was drawn changes what may be drawn next."""
+    return _penalties(options) is not None or options.dry_multiplier > 0
+
+
+def _adjusting(model: Model, options: Sampling) -> Iterator[Any]:
+    if (penalties := _penalties(options)) is not None:
+        yield llama_cpp.llama_sampler_init_penalties(model.vocabulary_size, options.repeat_last_n, *penalties)
     if options.dry_multiplier > 0:
         breakers = (ctypes.c_char_p * len(_DRY_BREAKERS))(*_DRY_BREAKERS)
         lengths = (options.dry_allowed_length, options.dry_penalty_last_n)

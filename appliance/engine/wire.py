@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import math
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+import uvloop
 from aiohttp import web
 
 from appliance.engine.making import Answer, Piece
@@ -45,7 +46,7 @@ class Wire:
         return app
 
     async def _health(self, _: web.Request) -> web.Response:
-        return web.json_response({"state": "ready", "requests": self._inside})
+        return _json({"state": "ready", "requests": self._inside})
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
         public = int(request.headers.get(PUBLIC, "0"))
@@ -101,7 +102,7 @@ class _Sending:
                 async for answer, piece in pieces:
                     if piece is not None:
                         self.reply.take(answer, piece)
-                return web.json_response(self.reply.whole())
+                return _json(self.reply.whole())
             return await self._stream(pieces)
         finally:
             await pieces.aclose()
@@ -126,12 +127,12 @@ class _Sending:
         if not response.prepared:
             await response.prepare(self.request)
         for chunk in chunks:
-            await response.write(b"data: " + json.dumps(chunk, ensure_ascii=False).encode() + b"\n\n")
+            await response.write(b"data: " + msgspec.json.encode(chunk) + b"\n\n")
 
 
 def serve(model: Model, order: dict[str, Any], on_ready: Callable[[], None]) -> None:
     """Serves until the process is told to end; `on_ready` is called once the socket takes connections."""
-    asyncio.run(_serve(model, order, on_ready))
+    uvloop.run(_serve(model, order, on_ready))
 
 
 async def _serve(model: Model, order: dict[str, Any], on_ready: Callable[[], None]) -> None:
@@ -173,7 +174,12 @@ async def _body(request: web.Request) -> dict[str, Any]:
 
 def _refusal(refused: Refused) -> web.Response:
     headers = {"Retry-After": str(_RETRY_AFTER_S)} if refused.status == 429 else {}
-    return web.json_response(_error(refused), status=refused.status, headers=headers)
+    return _json(_error(refused), status=refused.status, headers=headers)
+
+
+def _json(value: dict[str, Any], *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    data = msgspec.json.encode(value)
+    return web.Response(body=data, status=status, headers=headers, content_type="application/json")
 
 
 def _error(refused: Refused) -> dict[str, Any]:

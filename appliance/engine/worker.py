@@ -183,7 +183,7 @@ class Worker:
         except DeadEnd as error:
             self._forget(job)
             self._scheduler.cancel(job)
-            refused = Refused(f"the answer cannot follow its JSON schema any further: {error}", "schema_dead_end")
+            refused = Refused(f"the answer cannot follow its JSON schema any further: {error}", "schema_dead_end", 500)
             self._outbox.append((order, (answer, refused)))
             return
         self._scheduler.sampled(job, token, last=answer.finish is not None)

@@ -23,6 +23,8 @@ class Call:
         needs: Options that change what the caller may rely on (`options.NEEDS`).
         ignorable: Options that a rung of the box does without.
         deadline_s: Monotonic time by which an answer must have begun.
+        tenant: Whose it is: the id of the token.
+        public_messages: How many of the first messages are text of the signed bundle, and no secret of a tenant.
     """
 
     wire: str
@@ -33,6 +35,13 @@ class Call:
     needs: frozenset[str]
     ignorable: tuple[str, ...]
     deadline_s: float
+    tenant: str = ""
+    public_messages: int = 0
+
+    @property
+    def batch(self) -> bool:
+        """Whether the caller can wait: OpenAI's `service_tier: "flex"`."""
+        return self.body.get("service_tier") == "flex"
 
     @property
     def wants_usage(self) -> bool:

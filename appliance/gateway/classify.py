@@ -17,6 +17,7 @@ COST_FACTOR = 3.0
 RUNG_LIMITS = {
     "context_length_exceeded": "the request is longer than its context",
     "unsupported_option": "it does not support an option of this request",
+    "invalid_schema": "it cannot follow the JSON schema of this request",
 }
 CREDENTIAL = {401: "it does not accept our key", 402: "its account is unpaid", 403: "it denies us access"}
 GONE = {404: "it does not serve this model", 405: "it does not serve this model", 410: "its model is retired"}

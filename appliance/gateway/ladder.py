@@ -9,11 +9,11 @@ from appliance.gateway.call import Skip
 from bundler.format.service import LadderSpec, RungSpec, UpstreamSpec
 
 AUTO = "auto"
-# What a rung of a kind can be held to. A provider is asked and answers for itself; the box's own rungs give one
-# plain text. The engine checks its options again, so a later engine only has to be listed here.
+# What a rung of a kind can be held to. A provider is asked and answers for itself; the engine checks its options again;
+# the other rungs of the box give one plain text.
 CAPABLE: Mapping[str, frozenset[str] | None] = {
     "upstream": None,
-    "model": frozenset(),
+    "model": frozenset({"tools", "response_format", "n", "logprobs", "logit_bias", "echo", "several prompts"}),
     "faq": frozenset(),
     "documents": frozenset(),
     "message": frozenset(),

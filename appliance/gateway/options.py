@@ -9,6 +9,10 @@ from typing import Any
 GENERATION = frozenset(
     {"max_tokens", "max_completion_tokens", "temperature", "top_p", "top_k", "min_p", "seed", "stop"}
     | {"presence_penalty", "frequency_penalty", "repeat_penalty"}
+    # llama.cpp's own, for the local model; providers get them as they came.
+    | {"repeat_last_n", "typical_p", "top_n_sigma", "xtc_probability", "xtc_threshold", "dry_multiplier", "dry_base"}
+    | {"dry_allowed_length", "dry_penalty_last_n", "mirostat", "mirostat_tau", "mirostat_eta", "ignore_eos"}
+    | {"continue_final_message"}
 )
 # Options that a rung honours or declines. Any other field (`user`, `metadata`, `store`, cache hints, what OpenAI adds
 # next) goes to upstreams as it came; the box's own rungs do without it and name it in X-Lifeboat-Ignored.

@@ -35,7 +35,7 @@ async def whole(client: Client, call: Call, body: dict[str, Any]) -> dict[str, A
     limit_s = _limit_s(target.whole_s, call.deadline_s)
     try:
         async with asyncio.timeout(limit_s):
-            response = await client.post(PATHS[call.wire], body)
+            response = await client.post(PATHS[call.wire], body, _standing(client, call))
             try:
                 data = await read_whole(response)
             finally:
@@ -73,7 +73,7 @@ async def stream(client: Client, call: Call, body: dict[str, Any]) -> LiveStream
     reader = StreamReader()
     try:
         async with asyncio.timeout(limit_s):
-            response = await client.post(PATHS[call.wire], body)
+            response = await client.post(PATHS[call.wire], body, _standing(client, call))
             first = await _until_commit(response, reader)
     except BaseException as error:
         if response is not None:
@@ -133,6 +133,19 @@ async def _until_commit(response: aiohttp.ClientResponse, reader: StreamReader) 
             return ready
         if reader.done or not data:
             reader.end()
+
+
+def _standing(client: Client, call: Call) -> dict[str, str]:
+    """Tells an engine how a request stands among others; no provider is told."""
+    if client.target.socket is None:
+        return {}
+    left_s = max(0.0, call.deadline_s - time.monotonic())
+    return {
+        "X-Lifeboat-Priority": str(int(call.batch)),
+        "X-Lifeboat-Tenant": call.tenant,
+        "X-Lifeboat-Deadline-Ms": str(int(left_s * 1000)),
+        "X-Lifeboat-Public-Messages": str(call.public_messages),
+    }
 
 
 def _limit_s(limit_s: float, deadline_s: float) -> float:

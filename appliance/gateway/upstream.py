@@ -7,6 +7,7 @@ target has its own session, made for one base URL.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -79,8 +80,15 @@ class Client:
         if self._session is not None:
             await self._session.close()
 
-    async def post(self, path: str, body: dict[str, Any]) -> aiohttp.ClientResponse:
+    async def post(
+        self, path: str, body: dict[str, Any], headers: Mapping[str, str] | None = None
+    ) -> aiohttp.ClientResponse:
         """Sends one request; returns once the headers of a 200 are there.
+
+        Args:
+            path: After the base URL.
+            body: Becomes JSON.
+            headers: More of them.
 
         Raises:
             Failed: No connection, or another status.
@@ -88,10 +96,10 @@ class Client:
         data = msgspec.json.encode(body)
         try:
             try:
-                response = await self._send(path, data)
+                response = await self._send(path, data, headers)
             except (aiohttp.ServerDisconnectedError, ConnectionResetError):
                 # A kept connection that the other side has closed looks like this: once more, on a fresh one.
-                response = await self._send(path, data)
+                response = await self._send(path, data, headers)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise Failed(Kind.CONNECT, connection_reason(error)) from error
         if response.status == 200:
@@ -101,13 +109,13 @@ class Client:
         finally:
             response.close()
 
-    async def _send(self, path: str, data: bytes) -> aiohttp.ClientResponse:
+    async def _send(self, path: str, data: bytes, headers: Mapping[str, str] | None) -> aiohttp.ClientResponse:
         if self._session is None:
             raise RuntimeError("the client is used outside its block")
         return await self._session.post(
             self.target.base_url.rstrip("/") + path,
             data=data,
-            headers={"Content-Type": "application/json"},
+            headers={"Content-Type": "application/json", **(headers or {})},
             allow_redirects=False,
         )
 

@@ -44,9 +44,10 @@ def _want(connection: Connection, scope: str) -> None:
     tokens: TokenStore = connection.app.state.tokens
     kind, _, text = connection.headers.get("authorization", "").partition(" ")
     try:
-        good = kind.lower() == "bearer" and tokens.check(text.strip(), scope, now_s=time.time())
+        holder = tokens.holder(text.strip(), scope, now_s=time.time()) if kind.lower() == "bearer" else None
     except BadBundle as error:
         raise not_ready("the token file of this box is damaged; nobody is let in") from error
-    if not good:
+    if holder is None:
         message = f"a valid token with the scope {scope!r} is needed: Authorization: Bearer lb_..."
         raise ApiError(401, "invalid_api_key", message, headers={"WWW-Authenticate": "Bearer"})
+    connection.state.tenant = holder.id

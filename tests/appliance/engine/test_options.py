@@ -28,7 +28,7 @@ def test_defaults_and_limits() -> None:
         {"max_tokens": 0},
         {"max_completion_tokens": 0},
         {"n": 0},
-        {"n": 17},
+        {"n": 129},
         {"n": 1.5},
         {"stream": "yes"},
         {"stream_options": []},
@@ -55,6 +55,7 @@ def test_wrong_options_are_refused(body: dict[str, Any]) -> None:
     [
         {"functions": [{}]},
         {"suffix": "x"},
+        {"n": 17},
         {"modalities": ["text", "audio"]},
         {"best_of": 2},
         {"echo": True, "logprobs": 1},

@@ -31,16 +31,17 @@ def test_unavailable_rungs_are_skipped_with_their_reason() -> None:
     assert plan.skips == (Skip("cloud", "held"), Skip("faq", "missing"))
 
 
-def test_a_need_leaves_only_the_upstreams() -> None:
-    """A provider answers for itself; the box's rungs decline, as incapable."""
+def test_a_need_leaves_those_that_can() -> None:
+    """A provider answers for itself, the local model has its list, fixed texts decline as incapable."""
     plan = decide(RUNGS, {}, frozenset({"tools", "n"}))
-    assert plan.attempts == (CLOUD,)
-    assert plan.skips[0] == Skip("local", "it does not support n, tools", incapable=True)
+    assert plan.attempts == (CLOUD, MODEL)
+    assert plan.skips[0] == Skip("faq", "it does not support n, tools", incapable=True)
+    assert decide(RUNGS, {}, frozenset({"image_url"})).attempts == (CLOUD,)
 
 
 def test_incapable_outweighs_unavailable() -> None:
     """A rung that could never serve is no reason to try again later."""
-    assert decide((MODEL,), {"local": "loading"}, frozenset({"n"})).skips[0].incapable
+    assert decide((MODEL,), {"local": "loading"}, frozenset({"suffix"})).skips[0].incapable
 
 
 @given(

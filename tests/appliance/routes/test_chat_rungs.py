@@ -245,18 +245,37 @@ def test_options_without_effect_are_named(world: World) -> None:
 
 
 def test_a_rung_declines_what_it_cannot_honour(world: World) -> None:
-    """Tools go to the cloud; without it the request fails as unavailable, because the cloud could serve it."""
-    tools = [{"type": "function", "function": {"name": "f"}}]
-    assert world.chat(tools=tools).headers["X-Lifeboat-Rung"] == "alpha"
+    """Audio goes to the cloud; without it the request fails as unavailable, because the cloud could serve it."""
+    asked: Any = {"modalities": ["text", "audio"], "audio": {"voice": "alloy", "format": "wav"}}
+    assert world.chat(**asked).headers["X-Lifeboat-Rung"] == "alpha"
     world.cloud.stop()
-    reply = world.chat(tools=tools)
+    reply = world.chat(**asked)
     assert reply.status_code == 503
-    assert "small: it does not support tools" in reply.json()["error"]["message"]
+    assert "small: it does not support audio" in reply.json()["error"]["message"]
+
+
+def test_tools_and_schemas_fall_back_to_the_local_model(world: World) -> None:
+    """The request goes to the engine as it came, with what it needs to know of the caller."""
+    world.cloud.stop()
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    reply = world.chat(tools=tools, tool_choice="required", service_tier="flex")
+    assert reply.headers["X-Lifeboat-Rung"] == "small"
+    assert world.engine.asked[0]["tools"] == tools
+    told = world.engine.headers[0]
+    assert told["X-Lifeboat-Priority"] == "1"
+    assert told["X-Lifeboat-Tenant"]
+    assert 0 < int(told["X-Lifeboat-Deadline-Ms"]) <= 600_000
+
+
+def test_a_provider_is_told_nothing_of_the_caller(world: World) -> None:
+    """Which tenant asks is no business of a cloud."""
+    world.chat()
+    assert not [name for name in world.cloud.headers[0] if name.startswith("X-Lifeboat")]
 
 
 def test_an_option_that_no_rung_honours_is_a_400(world: World) -> None:
-    """Pinned to the local model a schema can never be honoured."""
-    reply = world.chat(model="small", response_format={"type": "json_object"})
+    """Pinned to the local model audio can never be honoured."""
+    reply = world.chat(model="small", modalities=["text", "audio"])
     assert reply.status_code == 400
     assert reply.json()["error"]["code"] == "unsupported_option"
     assert world.engine.asked == []
