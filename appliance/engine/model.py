@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from appliance.engine.reading import ReadAt
-from appliance.engine.scheduler import Row
+from appliance.engine.step import Row
 from appliance.engine.stream import CookieFile
 
 BATCH_TOKENS = 512
@@ -74,6 +74,12 @@ class Model:
     @property
     def vocabulary_size(self) -> int:
         return int(llama_cpp.llama_vocab_n_tokens(self.vocabulary))
+
+    @property
+    def rewinds(self) -> bool:
+        """Whether a sequence can forget its last tokens: not where a recurrent state holds them all."""
+        recurrent = llama_cpp.llama_model_is_recurrent(self._model) or llama_cpp.llama_model_is_hybrid(self._model)
+        return not recurrent
 
     def template(self) -> str:
         """Returns the model's own chat template, or "" where it has none."""

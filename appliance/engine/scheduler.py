@@ -12,107 +12,23 @@ Rules:
 3. A prompt that begins like a sequence in the cache takes a copy of its beginning. One that begins like a prompt still
    being computed waits for it: eight users of one long context compute it once. What another tenant asked is shared
    only as far as it is everybody's (text of the signed bundle): how soon an answer begins would tell the rest.
-4. Finished sequences are kept for later prompts while nobody needs their place; the least recently used go first.
+4. An answer that runs alone may guess its next tokens and have them computed beside the one that is known.
+5. Finished sequences are kept for later prompts while nobody needs their place; the least recently used go first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
+
+from appliance.engine.lookup import Guesser
+from appliance.engine.step import Copy, Job, Limits, QueueFull, Row, Step, Trim
 
 # One row of a prompt alone takes another kernel than several, whose sums differ in the last bit.
 _LEAST_ROWS = 2
 # Below this a copy costs more than the prefill that it saves.
 _LEAST_SHARED = 16
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What the engine has.
-
-    Attributes:
-        sequences: How many there are, running and kept together.
-        context_tokens: The longest prompt and answer together.
-        batch_tokens: The largest batch.
-        queued: How many requests may wait.
-    """
-
-    sequences: int
-    context_tokens: int
-    batch_tokens: int
-    queued: int
-
-
-@dataclass(frozen=True)
-class Job:
-    """A request.
-
-    Attributes:
-        id: Names it.
-        prompt: Its tokens.
-        most_new: The longest answer, in tokens.
-        arrived: When, in seconds of any clock.
-        priority: Lower goes first.
-        tenant: Whose it is.
-        deadline: When it is of no use any more to begin, by the same clock.
-        public: How many of the first tokens may be shared with other tenants.
-    """
-
-    id: int
-    prompt: tuple[int, ...]
-    most_new: int
-    arrived: float
-    priority: int = 0
-    tenant: str = ""
-    deadline: float = float("inf")
-    public: int = 0
-
-
-@dataclass(frozen=True)
-class Row:
-    """One token of a batch; `wanted` where the logits after it are needed."""
-
-    job: int
-    sequence: int
-    token: int
-    position: int
-    wanted: bool
-
-
-@dataclass(frozen=True)
-class Copy:
-    """The first `tokens` of a sequence also become those of another, which was empty."""
-
-    source: int
-    target: int
-    tokens: int
-
-
-@dataclass(frozen=True)
-class Trim:
-    """A sequence forgets all but its first `tokens`."""
-
-    sequence: int
-    tokens: int
-
-
-@dataclass(frozen=True)
-class Step:
-    """What to do: the operations in their order, then decode batch after batch. `expired` jobs were never admitted."""
-
-    operations: tuple[Copy | Trim, ...]
-    batches: tuple[tuple[Row, ...], ...]
-    expired: tuple[int, ...]
-
-    @property
-    def rows(self) -> tuple[Row, ...]:
-        """All batches as one."""
-        return tuple(row for batch in self.batches for row in batch)
-
-
-class QueueFull(Exception):
-    """As many requests wait as may."""
 
 
 @dataclass(eq=False)
@@ -122,6 +38,9 @@ class _Running:
     tokens: list[int]
     computed: int
     cached: int
+    guesser: Guesser | None
+    guess: tuple[int, ...] = ()
+    guessed: int = 0
 
     @property
     def left(self) -> int:
@@ -204,19 +123,43 @@ class Scheduler:
 
     def decoded(self, batch: Sequence[Row]) -> None:
         """Notes that the rows of a batch are in the cache; what was sampled from them is told after it."""
-        if not all(self._running[row.job].decoding for row in batch):
-            self._prefill_tokens = self.limits.batch_tokens
-        for row in batch:
-            self._running[row.job].computed += 1
+        first = self._running[batch[0].job]
+        if first.decoding:
+            for job in {row.job for row in batch}:
+                self._running[job].computed += 1
+            if _guessing(batch):
+                first.guess, first.guessed = tuple(row.token for row in batch[1:]), len(batch) - 1
+            return
+        self._prefill_tokens = self.limits.batch_tokens
+        first.computed += len(batch)
 
-    def sampled(self, job: int, token: int, *, last: bool) -> None:
-        """Takes the token that follows; `last` ends the answer, and so does its length."""
+    def sampled(self, job: int, token: int, *, last: bool) -> bool:
+        """Takes the token that follows; `last` ends the answer, and so does its length.
+
+        Returns:
+            Whether the next row of the batch is of use: it holds this very token, guessed before.
+        """
         running = self._running[job]
         running.tokens.append(token)
+        right = not last and running.guess[:1] == (token,)
+        if right:
+            running.computed += 1
+            running.guess = running.guess[1:]
+        elif running.guessed:
+            self._settle(running)
         if last or len(running.tokens) - len(running.job.prompt) >= running.job.most_new:
             del self._running[job]
             tokens = tuple(running.tokens[: running.computed])
             self._kept.append(_Kept(running.sequence, running.job.tenant, tokens, next(self._ticks)))
+        return right
+
+    def _settle(self, running: _Running) -> None:
+        """Judges what was guessed, and lets the sequence forget what was wrong."""
+        if running.guesser is not None:
+            running.guesser.judge(running.guessed, running.guessed - len(running.guess))
+        if running.guess:
+            self._operations.append(Trim(running.sequence, running.computed))
+        running.guess, running.guessed = (), 0
 
     def full(self, batch: Sequence[Row]) -> int | None:
         """Makes room after llama.cpp found none for a batch; it and those after it are planned anew.
@@ -229,6 +172,9 @@ class Scheduler:
         Raises:
             RuntimeError: Not even one request alone finds room: trying again would never end.
         """
+        if _guessing(batch) and (guesser := self._running[batch[0].job].guesser) is not None:
+            guesser.rest()
+            return None
         prefill = sum(not self._running[row.job].decoding for row in batch)
         if prefill > _LEAST_ROWS:
             self._prefill_tokens = max(_LEAST_ROWS, prefill // 2)
@@ -252,7 +198,8 @@ class Scheduler:
                 continue
             self._waiting.remove(job)
             sequence = self._place(source, shared)
-            self._running[job.id] = _Running(job, sequence, list(job.prompt), shared, shared)
+            guesser = Guesser() if job.guesses and self.limits.rewinds else None
+            self._running[job.id] = _Running(job, sequence, list(job.prompt), shared, shared, guesser)
 
     def _order(self, job: Job) -> tuple[int, int, float]:
         """By priority, then the tenant with the fewest running, then arrival."""
@@ -264,6 +211,7 @@ class Scheduler:
         The last tokens of the prompt are always computed: their logits begin the answer.
         """
         best, shared, coming = -1, 0, 0
+        busy = {running.sequence for running in self._running.values()}
         found: list[tuple[int, str, Sequence[int], int]] = [
             (item.sequence, item.job.tenant, item.tokens, item.computed) for item in self._running.values()
         ]
@@ -271,6 +219,8 @@ class Scheduler:
         for sequence, tenant, tokens, computed in found:
             most = len(job.prompt) - _LEAST_ROWS
             common = _common(tokens, job.prompt, most if tenant == job.tenant else min(most, job.public))
+            if not self.limits.rewinds and (sequence in busy or common < len(tokens)):
+                continue
             coming = max(coming, common)
             if min(common, computed) > shared:
                 best, shared = sequence, min(common, computed)
@@ -315,6 +265,8 @@ class Scheduler:
         batches = [tuple(self._row(running, running.computed) for running in answers)] if answers else []
         room = min(self.limits.batch_tokens - len(answers), self._prefill_tokens)
         prompts = [running for running in self._running.values() if not running.decoding]
+        if len(answers) == 1 and not prompts:
+            return [(*batches[0], *self._guessed(answers[0]))]
         # The shortest first: a short question does not wait behind a long document. But half is for whoever came first,
         # or short ones that never end would keep the long one waiting for ever.
         shares = [(min(prompts, key=lambda item: item.job.arrived), room // 2)] if len(prompts) > 1 else []
@@ -330,6 +282,13 @@ class Scheduler:
             room -= taken
         return batches
 
+    def _guessed(self, running: _Running) -> Iterator[Row]:
+        if running.guesser is None:
+            return
+        left = running.job.most_new - (len(running.tokens) - len(running.job.prompt)) - 1
+        for place, token in enumerate(running.guesser.guess(running.tokens, left), start=len(running.tokens)):
+            yield Row(running.job.id, running.sequence, token, place, wanted=True)
+
     def _row(self, running: _Running, place: int) -> Row:
         last = place == len(running.tokens) - 1
         return Row(running.job.id, running.sequence, running.tokens[place], place, last)
@@ -337,6 +296,11 @@ class Scheduler:
     def _release(self, sequence: int) -> None:
         self._operations.append(Trim(sequence, 0))
         self._free.append(sequence)
+
+
+def _guessing(batch: Sequence[Row]) -> bool:
+    """Whether a batch is one answer with guesses: the only one that wants more than its last row of a sequence."""
+    return len(batch) > 1 and batch[0].wanted and batch[0].job == batch[1].job
 
 
 def _piece(left: int, room: int) -> int:

@@ -17,7 +17,7 @@ from appliance.engine.model import BATCH_TOKENS, Model
 from appliance.engine.options import MOST_CHOICES, Refused
 from appliance.engine.prepare import Prepared, Preparer
 from appliance.engine.reply import CHAT, TEXT, Reply
-from appliance.engine.scheduler import Limits
+from appliance.engine.step import Limits
 from appliance.engine.transfer import STOP
 from appliance.engine.worker import Standing, Worker
 
@@ -46,7 +46,8 @@ class Wire:
         return app
 
     async def _health(self, _: web.Request) -> web.Response:
-        return _json({"state": "ready", "requests": self._inside})
+        running, waiting = self._worker.load
+        return _json({"state": "ready", "requests": self._inside, "running": running, "waiting": waiting})
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
         public = int(request.headers.get(PUBLIC, "0"))
@@ -140,7 +141,7 @@ async def _serve(model: Model, order: dict[str, Any], on_ready: Callable[[], Non
     loop.add_signal_handler(STOP, stop.set)
     # A burst waits for its first step as a whole: `_admit` holds the bound, the scheduler's own only backs it.
     waiting = model.sequences + order["queue_requests"] + MOST_CHOICES
-    limits = Limits(model.sequences, model.context_tokens, BATCH_TOKENS, waiting)
+    limits = Limits(model.sequences, model.context_tokens, BATCH_TOKENS, waiting, model.rewinds)
     worker = Worker(model, limits, loop)
     worker.start()
     app = Wire(model, order, worker).app()

@@ -18,7 +18,8 @@ from appliance.engine.grammar import DeadEnd
 from appliance.engine.making import Answer, Making, Piece
 from appliance.engine.model import Model
 from appliance.engine.options import Refused
-from appliance.engine.scheduler import Copy, Job, Limits, QueueFull, Row, Scheduler
+from appliance.engine.scheduler import Scheduler
+from appliance.engine.step import Copy, Job, Limits, QueueFull, Row
 
 EXIT_BROKEN = 42  # llama.cpp failed in the middle of a step: only a new process helps
 
@@ -68,6 +69,11 @@ class Worker:
         self._last = 0
         self._thread = threading.Thread(target=self._run, name="llama", daemon=True)
 
+    @property
+    def load(self) -> tuple[int, int]:
+        """How many answers run, and how many wait."""
+        return self._scheduler.running, self._scheduler.waiting
+
     def start(self) -> None:
         self._thread.start()
 
@@ -103,7 +109,9 @@ class Worker:
             self._last += 1
             deadline = now + standing.deadline_s
             standing_of = (standing.priority, standing.tenant, deadline)
-            job = Job(self._last, answer.tokens, answer.limit, now, *standing_of, answer.public_tokens)
+            random = answer.seed is None and answer.options.sampling.temperature > 0
+            shared = (answer.public_tokens, random)
+            job = Job(self._last, answer.tokens, answer.limit, now, *standing_of, *shared)
             try:
                 self._scheduler.submit(job)
             except QueueFull:
@@ -168,12 +176,14 @@ class Worker:
             self._scheduler.full(batch)
             return False
         self._scheduler.decoded(batch)
+        going = dict.fromkeys((row.job for row in batch), True)
         for place, row in enumerate(batch):
-            if row.wanted:
-                self._take(row.job, place)
+            if row.wanted and going[row.job]:
+                going[row.job] = self._take(row.job, place)
         return True
 
-    def _take(self, job: int, place: int) -> None:
+    def _take(self, job: int, place: int) -> bool:
+        """Draws what follows the row at `place`; returns whether the next row of the same answer is of use."""
         making, order = self._making[job]
         answer = making.answer
         if answer.completion_tokens == 0:
@@ -185,13 +195,14 @@ class Worker:
             self._scheduler.cancel(job)
             refused = Refused(f"the answer cannot follow its JSON schema any further: {error}", "schema_dead_end", 500)
             self._outbox.append((order, (answer, refused)))
-            return
-        self._scheduler.sampled(job, token, last=answer.finish is not None)
+            return False
+        more = self._scheduler.sampled(job, token, last=answer.finish is not None)
         if piece.text or piece.scores:
             self._outbox.append((order, (answer, piece)))
         if answer.finish is not None:
             self._forget(job)
             self._outbox.append((order, (answer, None)))
+        return more
 
     def _send(self) -> None:
         """Hands a step's texts over in one call: waking the other thread costs more than the text."""

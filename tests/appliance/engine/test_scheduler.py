@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 
-from appliance.engine.scheduler import Copy, Job, Limits, QueueFull, Row, Scheduler, Step
+from appliance.engine.scheduler import Scheduler
+from appliance.engine.step import Copy, Job, Limits, QueueFull, Row, Step
 
 CONTEXT = 90
 PREFIXES = (tuple(range(100, 140)), tuple(range(200, 225)), ())
@@ -289,6 +290,74 @@ def test_without_room_for_one_alone_it_does_not_spin() -> None:
         scheduler.full(batch)
     scheduler.decoded(batch)
     assert len(scheduler.step(0).rows) == 64
+
+
+@given(
+    prompt=st.lists(st.integers(0, 2), min_size=1, max_size=60),
+    rule=st.lists(st.integers(0, 2), min_size=9, max_size=9),
+    new=st.integers(1, 60),
+    stop=st.integers(1, 70),
+)
+@settings(max_examples=200, deadline=None)
+def test_guesses_change_nothing_but_the_steps(prompt: list[int], rule: list[int], new: int, stop: int) -> None:
+    """Whatever is guessed, the answer is the one without guesses, and the cache holds it and nothing else."""
+
+    def after(tokens: list[int]) -> int:
+        return rule[tokens[-1] * 3 + (tokens[-2] if len(tokens) > 1 else 0)]
+
+    def answer(*, guesses: bool) -> tuple[list[int], int]:
+        scheduler, cache, tokens = Scheduler(Limits(1, 200, 16, 1)), Cache(), list(prompt)
+        scheduler.submit(Job(1, tuple(prompt), new, 0, guesses=guesses))
+        steps = 0
+        while scheduler.running or scheduler.waiting:
+            step = scheduler.step(0)
+            cache.do(step)
+            steps += 1
+            for batch in step.batches:
+                scheduler.decoded(batch)
+                for row in batch:
+                    assert cache.held[0][: row.position + 1] == tokens[: row.position + 1]
+                    if row.wanted:
+                        tokens.append(after(tokens))
+                        if not scheduler.sampled(1, tokens[-1], last=len(tokens) - len(prompt) == stop):
+                            break
+        cache.do(scheduler.step(0))
+        assert cache.held[0] == tokens[: len(cache.held[0])]
+        return tokens, steps
+
+    plain, steps = answer(guesses=False)
+    guessed, fewer = answer(guesses=True)
+    assert guessed == plain
+    assert fewer <= steps
+
+
+def test_guesses_that_come_true_save_steps() -> None:
+    """An answer that repeats its prompt takes a fraction of the steps."""
+    scheduler, text = Scheduler(Limits(1, 500, 64, 1)), list(range(40))
+    scheduler.submit(Job(1, (*text, *text[:5]), 30, 0, guesses=True))
+    said, steps = 5, 0
+    while scheduler.running or scheduler.waiting:
+        steps += 1
+        for batch in scheduler.step(0).batches:
+            scheduler.decoded(batch)
+            for _ in (row for row in batch if row.wanted):
+                said += 1
+                if not scheduler.sampled(1, text[(said - 1) % 40], last=False):
+                    break
+    assert steps < 10
+
+
+def test_a_model_that_cannot_rewind_shares_nothing_but_goes_on() -> None:
+    """A recurrent state has no beginning to share; a conversation continues in its own sequence."""
+    scheduler, cache = Scheduler(Limits(2, 1_000, 512, 8, rewinds=False)), Cache()
+    scheduler.submit(Job(1, tuple(range(300)), 3, 0))
+    run(scheduler, cache)
+    scheduler.sampled(1, 9, last=True)
+    scheduler.submit(Job(2, (*range(200), 7, 8), 3, 0))
+    scheduler.submit(Job(3, (*range(300), 7, 8), 3, 0))
+    step = run(scheduler, cache)
+    assert not [operation for operation in step.operations if isinstance(operation, Copy)]
+    assert (scheduler.cached(2), scheduler.cached(3)) == (0, 300)
 
 
 def test_without_room_one_goes_back_and_none_is_lost() -> None:
