@@ -114,6 +114,10 @@ class _Keys:
     def number(self, key: str) -> int:
         return self.of_layer(key, 0)
 
+    def tells(self, key: str) -> bool:
+        name = f"{self.architecture}.{key}"
+        return name in self._header.metadata or name in self._header.arrays
+
     def of_layer(self, key: str, layer: int) -> int:
         """Returns a number that a header gives once, or once a layer; 0 where it is absent."""
         name = f"{self.architecture}.{key}"
@@ -134,17 +138,19 @@ class _Block:
 
     def __init__(self, tensors: dict[str, TensorInfo], keys: _Keys, number: int) -> None:
         heads = keys.of_layer("attention.head_count", number)
-        cached_heads = keys.of_layer("attention.head_count_kv", number)
+        cached_heads = (
+            keys.of_layer("attention.head_count_kv", number) if keys.tells("attention.head_count_kv") else heads
+        )
         key_size, value_size = keys.head_size("key_length", number), keys.head_size("value_length", number)
         self.recurrent = any(name.startswith(_RECURRENT) for name in tensors)
         attends = any(name.startswith("attn_k") for name in tensors) or "attn_qkv.weight" in tensors
-        cached_heads = cached_heads or (heads if attends or not self.recurrent else 0)
+        cached_heads = cached_heads if attends or not self.recurrent else 0
         split = "attn_k.weight" in tensors
         self.query = max(heads * max(key_size, value_size), _rows(tensors, "attn_q.weight"))
         self.keys = _rows(tensors, "attn_k.weight") if split else cached_heads * key_size
         # Without a matrix of its own the value is the key.
         self.values = (_rows(tensors, "attn_v.weight") or self.keys) if split else cached_heads * value_size
-        self.known = split or "attn_qkv.weight" in tensors or self.recurrent
+        self.known = split or "attn_qkv.weight" in tensors or self.recurrent or not self.keys
         self.feed_forward = _feed_forward(tensors, keys, number)
         self.state_bytes = _state_bytes(keys) if self.recurrent else 0
 

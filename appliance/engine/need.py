@@ -17,10 +17,10 @@ CONTEXT_STEP = 256  # llama.cpp pads the cells of a sequence to it
 F16, Q8 = "f16", "q8_0"
 _CACHE_BYTES = {F16: (1, 2), Q8: (32, 34)}  # values of a block and its bytes (ggml-common.h)
 MIB = 2**20
-# Interpreter, libraries and the server of the child: 75 MiB measured on Linux x86-64; the rest is for what grows.
+# Interpreter and libraries of the child: 58 MiB measured on Linux x86-64; the rest is for what the server takes.
 PROCESS_BYTES = 128 * MIB
-# Text, score and type of a token and its places in two hash tables: 226 bytes measured on a vocabulary of 49,152.
-_TOKEN_BYTES = 320
+# Of a token's text, score and type, its places in two hash tables and its merges: 179 to 430 measured (docs/engine.md).
+_TOKEN_BYTES = 512
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,8 @@ from appliance.engine.machine import (
 _GROUPS, _CPUS = Path("/sys/fs/cgroup"), Path("/sys/devices/system/cpu")
 _TOOL_S = 20
 _ENGINE = "\0appliance.engine.child\0"
-_MAPPED_BYTES = 512 * MIB  # what interpreter and libraries map beyond what they use
+# What a child maps beyond what it uses (libraries, stacks), and what of that counts as data: 340 and 100 MiB measured.
+_MAPPED_BYTES, _UNUSED_BYTES = 512 * MIB, 128 * MIB
 
 
 def look() -> Machine:
@@ -92,7 +93,7 @@ def _built_for_gpus() -> bool:
 def _process_free() -> int | None:
     """What a fresh child may take under the limits that it inherits (setrlimit(2))."""
     data, mapped = resource.getrlimit(resource.RLIMIT_DATA)[0], resource.getrlimit(resource.RLIMIT_AS)[0]
-    limits = [data] if data != resource.RLIM_INFINITY else []
+    limits = [data - _UNUSED_BYTES] if data != resource.RLIM_INFINITY else []
     return min([*limits, mapped - _MAPPED_BYTES] if mapped != resource.RLIM_INFINITY else limits, default=None)
 
 
