@@ -120,8 +120,8 @@ def core_count(allowed: Collection[int], siblings: Iterable[str]) -> int:
 def threads_for(machine: Machine) -> int:
     """Returns the threads of computation: one a physical core, within the processor time that may be used.
 
-    Measured (docs/engine.md): one thread more than there are cores costs decoding half its speed and more, since all
-    wait for each other many times a layer. Siblings on one core share the units that the products need.
+    Measured (docs/engine.md): one thread more than there are cores costs 40 to 75 % of the speed of decoding, since all
+    wait for each other many times a layer. Siblings on one core share the units that the products need (not measured).
     """
     whole = machine.cores if machine.quota_cpus is None else min(machine.cores, int(machine.quota_cpus))
     return max(1, whole)

@@ -109,7 +109,7 @@ def compute_bytes(model: ModelFacts, layout: Layout) -> int:
     tokens, cells = _batch_tokens(layout), layout.context_tokens
     scores = 0 if layout.flash else cells * model.heads
     attention = tokens * (scores + 6 * model.embedding + 3 * model.query_width + _widest_cached(model))
-    inner = tokens * (3 * model.feed_forward + 4 * model.embedding)
+    inner = tokens * (3 * model.feed_forward + 6 * model.embedding)
     output = layout.sequences * model.vocabulary + 2 * tokens * model.embedding
     mask = tokens * cells * (6 if layout.flash else 4) * (2 if model.sliding else 1)
     whole = 4 * max(attention, inner, output) + mask
