@@ -17,10 +17,12 @@ CONTEXT_STEP = 256  # llama.cpp pads the cells of a sequence to it
 F16, Q8 = "f16", "q8_0"
 _CACHE_BYTES = {F16: (1, 2), Q8: (32, 34)}  # values of a block and its bytes (ggml-common.h)
 MIB = 2**20
-# Interpreter and libraries of the child: 58 MiB measured on Linux x86-64; the rest is for what the server takes.
+# Interpreter and libraries of the child: 64 MiB measured on Linux x86-64; the rest is for what the server takes.
 PROCESS_BYTES = 128 * MIB
-# Of a token's text, score and type, its places in two hash tables and its merges: 179 to 430 measured (docs/engine.md).
-_TOKEN_BYTES = 512
+# A token of the vocabulary in llama.cpp (179 to 430 measured) and in the grammars' tokenizer (391 to 433).
+_TOKEN_BYTES = 1024
+# What a request holds beside its cache: texts and, where it has one, its grammar (0.6 MiB measured, 40 at most).
+_REQUEST_BYTES = 4 * MIB
 
 
 @dataclass(frozen=True)
@@ -70,12 +72,13 @@ def need(model: ModelFacts, layout: Layout) -> Need:
     gpu_weights = sum(model.layer_bytes[max(0, first) :]) + (model.output_bytes if layout.gpu_layers else 0)
     gpu_cache = sum(caches[max(0, first) :]) if layout.gpu_layers else 0
     compute = compute_bytes(model, layout)
+    process = PROCESS_BYTES + _TOKEN_BYTES * model.vocabulary + _REQUEST_BYTES * layout.sequences
     return Need(
         host_weights_bytes=model.weights_bytes - gpu_weights,
         host_cache_bytes=sum(caches) - gpu_cache,
         host_compute_bytes=compute + work_bytes(model, layout) + _output_bytes(model, layout),
         # While weights are read, one tensor is held twice; the compute buffers come after that.
-        process_bytes=PROCESS_BYTES + _TOKEN_BYTES * model.vocabulary + max(0, model.largest_bytes - compute),
+        process_bytes=process + max(0, model.largest_bytes - compute),
         gpu_weights_bytes=gpu_weights,
         gpu_cache_bytes=gpu_cache,
         gpu_compute_bytes=compute if layout.gpu_layers else 0,

@@ -49,7 +49,7 @@ def test_each_model_is_told_with_its_reasons(gguf: bytes) -> None:
     assert "16 requests run at once, with 2048 tokens" in one.fact
     assert "2 threads: 2 physical cores of 2 processors." in one.fact
     assert "of 4.0 GiB free" in one.fact
-    assert "of 3.0 GiB free" in two.fact
+    assert "of 2.9 GiB free" in two.fact
 
 
 def test_a_model_that_does_not_fit_is_bad_with_the_figures(gguf: bytes) -> None:
