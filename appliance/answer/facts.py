@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from appliance.engine.fit import Fit
 from bundler.format.service import Service
 
 
@@ -24,6 +25,10 @@ class EngineFacts(Protocol):
 
     @property
     def device(self) -> str: ...
+
+    @property
+    def fit(self) -> Fit | None:
+        """How it runs in the memory of this machine, None while that is not known."""
 
 
 class PolicyFacts(Protocol):

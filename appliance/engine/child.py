@@ -14,10 +14,12 @@ import socket
 import sys
 from typing import Any
 
+from appliance.engine.fit import Plan
 from appliance.engine.transfer import RemoteReader, report
 
 EXIT_MISSING = 40  # llama-cpp-python is not installed
 EXIT_REFUSED = 41  # the model did not load; trying again would not help
+EXIT_NO_MEMORY = 43  # there was not the memory that was free a moment ago
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE = 1, 4
 
 
@@ -27,12 +29,15 @@ def main() -> None:
     _restrict(int(sys.argv[3]))
     order = json.loads(link.recv(65_536))
     try:
-        from appliance.engine.model import LoadFailed, Model
+        from appliance.engine.model import LoadFailed, Model, NoMemory
     except ModuleNotFoundError:
         sys.exit(EXIT_MISSING)
     reader = RemoteReader(link, int(sys.argv[2]), order["size"])
     try:
-        model = Model(reader, order["context_tokens"], order["sequences"], order["threads"])
+        model = Model(reader, Plan(**order["plan"]))
+    except NoMemory as error:
+        report(link, {"failed": str(error)})
+        sys.exit(EXIT_NO_MEMORY)
     except (LoadFailed, OSError) as error:
         report(link, {"failed": str(error)})
         sys.exit(EXIT_REFUSED)

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import llama_cpp
 import numpy as np
 from numpy.typing import NDArray
 
+from appliance.engine import need
+from appliance.engine.fit import Plan
 from appliance.engine.reading import ReadAt
 from appliance.engine.step import Row
 from appliance.engine.stream import CookieFile
 
-BATCH_TOKENS = 512
+BATCH_TOKENS = need.BATCH_TOKENS
 _PIECE_BYTES = 256
 _ERROR_LEVEL = 4
-_CACHE_SHARE = 0.25  # of the memory that is free once the weights are in
+_CACHE_TYPES = {need.F16: llama_cpp.GGML_TYPE_F16, need.Q8: llama_cpp.GGML_TYPE_Q8_0}
 _NO_ROOM = 1  # llama.h: no slot of the cache for the batch
 
 
@@ -26,14 +27,16 @@ class LoadFailed(Exception):
     """llama.cpp refused the model; the message holds its last words."""
 
 
+class NoMemory(LoadFailed):
+    """There was not the memory for the model or its context."""
+
+
 class Model:
     """A loaded model with a context of several sequences.
 
     Args:
         reader: The GGUF.
-        context_tokens: Of each sequence.
-        most_sequences: How many there may be; fewer where memory is short.
-        threads: Threads of computation.
+        plan: How it is to run, as fitted to this machine.
 
     Attributes:
         sequences: How many there are.
@@ -44,32 +47,24 @@ class Model:
         LoadFailed: llama.cpp did not load it.
     """
 
-    def __init__(self, reader: ReadAt, context_tokens: int, most_sequences: int, threads: int) -> None:
+    def __init__(self, reader: ReadAt, plan: Plan) -> None:
         self._log: list[str] = []
         # The library keeps the pointer: a collected callback would crash the process.
         self._callback = llama_cpp.llama_log_callback(self._on_log)
         llama_cpp.llama_log_set(self._callback, ctypes.c_void_p(0))
         llama_cpp.llama_backend_init()
-        self._model = self._load(reader)
-        cache_bytes = self._cache_bytes(context_tokens)
-        self.sequences = max(1, min(most_sequences, int(_CACHE_SHARE * _free_memory_bytes()) // cache_bytes))
-        params = llama_cpp.llama_context_default_params()
-        params.n_ctx, params.n_batch, params.n_ubatch = context_tokens * self.sequences, BATCH_TOKENS, BATCH_TOKENS
-        # A cache for each sequence: with one for all, results change with what the others ask (see scheduler).
-        params.n_seq_max, params.kv_unified = self.sequences, False
-        if not llama_cpp.llama_supports_gpu_offload():
-            params.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
-        params.n_threads = params.n_threads_batch = threads
-        self.context = llama_cpp.llama_init_from_model(self._model, params)
+        self.sequences = plan.sequences
+        self._model = self._load(reader, plan.gpu_layers)
+        self.context = llama_cpp.llama_init_from_model(self._model, _context_params(plan))
         if not self.context:
-            raise LoadFailed(f"no context of {self.sequences} x {context_tokens} tokens: {self._words()}")
+            raise NoMemory(f"no context of {plan.sequences} x {plan.context_tokens} tokens: {self._words()}")
         self.vocabulary = llama_cpp.llama_model_get_vocab(self._model)
         numbers = range(self.vocabulary_size)
         self._ends = frozenset(n for n in numbers if llama_cpp.llama_vocab_is_eog(self.vocabulary, n))
         self.context_tokens = int(llama_cpp.llama_n_ctx_seq(self.context))
         self._memory = llama_cpp.llama_get_memory(self.context)
         self._batch = llama_cpp.llama_batch_init(BATCH_TOKENS, 0, 1)
-        self.device = "gpu" if llama_cpp.llama_supports_gpu_offload() else "cpu"
+        self.device = "gpu" if plan.gpu_layers and llama_cpp.llama_supports_gpu_offload() else "cpu"
 
     @property
     def vocabulary_size(self) -> int:
@@ -166,14 +161,9 @@ class Model:
         """Draws the token that follows the row at `place` of the last batch."""
         return int(llama_cpp.llama_sampler_sample(sampler, self.context, place))
 
-    def _cache_bytes(self, tokens: int) -> int:
-        """What the keys and values of so many tokens take, at 16 bits each."""
-        heads = max(1, llama_cpp.llama_model_n_head(self._model))
-        width = llama_cpp.llama_model_n_embd(self._model) // heads * llama_cpp.llama_model_n_head_kv(self._model)
-        return max(1, int(tokens * llama_cpp.llama_model_n_layer(self._model) * 2 * width * 2))
-
-    def _load(self, reader: ReadAt) -> Any:
+    def _load(self, reader: ReadAt, gpu_layers: int) -> Any:
         params = llama_cpp.llama_model_default_params()
+        params.n_gpu_layers = gpu_layers
         params.load_mode = llama_cpp.LLAMA_LOAD_MODE_NONE  # a cookie FILE cannot be mapped
         file = CookieFile(reader)
         try:
@@ -181,7 +171,9 @@ class Model:
         finally:
             file.close()
         if not model:
-            raise LoadFailed(self._words())
+            # What every backend of ggml says when a buffer cannot be had.
+            failure = NoMemory if any("alloc" in line for line in self._log) else LoadFailed
+            raise failure(self._words())
         return model
 
     def _on_log(self, level: int, text: bytes, _: Any) -> None:
@@ -192,7 +184,15 @@ class Model:
         return "; ".join(self._log[-3:])[:500] or "llama.cpp gave no reason"
 
 
-def _free_memory_bytes() -> int:
-    """What the system can give without swapping (proc(5), MemAvailable)."""
-    lines = Path("/proc/meminfo").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+def _context_params(plan: Plan) -> Any:
+    params = llama_cpp.llama_context_default_params()
+    params.n_ctx, params.n_batch, params.n_ubatch = plan.context_tokens * plan.sequences, BATCH_TOKENS, BATCH_TOKENS
+    # A cache for each sequence: with one for all, results change with what the others ask (see scheduler).
+    params.n_seq_max, params.kv_unified = plan.sequences, False
+    # A batch wants the logits of one row a sequence at most; llama.cpp's default keeps room for those of all tokens.
+    params.n_outputs_max = plan.sequences
+    flash = llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED if plan.flash else llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
+    params.flash_attn_type = flash
+    params.type_k = params.type_v = _CACHE_TYPES[plan.kv_type]
+    params.n_threads, params.n_threads_batch = plan.threads, plan.batch_threads
+    return params

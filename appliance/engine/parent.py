@@ -9,18 +9,22 @@ import os
 import socket
 import sys
 from contextlib import suppress
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from appliance.engine import transfer
-from appliance.engine.child import EXIT_MISSING, EXIT_REFUSED
+from appliance.engine.child import EXIT_MISSING, EXIT_NO_MEMORY, EXIT_REFUSED
+from appliance.engine.fit import DoesNotFit, Fit, Wanted
+from appliance.engine.fitting import Fitter, Room
 from appliance.engine.reading import ReadAt
+from bundler.format.errors import LifeboatError
 from bundler.format.service import ModelSpec
 
 _MISSING_RETRY_S = 5.0
 _BACKOFF_LONGEST_S = 60.0
 _STOP_S = 5.0
-_SEQUENCES = 16  # requests at once, where memory allows
+SEQUENCES = 16  # requests at once, where memory allows
 _SPINS = "1000"
 _ENVIRONMENT = ("GOMP_SPINCOUNT", "PATH", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "HOME", "LANG")
 
@@ -32,20 +36,30 @@ class Engine:
         spec: The model.
         reader: Its GGUF; each read is checked.
         runtime_dir: Private folder for the socket.
-        threads: Threads of computation, or None for one a core.
+        threads: Threads of computation, or None for what suits the machine.
         queue_requests: How many may wait.
+        room: The memory that the engines of this process share; None for a view of its own.
 
     Attributes:
         state: "loading", "ready", "missing" (llama-cpp-python is not installed) or "failed".
         reason: Why it is not ready.
         device: "cpu" or "gpu", once ready.
+        fit: How the model runs in the memory of this machine and why, once that is known.
     """
 
     def __init__(
-        self, spec: ModelSpec, reader: ReadAt, *, runtime_dir: Path, threads: int | None, queue_requests: int
+        self,
+        spec: ModelSpec,
+        reader: ReadAt,
+        *,
+        runtime_dir: Path,
+        threads: int | None,
+        queue_requests: int,
+        room: Room | None = None,
     ) -> None:
-        self.spec, self._reader = spec, reader
-        self._threads = threads or max(1, len(os.sched_getaffinity(0)))
+        self.spec, self._reader, self._threads = spec, reader, threads
+        self.fit: Fit | None = None
+        self._fitter = Fitter(reader, Wanted(spec.context_tokens, SEQUENCES), room or Room())
         self._queue_requests = queue_requests
         # A short name: a socket's whole path has at most 107 bytes.
         self.socket = runtime_dir / f"{hashlib.sha256(spec.name.encode()).hexdigest()[:8]}.sock"
@@ -75,20 +89,28 @@ class Engine:
         backoff_s = 1.0
         while True:
             self.state = "loading" if self.state != "missing" else "missing"
-            code = await self._run()
+            try:
+                code = await self._run(await self._fit())
+            except DoesNotFit as refusal:  # tried again: memory may come free
+                self.fit, self.reason, code = None, f"{refusal.fact}; {refusal.hint}", EXIT_NO_MEMORY
+            except LifeboatError as failure:
+                self.reason, code = failure.fact, EXIT_REFUSED
             if code == EXIT_MISSING:
                 self.state, self.reason, wait_s = "missing", "llama-cpp-python is not installed", _MISSING_RETRY_S
             elif code == EXIT_REFUSED:
                 self.state = "failed"
                 self._settled.set()
                 return
+            elif code == EXIT_NO_MEMORY:  # the reason holds the figures
+                self.state, wait_s = "failed", backoff_s
+                backoff_s = min(_BACKOFF_LONGEST_S, backoff_s * 2)
             else:
                 self.state, self.reason, wait_s = "failed", f"the engine ended with code {code}", backoff_s
                 backoff_s = min(_BACKOFF_LONGEST_S, backoff_s * 2)
             self._settled.set()
             await asyncio.sleep(wait_s)
 
-    async def _run(self) -> int:
+    async def _run(self, fit: Fit) -> int:
         """Runs one child to its end; returns its exit code."""
         mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         buffer = transfer.make_buffer()
@@ -96,7 +118,8 @@ class Engine:
         try:
             with theirs:
                 self._process = await self._spawn(theirs.fileno(), buffer)
-            mine.send(json.dumps(self._order()).encode())
+            self._fitter.started(self._process.pid)
+            mine.send(json.dumps(self._order(fit)).encode())
             # A thread of its own: it lives as long as the child, and must not take a place in the shared pool.
             feeding = asyncio.get_running_loop().run_in_executor(None, self._feed, mine, buffer)
             code = await self._process.wait()
@@ -106,6 +129,7 @@ class Engine:
             return code
         finally:
             await self._end()
+            self._fitter.give_back()
             mine.close()
             os.close(buffer)
 
@@ -117,6 +141,7 @@ class Engine:
     def _on_status(self, status: dict[str, Any]) -> None:
         if status.get("ready"):
             self.state, self.reason, self.device = "ready", "", str(status.get("device", ""))
+            self._fitter.loaded()
             if self._task is not None:
                 self._task.get_loop().call_soon_threadsafe(self._settled.set)
         elif "failed" in status:
@@ -136,15 +161,21 @@ class Engine:
             *command, env=environment, pass_fds=(link, buffer), stdin=asyncio.subprocess.DEVNULL
         )
 
-    def _order(self) -> dict[str, Any]:
+    async def _fit(self) -> Fit:
+        """Fits the model into what is free now; raises DoesNotFit, or what reading the header raises."""
+        found = await self._fitter.fit()
+        if self._threads is not None:
+            found = replace(found, plan=replace(found.plan, threads=self._threads, batch_threads=self._threads))
+        self.fit = found
+        return found
+
+    def _order(self, fit: Fit) -> dict[str, Any]:
         return {
             "name": self.spec.name,
             "digest": self.spec.digest,
             "size": self._reader.size,
-            "context_tokens": self.spec.context_tokens,
-            "sequences": _SEQUENCES,
+            "plan": asdict(fit.plan),
             "max_output_tokens": self.spec.max_output_tokens,
-            "threads": self._threads,
             "queue_requests": self._queue_requests,
             "socket": str(self.socket),
         }

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+import io
+from typing import IO, Protocol, cast
+
+_WINDOW_BYTES = 256 * 1024
 
 
 class ReadAt(Protocol):
@@ -26,3 +29,32 @@ class BytesReader:
         part = self._data[offset : offset + len(buffer)]
         buffer[: len(part)] = part
         return len(part)
+
+
+def as_file(reader: ReadAt) -> IO[bytes]:
+    """Returns a `ReadAt` as a seekable file that holds one window of it."""
+    return cast("IO[bytes]", io.BufferedReader(_Raw(reader), _WINDOW_BYTES))
+
+
+class _Raw(io.RawIOBase):
+    def __init__(self, reader: ReadAt) -> None:
+        self._reader, self._position = reader, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+        count = self._reader.read_at(self._position, memoryview(buffer))
+        self._position += count
+        return count
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        starts = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._reader.size}
+        self._position = starts[whence] + offset
+        return self._position
+
+    def tell(self) -> int:
+        return self._position

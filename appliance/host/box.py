@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from appliance.engine.fitting import Room
 from appliance.engine.parent import Engine
 from appliance.store.versions import Version
 from bundler.format.bundle import Bundle
@@ -67,9 +68,9 @@ def load_knowledge(bundle: Bundle, dense: DenseFactory = Exact) -> tuple[Knowled
     return KnowledgeBase.load(bundle.index.service, bundle.read, encoder, dense), encoder
 
 
-def make_engines(bundle: Bundle, run: Path) -> dict[str, Engine]:
-    """Makes an engine a model; none is started."""
-    service = bundle.index.service
+def make_engines(bundle: Bundle, run: Path, room: Room | None = None) -> dict[str, Engine]:
+    """Makes an engine a model; none is started. All share one view of the memory, `room` where one is given."""
+    service, shared = bundle.index.service, room or Room()
     return {
         spec.name: Engine(
             spec,
@@ -77,13 +78,14 @@ def make_engines(bundle: Bundle, run: Path) -> dict[str, Engine]:
             runtime_dir=run,
             threads=None,
             queue_requests=service.limits.queue_requests,
+            room=shared,
         )
         for spec in service.models
     }
 
 
-def make_box(bundle: Bundle, version: Version, run: Path, dense: DenseFactory = Exact) -> Box:
-    """Loads a version for serving; `dense` finds the candidates of a search."""
+def make_box(bundle: Bundle, version: Version, run: Path, dense: DenseFactory = Exact, room: Room | None = None) -> Box:
+    """Loads a version for serving; `dense` finds the candidates of a search, `room` is the memory for its engines."""
     knowledge, encoder = load_knowledge(bundle, dense)
     return Box(
         service=_at_site(bundle.index.service, version.settings),
@@ -91,7 +93,7 @@ def make_box(bundle: Bundle, version: Version, run: Path, dense: DenseFactory = 
         bundle=version.bundle,
         knowledge=knowledge,
         encoder=encoder,
-        engines=make_engines(bundle, run),
+        engines=make_engines(bundle, run, room),
         policy=Policy(version.egress),
         selftest=version.selftest,
         hosts=site_hosts(version.settings),

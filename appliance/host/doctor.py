@@ -6,18 +6,25 @@ import importlib.metadata
 import os
 import resource
 import shutil
-import subprocess
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from appliance.engine import probe
+from appliance.engine.fit import DoesNotFit, Wanted
+from appliance.engine.fitting import Room, read_facts
+from appliance.engine.machine import Machine
+from appliance.engine.need import Q8
+from appliance.engine.parent import SEQUENCES
+from appliance.engine.reading import ReadAt
 from appliance.store import versions
 from appliance.store.layout import StateLayout
 from appliance.store.seal import SLOT, SLOT_WARNING, Seal
 from appliance.store.trust import TrustStore
 from bundler.files import DISK
 from bundler.format.errors import LifeboatError
+from bundler.format.service import Service
 
 GOOD, WARN, BAD = "good", "warn", "bad"
 _LEAST_MEMORY_BYTES = 2 * 2**30
@@ -67,23 +74,31 @@ def _llm_runtime() -> Iterator[Finding]:
 
 
 def _gpu() -> Iterator[Finding]:
-    tool = shutil.which("nvidia-smi")
-    if tool is None:
+    gpus, note = probe.query_gpus()
+    told = "; ".join(
+        f"{gpu.name}, {gpu.free_bytes / 2**30:.1f} of {gpu.total_bytes / 2**30:.1f} GiB free, driver {gpu.driver}"
+        for gpu in gpus
+    )
+    if not gpus and shutil.which("nvidia-smi") is None:
         yield Finding("GPU", GOOD, "none (no nvidia-smi): models run on the CPU")
-        return
-    query = [tool, "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
-    found = subprocess.run(query, capture_output=True, text=True, timeout=20, check=False)
-    if found.returncode:
-        yield Finding("GPU", BAD, f"nvidia-smi fails: {found.stdout.strip()[:200]}", "repair the driver")
+    elif not gpus:
+        yield Finding("GPU", BAD, note, "repair the driver")
+    elif unused := probe.usable_gpus(gpus)[1]:
+        yield Finding("GPU", WARN, f"{told}; not used: {unused}", "install the environment of the GPU")
     else:
-        yield Finding("GPU", GOOD, found.stdout.strip().replace("\n", "; "))
+        yield Finding("GPU", GOOD, told)
 
 
 def _memory() -> Iterator[Finding]:
-    facts = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines())
-    free = int(facts["MemAvailable"].split()[0]) * 1024
+    machine = probe.look()
+    free = machine.free_bytes
     state = GOOD if free >= _LEAST_MEMORY_BYTES else WARN
-    yield Finding("memory", state, f"{free / 2**30:.1f} GiB available", "" if state == GOOD else "stop other programs")
+    yield Finding(
+        "memory",
+        state,
+        f"{free / 2**30:.1f} GiB available, limited by {machine.limit}",
+        "" if state == GOOD else "stop other programs",
+    )
 
 
 def _swap() -> Iterator[Finding]:
@@ -130,13 +145,46 @@ def _state(layout: StateLayout, now: datetime) -> Iterator[Finding]:
     try:
         secrets = seal.open()
         version = versions.read_current(layout, secrets)
-        versions.open_version(layout, secrets, version).close()
+        bundle = versions.open_version(layout, secrets, version)
     except LifeboatError as error:
         yield Finding("version", BAD, error.fact, error.hint or "install again from the medium")
+        yield Finding(
+            "models", WARN, "not examined: what they need of memory lies encrypted in the state", "see version"
+        )
         return
     tested = "" if version.model_tested else "; the local model was not tested at install"
     yield Finding("version", GOOD, f"{version.number}, bundle {version.bundle}, made {version.made}{tested}")
+    with bundle:
+        yield from examine_models(bundle.index.service, bundle.reader, probe.look(), probe.engines_bytes())
     yield from _clock(layout, now)
+
+
+def examine_models(
+    service: Service, reader: Callable[[str], ReadAt], machine: Machine, running_bytes: int
+) -> Iterator[Finding]:
+    """Tells how each model of a version would run on this machine, one beside the other.
+
+    Args:
+        service: The version's.
+        reader: Opens an asset by its path.
+        machine: What is free.
+        running_bytes: What engines of this box hold already, which a start of theirs would have again.
+    """
+    room = Room()
+    whole = replace(machine, free_bytes=machine.free_bytes + running_bytes)
+    for spec in service.models:
+        subject = f"model {spec.name}"
+        try:
+            wanted = Wanted(spec.context_tokens, SEQUENCES)
+            found = room.take(spec.name, read_facts(reader(spec.asset)), whole, wanted)
+        except DoesNotFit as refusal:
+            yield Finding(subject, BAD, refusal.fact, refusal.hint)
+        except LifeboatError as error:
+            yield Finding(subject, BAD, error.fact, error.hint or "install again from the medium")
+        else:
+            short = found.plan.context_tokens < spec.context_tokens or found.plan.kv_type == Q8
+            hint = "more free memory lets it run as the profile asks" if short else ""
+            yield Finding(subject, WARN if short else GOOD, " ".join(found.reasons), hint)
 
 
 def _clock(layout: StateLayout, now: datetime) -> Iterator[Finding]:

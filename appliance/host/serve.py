@@ -21,6 +21,7 @@ from appliance.answer.chroma_index import chroma
 from appliance.app import create_app, serve
 from appliance.edge.tls import Certificate, make_leaf
 from appliance.edge.tokens import TokenStore
+from appliance.engine.fitting import Room
 from appliance.host.addresses import own_hosts
 from appliance.host.authority import box_authority
 from appliance.host.box import Box, make_box, site_hosts
@@ -109,6 +110,7 @@ class Serving:
     ) -> None:
         self._layout, self._secrets, self._settings, self._terminal = layout, secrets, settings, terminal
         self._on_ready, self._dense = on_ready, dense
+        self._room = Room()  # one for all versions: while they change, two load into one memory
         self.failure: Exception | None = None
         self._tokens = TokenStore(layout.tokens)
         self._current: Loaded | None = None
@@ -175,7 +177,7 @@ class Serving:
         bundle = versions.open_version(self._layout, self._secrets, version)
         run = self._layout.run / str(version.number)
         run.mkdir(mode=0o700, exist_ok=True)
-        return bundle, make_box(bundle, version, run, self._dense)
+        return bundle, make_box(bundle, version, run, self._dense, self._room)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

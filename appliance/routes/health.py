@@ -8,7 +8,9 @@ from litestar import Request, get
 from litestar.types import ASGIApp
 
 from appliance.answer.answering import Answering
+from appliance.answer.facts import EngineFacts
 from appliance.edge.metrics import CONTENT_TYPE
+from appliance.engine.fit import explained
 from appliance.routes.guards import monitor_guard
 from appliance.routes.reply import Whole, as_json
 
@@ -61,10 +63,18 @@ def readiness(answering: Answering) -> dict[str, Any]:
         "profile": box.service.profile,
         "title": box.service.title,
         "device": devices,
-        "models": [{"name": model.name, "digest": model.digest} for model in box.service.models],
+        "models": [
+            {"name": model.name, "digest": model.digest, "fit": _fit(box.engines.get(model.name))}
+            for model in box.service.models
+        ],
         "selftest": list(box.selftest),
         "rungs": rungs,
     }
+
+
+def _fit(engine: EngineFacts | None) -> dict[str, Any] | None:
+    """Tells how a model runs here and why; None where it does not, which its rung explains."""
+    return None if engine is None or engine.fit is None else explained(engine.fit)
 
 
 def can_serve(answering: Answering) -> bool:

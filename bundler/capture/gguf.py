@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from bundler.capture.gguf_header import Header, read_header
-from bundler.capture.gguf_types import FILE_TYPES
 from bundler.confine import run_confined
 from bundler.format.errors import BadInput
+from bundler.format.gguf_header import Header, read_header
+from bundler.format.gguf_types import FILE_TYPES
 from bundler.format.record import from_json, to_json
 
 CHAT_TEMPLATE_CHARS = 256 * 1024

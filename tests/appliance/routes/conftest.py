@@ -25,6 +25,7 @@ from openai import OpenAI
 
 from appliance.app import create_app, serve
 from appliance.edge.tokens import TokenStore
+from appliance.engine.fit import Fit
 from appliance.settings import Settings
 from bundler.format.service import (
     CollectionSpec,
@@ -227,6 +228,7 @@ class FakeEngine:
     state: str = "ready"
     reason: str = ""
     device: str = "cpu"
+    fit: Fit | None = None
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
+from appliance.engine.fit import Fit, Plan
+from appliance.engine.need import Need
 from appliance.settings import Settings
 
 if TYPE_CHECKING:
@@ -123,6 +125,23 @@ def test_ready_tells_version_device_and_rungs(world: World) -> None:
         "message": "ready",
     }
     assert "connection refused" in found["rungs"][0]["reason"]
+
+
+def _fitted(box: FakeBox) -> None:
+    memory = Need(100, 200, 300, 50, 0, 0, 0)
+    plan = Plan(0, 4096, 3, "f16", flash=False, threads=2, batch_threads=2)
+    box.engines["small"].fit = Fit(plan, memory, 4000, 0, 500, ("It runs on the CPU.",))
+
+
+def test_ready_tells_how_each_model_runs_and_why(worlds: Worlds) -> None:
+    """The plan, its bytes and its sentences; null where the model does not run."""
+    found = worlds.make(change=_fitted).http.get("/health/ready").json()["models"]
+    assert [model["name"] for model in found] == ["small"]
+    fit = found[0]["fit"]
+    assert (fit["context_tokens"], fit["sequences"], fit["kv_type"], fit["threads"]) == (4096, 3, "f16", 2)
+    assert (fit["memory"]["host_cache_bytes"], fit["memory"]["free_bytes"]) == (200, 4000)
+    assert fit["reasons"] == ["It runs on the CPU."]
+    assert worlds.make().http.get("/health/ready").json()["models"][0]["fit"] is None
 
 
 def _empty(box: FakeBox) -> None:

@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bundler.capture.gguf import cut_points, facts_of, inspect
-from bundler.capture.gguf_header import read_header
-from bundler.capture.gguf_types import TENSOR_TYPES
 from bundler.format.errors import BadInput
+from bundler.format.gguf_header import read_header
+from bundler.format.gguf_types import TENSOR_TYPES
 
 U32, F32, BOOL, STRING, ARRAY = 4, 6, 7, 8, 9
 

@@ -2,6 +2,8 @@
 
 Rules beyond the specification, as in llama.cpp (ggml/src/gguf.cpp): no nested arrays, at most four dimensions, tensor
 data without gaps or overlaps in the order of the infos, nothing after the last tensor but padding.
+
+The builder reads it in a confined child, from files that nobody checked; the box from bytes that are authenticated.
 """
 
 from __future__ import annotations
@@ -11,17 +13,19 @@ import struct
 from dataclasses import dataclass
 from typing import IO
 
-from bundler.capture.gguf_types import TENSOR_TYPES
 from bundler.format.errors import BadInput
+from bundler.format.gguf_types import TENSOR_TYPES
 from bundler.format.limits import KIB, MIB
 
 HEADER_BYTES = 512 * MIB
 KEYS, TENSORS = 65_536, 65_536
 KEY_BYTES, NAME_BYTES, TEXT_BYTES = 65_535, 63, 16 * MIB
 ARRAY_ITEMS = 16_000_000
+KEPT_ITEMS = 1024  # arrays of numbers for each layer are kept, vocabularies are not
 DIMENSIONS = 4
 ALIGNMENT_MAX = 64 * KIB
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+_WHOLE = (0, 1, 2, 3, 4, 5, 7, 10, 11)
 _BOOL, _STRING, _ARRAY = 7, 8, 9
 
 Value = int | float | bool | str
@@ -29,23 +33,32 @@ Value = int | float | bool | str
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """One tensor; `offset` counts from the start of the tensor data, `values` is its number of elements."""
+    """One tensor.
+
+    Attributes:
+        offset: From the start of the tensor data, in bytes.
+        length: In bytes.
+        values: Number of elements.
+        shape: Sizes of the dimensions, the contiguous one first.
+    """
 
     name: str
     offset: int
     length: int
     values: int
+    shape: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Header:
-    """A checked header: scalar metadata, the lengths of arrays, and the tensors."""
+    """A checked header: scalar metadata, the lengths of arrays, short arrays of whole numbers, and the tensors."""
 
     metadata: dict[str, Value]
     counts: dict[str, int]
     tensors: tuple[TensorInfo, ...]
     data_offset: int
     length_bytes: int
+    arrays: dict[str, tuple[int, ...]]
 
     def text(self, key: str) -> str | None:
         value = self.metadata.get(key)
@@ -66,15 +79,16 @@ def read_header(file: IO[bytes]) -> Header:
     tensor_count, key_count = _preamble(reader)
     metadata: dict[str, Value] = {}
     counts: dict[str, int] = {}
+    arrays: dict[str, tuple[int, ...]] = {}
     for _ in range(key_count):
-        _pair(reader, metadata, counts)
+        _pair(reader, metadata, counts, arrays)
     alignment = _alignment(metadata)
     tensors = tuple(_tensor(reader) for _ in range(tensor_count))
     if len({tensor.name for tensor in tensors}) != len(tensors):
         raise BadInput("two tensors have one name")
     data_offset = _padded(reader.position, alignment)
     _check_layout(tensors, alignment, data_offset, reader.size)
-    return Header(metadata, counts, tensors, data_offset, reader.size)
+    return Header(metadata, counts, tensors, data_offset, reader.size, arrays)
 
 
 class _Reader:
@@ -130,13 +144,15 @@ def _preamble(reader: _Reader) -> tuple[int, int]:
     return reader.count("the number of tensors", TENSORS), reader.count("the number of keys", KEYS)
 
 
-def _pair(reader: _Reader, metadata: dict[str, Value], counts: dict[str, int]) -> None:
+def _pair(
+    reader: _Reader, metadata: dict[str, Value], counts: dict[str, int], arrays: dict[str, tuple[int, ...]]
+) -> None:
     key = reader.text("a key", KEY_BYTES)
     if not key or key in metadata or key in counts:
         raise BadInput(f"the key {key!r} is empty or appears twice")
     kind = reader.number("I")
     if kind == _ARRAY:
-        counts[key] = _skip_array(reader, key)
+        counts[key] = _array(reader, key, arrays)
     else:
         metadata[key] = _scalar(reader, key, kind)
 
@@ -160,13 +176,16 @@ def _flag(reader: _Reader, key: str) -> bool:
     return value == 1
 
 
-def _skip_array(reader: _Reader, key: str) -> int:
-    """Walks over an array without keeping it: vocabularies are large and nothing here needs their words."""
+def _array(reader: _Reader, key: str, arrays: dict[str, tuple[int, ...]]) -> int:
+    """Walks over an array and keeps it only where it is short and of numbers: nothing here needs a vocabulary."""
     kind = reader.number("I")
     count = reader.count(f"the length of {key}", ARRAY_ITEMS)
     if kind == _STRING:
         for _ in range(count):
             reader.skip(reader.count(f"the length of an item of {key}", TEXT_BYTES))
+    elif kind in _WHOLE and count <= KEPT_ITEMS:
+        code = _SCALARS[kind]
+        arrays[key] = struct.unpack(f"<{count}{code}", reader.take(count * struct.calcsize(f"<{code}")))
     elif kind in _SCALARS:
         reader.skip(count * struct.calcsize(f"<{_SCALARS[kind]}"))
     else:
@@ -195,7 +214,7 @@ def _tensor(reader: _Reader) -> TensorInfo:
     # ggml counts elements in int64.
     if not 0 < values < 2**63 or shape[0] % block_values:
         raise BadInput(f"the tensor {name} has the shape {shape}, which {label} does not hold")
-    return TensorInfo(name, offset, values // block_values * block_bytes, values)
+    return TensorInfo(name, offset, values // block_values * block_bytes, values, tuple(shape))
 
 
 def _check_layout(tensors: tuple[TensorInfo, ...], alignment: int, data_offset: int, size: int) -> None:
