@@ -28,7 +28,7 @@ from appliance.engine.machine import (
 _GROUPS, _CPUS = Path("/sys/fs/cgroup"), Path("/sys/devices/system/cpu")
 _TOOL_S = 20
 _ENGINE = "\0appliance.engine.child\0"
-# A child maps 600 MiB more than it is said to need (measured: libraries, stacks); of what counts as data it stays below.
+# A child maps 600 MiB more than it is said to need (measured: libraries, stacks); what counts as data stays below it.
 _MAPPED_BYTES, _UNUSED_BYTES = 768 * MIB, 192 * MIB
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import pytest
 from openai import BadRequestError
 from openai.lib.streaming.chat import ContentDoneEvent, FunctionToolCallArgumentsDoneEvent
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 pytestmark = pytest.mark.llm
 
@@ -37,7 +37,7 @@ class Ticket(BaseModel):
     """What a helpdesk wants to know."""
 
     urgency: Literal["low", "high"]
-    minutes: int
+    minutes: int = Field(ge=0, le=999)
     tags: list[Literal["mail", "printer", "vpn"]]
 
 
