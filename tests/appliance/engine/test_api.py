@@ -38,7 +38,7 @@ class Ticket(BaseModel):
 
     urgency: Literal["low", "high"]
     minutes: int = Field(ge=0, le=999)
-    tags: list[Literal["mail", "printer", "vpn"]]
+    tags: list[Literal["mail", "printer", "vpn"]] = Field(max_length=3)
 
 
 def said(text: str) -> list[Any]:
