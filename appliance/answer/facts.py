@@ -18,7 +18,7 @@ class EngineFacts(Protocol):
 
     @property
     def state(self) -> str:
-        """One of loading, ready, missing, failed."""
+        """One of loading, ready, draining, missing, failed."""
 
     @property
     def reason(self) -> str: ...
@@ -29,6 +29,21 @@ class EngineFacts(Protocol):
     @property
     def fit(self) -> Fit | None:
         """How it runs in the memory of this machine, None while that is not known."""
+
+    @property
+    def restarts(self) -> int:
+        """How often it ended that nobody had told to."""
+
+    @property
+    def last_end(self) -> str:
+        """Why it last did, or ""."""
+
+    @property
+    def generation(self) -> int:
+        """How many of its processes became ready so far."""
+
+    async def back(self, after: int, limit_s: float) -> bool:
+        """Waits for a process newer than generation `after`; False where none comes within `limit_s`."""
 
 
 class PolicyFacts(Protocol):

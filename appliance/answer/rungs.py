@@ -19,6 +19,7 @@ from appliance.gateway.call import CHAT, Answer, Call, Chunk, ChunkStream, Citat
 from appliance.gateway.classify import classify
 from appliance.gateway.options import generation_of
 from appliance.gateway.outcome import Failed, Passed, Refused
+from appliance.gateway.replay import Replays
 from appliance.gateway.upstream import Client
 from bundler.format.errors import Busy
 from bundler.format.service import ModelSpec, RungSpec
@@ -58,6 +59,7 @@ class Rungs:
     ) -> None:
         self._box, self._clients, self._threads = box, clients, threads
         self._holding, self._on_cut, self._new_id = holding, on_cut, new_id
+        self._replays = {name: Replays(engine) for name, engine in box.engines.items()}
         self._models = {model.name: model for model in box.service.models}
         self._openers = {
             "upstream": self._upstream,
@@ -112,9 +114,15 @@ class Rungs:
         client = self._clients[rung.target]
         ignored = call.ignorable if rung.kind == "model" else ()
         started = time.monotonic()
+
+        async def attempt() -> tuple[dict[str, Any] | None, ChunkStream | None]:
+            if call.stream:
+                return None, await relay.stream(client, call, body)
+            return await relay.whole(client, call, body), None
+
         try:
-            whole = None if call.stream else await relay.whole(client, call, body)
-            live = await relay.stream(client, call, body) if call.stream else None
+            replays = self._replays.get(rung.target) if rung.kind == "model" else None
+            whole, live = await (replays.ask(call, attempt) if replays is not None else attempt())
         except Failed as failure:
             raise self._judged(failure, rung, time.monotonic() - started) from failure
         chunks = _Watched(live, lambda failure: self._cut(rung, failure)) if live else None

@@ -14,7 +14,10 @@ import socket
 import sys
 from typing import Any
 
+from appliance.engine.ahead import BUFFER_BYTES
 from appliance.engine.fit import Plan
+from appliance.engine.memory import first_to_go
+from appliance.engine.pulse import Pulse
 from appliance.engine.transfer import RemoteReader, report
 
 EXIT_MISSING = 40  # llama-cpp-python is not installed
@@ -27,27 +30,32 @@ def main() -> None:
     """`python -m appliance.engine.child LINK BUFFER PARENT`: descriptors of socket and memory, and the parent's id."""
     link = socket.socket(fileno=int(sys.argv[1]))
     _restrict(int(sys.argv[3]))
+    pulse = Pulse(int(sys.argv[2]), BUFFER_BYTES)
+    pulse.start()
     order = json.loads(link.recv(65_536))
     try:
         from appliance.engine.model import LoadFailed, Model, NoMemory
     except ModuleNotFoundError:
         sys.exit(EXIT_MISSING)
-    reader = RemoteReader(link, int(sys.argv[2]), order["size"])
     try:
-        model = Model(reader, Plan(**order["plan"]))
+        # Nothing else holds the reader: with the load its memory goes too.
+        model = Model(RemoteReader(link, int(sys.argv[2]), order["size"]), Plan(**order["plan"]))
     except NoMemory as error:
         report(link, {"failed": str(error)})
         sys.exit(EXIT_NO_MEMORY)
     except (LoadFailed, OSError) as error:
         report(link, {"failed": str(error)})
         sys.exit(EXIT_REFUSED)
+    pulse.count_nodes(model.context)
     from appliance.engine.wire import serve
 
-    serve(model, order, lambda: report(link, {"ready": True, "device": model.device, "sequences": model.sequences}))
+    ready = {"ready": True, "device": model.device, "sequences": model.sequences}
+    serve(model, order, pulse, lambda: report(link, ready))
 
 
 def _restrict(parent: int) -> None:
     """No core dumps, no ptrace by others of this user, no end before the parent's word and no life after it."""
+    first_to_go()  # while the file is still its own
     libc: Any = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)

@@ -1,13 +1,11 @@
-"""Supervises one engine: starts the child, feeds its reads, watches it, starts it again with backoff."""
+"""Supervises one engine: starts the child, watches it, starts it again with backoff, and lets it finish."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
-import os
-import socket
-import sys
+import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -17,16 +15,16 @@ from appliance.engine import transfer
 from appliance.engine.child import EXIT_MISSING, EXIT_NO_MEMORY, EXIT_REFUSED
 from appliance.engine.fit import DoesNotFit, Fit, Wanted
 from appliance.engine.fitting import Fitter, Room
+from appliance.engine.memory import limit_bytes
+from appliance.engine.process import COMMAND, Child
 from appliance.engine.reading import ReadAt
+from appliance.engine.watchdog import Patience, Seen, Watch, next_wait_s, why
 from bundler.format.errors import LifeboatError
 from bundler.format.service import ModelSpec
 
 _MISSING_RETRY_S = 5.0
-_BACKOFF_LONGEST_S = 60.0
-_STOP_S = 5.0
+_NOTICE_S = 2.0  # the end of a child is seen some moments after its connections broke
 SEQUENCES = 16  # requests at once, where memory allows
-_SPINS = "1000"
-_ENVIRONMENT = ("GOMP_SPINCOUNT", "PATH", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "HOME", "LANG")
 
 
 class Engine:
@@ -39,12 +37,19 @@ class Engine:
         threads: Threads of computation, or None for what suits the machine.
         queue_requests: How many may wait.
         room: The memory that the engines of this process share; None for a view of its own.
+        patience: When the child is given up.
+        memory_bytes: What the child may have in RAM, or None for what follows from its fit.
+        command: What to run as the child.
 
     Attributes:
-        state: "loading", "ready", "missing" (llama-cpp-python is not installed) or "failed".
+        state: "loading", "ready", "draining", "missing" (llama-cpp-python is not installed) or "failed".
         reason: Why it is not ready.
         device: "cpu" or "gpu", once ready.
         fit: How the model runs in the memory of this machine and why, once that is known.
+        generation: How many children became ready so far.
+        restarts: How many ended that nobody had told to.
+        last_end: Why the last of them ended.
+        load_s: How long the last child took to become ready.
     """
 
     def __init__(
@@ -56,110 +61,125 @@ class Engine:
         threads: int | None,
         queue_requests: int,
         room: Room | None = None,
+        patience: Patience | None = None,
+        memory_bytes: int | None = None,
+        command: Sequence[str] = COMMAND,
     ) -> None:
         self.spec, self._reader, self._threads = spec, reader, threads
         self.fit: Fit | None = None
         self._fitter = Fitter(reader, Wanted(spec.context_tokens, SEQUENCES), room or Room())
         self._queue_requests = queue_requests
+        self._patience, self._command = patience or Patience(), command
+        self._memory_bytes = memory_bytes
         # A short name: a socket's whole path has at most 107 bytes.
         self.socket = runtime_dir / f"{hashlib.sha256(spec.name.encode()).hexdigest()[:8]}.sock"
         self.state, self.reason, self.device = "loading", "", ""
-        self._settled = asyncio.Event()
+        self.generation, self.restarts, self.last_end, self.load_s = 0, 0, "", 0.0
+        self._settled, self._changed, self._stopping = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._over = True
         self._task: asyncio.Task[None] | None = None
-        self._process: asyncio.subprocess.Process | None = None
+        self._child: Child | None = None
+        self._began_s = self._ready_s = 0.0
+        self._verdict = self._told = ""
 
     async def start(self) -> None:
         """Starts the child and waits until it is ready or cannot be."""
-        self._task = asyncio.create_task(self._supervise())
+        self.start_soon()
         await self._settled.wait()
 
     def start_soon(self) -> None:
         """Starts the child and returns at once; `state` tells when it is ready."""
+        self._settled.clear()
+        self._stopping.clear()
+        self._over, self.state = False, "loading"
         self._task = asyncio.create_task(self._supervise())
 
     async def stop(self) -> None:
-        """Ends the child and its supervision."""
+        """Ends the child and its supervision; answers in progress end with an error."""
+        self._over = True
+        self._become("draining", "it was told to stop")
+        self._stopping.set()
         if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
+            # Not cancelled: it would leave in the middle of its cleaning up.
+            await asyncio.wait({self._task})
+            self._task.result()
+
+    async def drain(self, limit_s: float) -> None:
+        """Takes no new request, finishes what was accepted, then ends; what is left after `limit_s` gets an error."""
+        self._over = True
+        self._become("draining", "it finishes what it has accepted")
+        if self._child is not None and self._task is not None:
+            self._child.signal(transfer.DRAIN)
+            await asyncio.wait({self._task}, timeout=limit_s)
+        await self.stop()
+
+    async def back(self, after: int, limit_s: float) -> bool:
+        """Waits for a child that is newer than generation `after`.
+
+        Returns:
+            Whether there is one; False at once where none will come, or loading takes longer than `limit_s`, and soon
+            where the old one has not ended at all.
+        """
+        with suppress(TimeoutError):
+            if self.state == "ready" and self.generation <= after:
+                await asyncio.wait_for(self._changed.wait(), min(limit_s, _NOTICE_S))
+            async with asyncio.timeout(limit_s):
+                while self.generation <= after or self.state != "ready":
+                    if self._over or self.load_s > limit_s:
+                        return False
+                    await self._changed.wait()
+                return True
+        return False
 
     async def _supervise(self) -> None:
-        backoff_s = 1.0
-        while True:
-            self.state = "loading" if self.state != "missing" else "missing"
-            try:
-                code = await self._run(await self._fit())
-            except DoesNotFit as refusal:  # tried again: memory may come free
-                self.fit, self.reason, code = None, f"{refusal.fact}; {refusal.hint}", EXIT_NO_MEMORY
-            except LifeboatError as failure:
-                self.reason, code = failure.fact, EXIT_REFUSED
-            if code == EXIT_MISSING:
-                self.state, self.reason, wait_s = "missing", "llama-cpp-python is not installed", _MISSING_RETRY_S
-            elif code == EXIT_REFUSED:
-                self.state = "failed"
-                self._settled.set()
+        failures = 0
+        while not self._stopping.is_set():
+            self._become("missing" if self.state == "missing" else "loading", self.reason)
+            code, reason = await self._one_child()
+            if self._over:
                 return
-            elif code == EXIT_NO_MEMORY:  # the reason holds the figures
-                self.state, wait_s = "failed", backoff_s
-                backoff_s = min(_BACKOFF_LONGEST_S, backoff_s * 2)
-            else:
-                self.state, self.reason, wait_s = "failed", f"the engine ended with code {code}", backoff_s
-                backoff_s = min(_BACKOFF_LONGEST_S, backoff_s * 2)
+            served_s = time.monotonic() - self._ready_s if self._ready_s else 0.0
+            failures = 1 if served_s >= self._patience.healthy_s else failures + 1
+            wait_s = self._ended(code, reason, failures)
             self._settled.set()
-            await asyncio.sleep(wait_s)
+            if wait_s is None:
+                return
+            await self._rest(wait_s)
 
-    async def _run(self, fit: Fit) -> int:
-        """Runs one child to its end; returns its exit code."""
-        mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        buffer = transfer.make_buffer()
-        self.socket.unlink(missing_ok=True)
+    async def _rest(self, wait_s: float) -> None:
+        """Waits before the next start, or until the engine is told to stop."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), wait_s)
+
+    def _ended(self, code: int, reason: str, failures: int) -> float | None:
+        """Notes an end that nobody asked for; returns the wait before the next start, or None for no more."""
+        if code == EXIT_MISSING:
+            self._become("missing", "llama-cpp-python is not installed")
+            return _MISSING_RETRY_S
+        if code == EXIT_REFUSED:
+            self._over = True
+            self._become("failed", reason)
+            return None
+        if code == EXIT_NO_MEMORY:  # the reason holds the figures; tried again, since memory may come free
+            self._become("failed", reason)
+            return next_wait_s(failures + 1)
+        self.restarts, self.last_end = self.restarts + 1, reason
+        self._become("failed", reason)
+        return next_wait_s(failures)
+
+    async def _one_child(self) -> tuple[int, str]:
+        """Runs one child to its end, where the model fits; returns its exit code, and why it ended."""
         try:
-            with theirs:
-                self._process = await self._spawn(theirs.fileno(), buffer)
-            self._fitter.started(self._process.pid)
-            mine.send(json.dumps(self._order(fit)).encode())
-            # A thread of its own: it lives as long as the child, and must not take a place in the shared pool.
-            feeding = asyncio.get_running_loop().run_in_executor(None, self._feed, mine, buffer)
-            code = await self._process.wait()
-            with suppress(OSError):
-                mine.shutdown(socket.SHUT_RDWR)
-            await feeding
-            return code
+            fit = await self._fit()
+        except DoesNotFit as refusal:
+            self.fit = None
+            return EXIT_NO_MEMORY, f"{refusal.fact}; {refusal.hint}"
+        except LifeboatError as failure:
+            return EXIT_REFUSED, failure.fact
+        try:
+            return await self._run(fit)
         finally:
-            await self._end()
             self._fitter.give_back()
-            mine.close()
-            os.close(buffer)
-
-    def _feed(self, link: socket.socket, buffer: int) -> None:
-        failure = transfer.serve_reads(link, buffer, self._reader, self._on_status)
-        if failure is not None:
-            self.reason = failure.fact
-
-    def _on_status(self, status: dict[str, Any]) -> None:
-        if status.get("ready"):
-            self.state, self.reason, self.device = "ready", "", str(status.get("device", ""))
-            self._fitter.loaded()
-            if self._task is not None:
-                self._task.get_loop().call_soon_threadsafe(self._settled.set)
-        elif "failed" in status:
-            self.reason = str(status["failed"])[:500]
-
-    async def _spawn(self, link: int, buffer: int) -> asyncio.subprocess.Process:
-        environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
-        # ggml would start a debugger on its own process after a failed assertion, and print what is in memory.
-        environment["GGML_NO_BACKTRACE"] = "1"
-        # OpenMP's threads would spin at each of the hundreds of barriers of a token, and whoever else needs the core
-        # keeps them all waiting. Measured beside two busy processes on two cores: 27 tokens a second in place of 0.3
-        # to 12; and as many as ever where nothing else runs.
-        environment.setdefault("GOMP_SPINCOUNT", _SPINS)
-        command = [sys.executable, "-I", "-m", "appliance.engine.child", str(link), str(buffer), str(os.getpid())]
-        os.set_inheritable(buffer, True)  # noqa: FBT003
-        return await asyncio.create_subprocess_exec(
-            *command, env=environment, pass_fds=(link, buffer), stdin=asyncio.subprocess.DEVNULL
-        )
 
     async def _fit(self) -> Fit:
         """Fits the model into what is free now; raises DoesNotFit, or what reading the header raises."""
@@ -168,6 +188,56 @@ class Engine:
             found = replace(found, plan=replace(found.plan, threads=self._threads, batch_threads=self._threads))
         self.fit = found
         return found
+
+    async def _run(self, fit: Fit) -> tuple[int, str]:
+        self._began_s, self._ready_s, self._verdict, self._told = time.monotonic(), 0.0, "", ""
+        self.socket.unlink(missing_ok=True)
+        self._child = child = await Child.start(self._command, self._order(fit), self._reader, self._on_status)
+        self._fitter.started(child.pid)
+        ended, stopping = asyncio.create_task(child.wait()), asyncio.create_task(self._stopping.wait())
+        memory_bytes = self._memory_bytes or limit_bytes(fit.need.host_bytes)
+        watch, limit_s = Watch(self._patience, memory_bytes), self._patience.look_s
+        try:
+            while not (await asyncio.wait({ended, stopping}, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED))[0]:
+                self._look(child, watch)
+        finally:
+            stopping.cancel()
+            await child.end(self._patience.stop_s)
+            await asyncio.wait({ended, stopping})
+            await child.close()
+            self._child = None
+            self.socket.unlink(missing_ok=True)
+        fault = child.failure.fact if child.failure is not None else ""
+        return ended.result(), self._verdict or fault or self._told or why(ended.result())
+
+    def _look(self, child: Child, watch: Watch) -> None:
+        """Kills a child that shows no life or takes too much."""
+        seen = Seen(child.signs(), child.reads, ready=bool(self._ready_s))
+        verdict = watch.look(seen, time.monotonic())
+        if verdict is None:
+            return
+        self._verdict = self._verdict or verdict
+        # Not when it is reaped: a process that hangs in a driver may outlive even this signal.
+        if not self._over:
+            self._become("failed", self._verdict)
+        child.kill()
+
+    def _on_status(self, status: dict[str, Any]) -> None:
+        if status.get("ready") and not self._over:
+            self._ready_s = time.monotonic()
+            self.load_s = self._ready_s - self._began_s
+            self.device = str(status.get("device", ""))
+            self.generation += 1
+            self._fitter.loaded()
+            self._become("ready", "")
+            self._settled.set()
+        elif "failed" in status:
+            self._told = str(status["failed"])[:500]
+
+    def _become(self, state: str, reason: str) -> None:
+        self.state, self.reason = state, reason
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
 
     def _order(self, fit: Fit) -> dict[str, Any]:
         return {
@@ -179,15 +249,3 @@ class Engine:
             "queue_requests": self._queue_requests,
             "socket": str(self.socket),
         }
-
-    async def _end(self) -> None:
-        process, self._process = self._process, None
-        if process is None or process.returncode is not None:
-            return
-        with suppress(ProcessLookupError):
-            process.send_signal(transfer.STOP)
-        try:
-            await asyncio.wait_for(process.wait(), _STOP_S)
-        except TimeoutError:
-            process.kill()
-            await process.wait()

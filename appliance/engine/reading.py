@@ -7,12 +7,18 @@ from typing import IO, Protocol, cast
 
 _WINDOW_BYTES = 256 * 1024
 
+READ_BYTES = 64 * 2**10  # of llama.cpp: it reads from multiples of this
+
 
 class ReadAt(Protocol):
-    """Random access to bytes; the store's `AssetReader` checks every chunk that it gives out."""
+    """Random access to bytes, for several threads; `AssetReader` checks every chunk that it gives out."""
 
     @property
     def size(self) -> int: ...
+
+    @property
+    def starts(self) -> tuple[int, ...]:
+        """Where the parts begin that are best read whole; the first is 0."""
 
     def read_at(self, offset: int, buffer: memoryview) -> int:
         """Fills the buffer; returns fewer bytes only at the end."""
@@ -24,6 +30,7 @@ class BytesReader:
     def __init__(self, data: bytes) -> None:
         self._data = data
         self.size = len(data)
+        self.starts: tuple[int, ...] = (0,)
 
     def read_at(self, offset: int, buffer: memoryview) -> int:
         part = self._data[offset : offset + len(buffer)]

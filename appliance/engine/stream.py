@@ -9,8 +9,9 @@ from __future__ import annotations
 import ctypes
 import os
 
-from appliance.engine.reading import ReadAt
+from appliance.engine.reading import READ_BYTES, ReadAt
 
+_FULLY_BUFFERED = 0  # _IOFBF of stdio.h
 _READ = ctypes.CFUNCTYPE(ctypes.c_ssize_t, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
 _WRITE = ctypes.CFUNCTYPE(ctypes.c_ssize_t, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
 _SEEK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.POINTER(ctypes.c_int64), ctypes.c_int)
@@ -38,6 +39,10 @@ class CookieFile:
         self.pointer: int = opener(None, b"rb", self._functions)
         if not self.pointer:
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        # glibc reads a cookie FILE by its buffer alone, 8 KiB if nobody gives it another, and each read comes up here.
+        self._buffer = ctypes.create_string_buffer(READ_BYTES)
+        self._libc.setvbuf.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t]
+        self._libc.setvbuf(self.pointer, self._buffer, _FULLY_BUFFERED, READ_BYTES)
 
     def close(self) -> None:
         """Closes the FILE and raises what a callback could not."""

@@ -1,7 +1,7 @@
 """How the child reads: it asks over a socket, the parent decrypts into shared memory. The child holds no key.
 
-Messages are datagrams of a SOCK_SEQPACKET pair: `R` with offset and length, answered by a count or -1; or `S` with a
-JSON status from the child.
+Messages are datagrams of a SOCK_SEQPACKET pair: `R` with an offset, answered by start and end of the piece that holds
+it and its slot of the shared memory, or by three times 0; or `S` with a JSON status from the child.
 """
 
 from __future__ import annotations
@@ -13,41 +13,66 @@ import signal
 import socket
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
-from appliance.engine.reading import ReadAt
+from appliance.engine.ahead import BUFFER_BYTES, SLOT_BYTES, Ahead, Piece
+from appliance.engine.pulse import PAGE_BYTES
+from appliance.engine.reading import READ_BYTES, ReadAt
 from bundler.format.errors import LifeboatError
 
-BUFFER_BYTES = 4 * 2**20
-STOP = signal.SIGUSR1  # from the parent alone: what ends a whole group must not cut answers short
+# From the parent alone: what ends a whole group must not cut answers short.
+DRAIN = signal.SIGUSR2  # finish what was accepted, take no more, end
+STOP = signal.SIGUSR1  # end now
 _MESSAGE_BYTES = 65_536
-_ASK, _ANSWER = struct.Struct("<QQ"), struct.Struct("<q")
+_ASK, _ANSWER = struct.Struct("<Q"), struct.Struct("<QQQ")
 
 
 def make_buffer() -> int:
-    """Returns the descriptor of fresh shared memory of BUFFER_BYTES."""
+    """Returns the descriptor of fresh shared memory: the buffer, then the page of the child's signs of life."""
     descriptor = os.memfd_create("lifeboat-model", os.MFD_CLOEXEC)
-    os.truncate(descriptor, BUFFER_BYTES)
+    os.truncate(descriptor, BUFFER_BYTES + PAGE_BYTES)
     return descriptor
 
 
 class RemoteReader:
-    """The child's end: a `ReadAt` over the parent."""
+    """The child's end: a `ReadAt` over the parent; what lies in the piece at hand is read without asking."""
 
     def __init__(self, link: socket.socket, buffer: int, size: int) -> None:
-        self._link, self._buffer, self.size = link, mmap.mmap(buffer, BUFFER_BYTES), size
+        self._link, self._buffer = link, memoryview(mmap.mmap(buffer, BUFFER_BYTES))
+        self.size, self.starts = size, (0,)
+        self._piece = Piece(0, 0, 0)
+        self._tails: dict[int, bytes] = {}
 
     def read_at(self, offset: int, buffer: memoryview) -> int:
-        done = 0
-        while done < len(buffer) and offset + done < self.size:
-            wanted = min(BUFFER_BYTES, len(buffer) - done)
-            self._link.send(b"R" + _ASK.pack(offset + done, wanted))
-            (count,) = _ANSWER.unpack(self._link.recv(_ANSWER.size))
-            if count <= 0:
-                raise OSError("the parent could not read the model")
-            buffer[done : done + count] = self._buffer[:count]
+        done, wanted = 0, min(len(buffer), self.size - offset)
+        while done < wanted:
+            found = self._tails.get(offset + done) or self._rest_of_piece(offset + done)
+            count = min(len(found), wanted - done)
+            buffer[done : done + count] = found[:count]
             done += count
-        return done
+        return max(0, done)
+
+    def _rest_of_piece(self, offset: int) -> memoryview:
+        piece = self._found(offset)
+        start = piece.slot * SLOT_BYTES - piece.start
+        return self._buffer[start + offset : start + piece.end]
+
+    def _found(self, offset: int) -> Piece:
+        if not self._piece.start <= offset < self._piece.end:
+            self._keep_tail()
+            self._link.send(b"R" + _ASK.pack(offset))
+            answer = self._link.recv(_ANSWER.size)
+            self._piece = Piece(*_ANSWER.unpack(answer)) if answer else Piece(0, 0, 0)
+            if not self._piece.end:
+                raise OSError("the parent could not read the model")
+        return self._piece
+
+    def _keep_tail(self) -> None:
+        """Keeps the end of a piece before it is left: a seek to the next tensor begins to read a little before it."""
+        if self._piece.end:
+            start = max(self._piece.start, (self._piece.end - 1) // READ_BYTES * READ_BYTES)
+            self._tails[start] = bytes(self._rest_of_piece(start))
 
 
 def report(link: socket.socket, status: dict[str, Any]) -> None:
@@ -56,31 +81,46 @@ def report(link: socket.socket, status: dict[str, Any]) -> None:
 
 
 def serve_reads(
-    link: socket.socket, buffer: int, reader: ReadAt, on_status: Callable[[dict[str, Any]], None]
+    link: socket.socket,
+    buffer: int,
+    reader: ReadAt,
+    on_status: Callable[[dict[str, Any]], None],
+    on_read: Callable[[], None],
 ) -> LifeboatError | None:
     """The parent's end: answers until the child closes; blocking, for a thread.
+
+    Args:
+        link: To the child.
+        buffer: Descriptor of the shared memory.
+        reader: The model.
+        on_status: Told what the child reports.
+        on_read: Called after each read.
 
     Returns:
         The error that reading met (a chunk that is not what was signed), or None.
     """
     failure: LifeboatError | None = None
     with mmap.mmap(buffer, BUFFER_BYTES) as shared:
-        while message := _receive(link):
-            if message[:1] == b"S":
-                on_status(json.loads(message[1:]))
-                continue
-            try:
-                offset, length = _ASK.unpack(message[1:])
-                count = _fill(shared, reader, offset, length)
-            except LifeboatError as error:
-                failure, count = error, -1
-            link.send(_ANSWER.pack(count))
+        pieces = Ahead(reader, memoryview(shared))
+        try:
+            while message := _receive(link):
+                if message[:1] == b"S":
+                    status = json.loads(message[1:])
+                    if status.get("ready"):  # it reads no more: the memory is of better use elsewhere
+                        pieces.close()
+                        shared.madvise(mmap.MADV_REMOVE)
+                    on_status(status)
+                    continue
+                try:
+                    piece = pieces.get(*_ASK.unpack(message[1:]))
+                except LifeboatError as error:
+                    failure, piece = error, Piece(0, 0, 0)
+                on_read()
+                with suppress(OSError):  # the child has ended meanwhile, and so does the loop
+                    link.send(_ANSWER.pack(piece.start, piece.end, piece.slot))
+        finally:
+            pieces.close()
     return failure
-
-
-def _fill(shared: mmap.mmap, reader: ReadAt, offset: int, length: int) -> int:
-    with memoryview(shared) as whole, whole[: min(length, BUFFER_BYTES)] as part:
-        return reader.read_at(offset, part)
 
 
 def _receive(link: socket.socket) -> bytes:

@@ -12,13 +12,14 @@ import msgspec
 import uvloop
 from aiohttp import web
 
+from appliance.engine.door import Door
 from appliance.engine.making import Answer, Piece
 from appliance.engine.model import BATCH_TOKENS, Model
 from appliance.engine.options import MOST_CHOICES, Refused
 from appliance.engine.prepare import Prepared, Preparer
+from appliance.engine.pulse import Pulse
 from appliance.engine.reply import CHAT, TEXT, Reply
 from appliance.engine.step import Limits
-from appliance.engine.transfer import STOP
 from appliance.engine.worker import Standing, Worker
 
 _BODY_BYTES = 16 * 2**20
@@ -131,26 +132,27 @@ class _Sending:
             await response.write(b"data: " + msgspec.json.encode(chunk) + b"\n\n")
 
 
-def serve(model: Model, order: dict[str, Any], on_ready: Callable[[], None]) -> None:
+def serve(model: Model, order: dict[str, Any], pulse: Pulse, on_ready: Callable[[], None]) -> None:
     """Serves until the process is told to end; `on_ready` is called once the socket takes connections."""
-    uvloop.run(_serve(model, order, on_ready))
+    uvloop.run(_serve(model, order, pulse, on_ready))
 
 
-async def _serve(model: Model, order: dict[str, Any], on_ready: Callable[[], None]) -> None:
-    stop, loop = asyncio.Event(), asyncio.get_running_loop()
-    loop.add_signal_handler(STOP, stop.set)
+async def _serve(model: Model, order: dict[str, Any], pulse: Pulse, on_ready: Callable[[], None]) -> None:
+    door, loop = Door(), asyncio.get_running_loop()
+    door.listen(loop)
+    pulse.follow(loop)
     # A burst waits for its first step as a whole: `_admit` holds the bound, the scheduler's own only backs it.
     waiting = model.sequences + order["queue_requests"] + MOST_CHOICES
     limits = Limits(model.sequences, model.context_tokens, BATCH_TOKENS, waiting, model.rewinds)
-    worker = Worker(model, limits, loop)
+    worker = Worker(model, limits, loop, pulse)
     worker.start()
-    app = Wire(model, order, worker).app()
+    app = door.guard(Wire(model, order, worker).app())
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0, handler_cancellation=True)
     await runner.setup()
     try:
         await web.UnixSite(runner, order["socket"]).start()
         on_ready()
-        await stop.wait()
+        await door.closed()
     finally:
         await runner.cleanup()
         worker.stop()

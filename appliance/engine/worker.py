@@ -18,6 +18,7 @@ from appliance.engine.grammar import DeadEnd
 from appliance.engine.making import Answer, Making, Piece
 from appliance.engine.model import Model
 from appliance.engine.options import Refused
+from appliance.engine.pulse import Pulse
 from appliance.engine.scheduler import Scheduler
 from appliance.engine.step import Copy, Job, Limits, QueueFull, Row
 
@@ -58,10 +59,11 @@ class Worker:
         model: Loaded.
         limits: What it has.
         loop: Where answers are read.
+        pulse: Told when it works and when it waits.
     """
 
-    def __init__(self, model: Model, limits: Limits, loop: asyncio.AbstractEventLoop) -> None:
-        self._model, self._loop = model, loop
+    def __init__(self, model: Model, limits: Limits, loop: asyncio.AbstractEventLoop, pulse: Pulse) -> None:
+        self._model, self._loop, self._pulse = model, loop, pulse
         self._scheduler = Scheduler(limits)
         self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._making: dict[int, tuple[Making, _Order]] = {}
@@ -138,6 +140,7 @@ class Worker:
     def _run(self) -> None:
         try:
             while self._listen():
+                self._pulse.works()
                 self._step()
                 self._send()
         except Exception as error:  # noqa: BLE001 - whatever it is, nobody would be answered any more
@@ -148,7 +151,11 @@ class Worker:
         """Takes what came in, and waits for it where there is nothing else to do; returns False at the end."""
         while True:
             try:
-                done = self._inbox.get(block=self._scheduler.idle and not self._outbox)
+                block = self._scheduler.idle and not self._outbox
+                if block:
+                    self._pulse.rests()
+                done = self._inbox.get(block=block)
+                self._pulse.works()
             except queue.Empty:
                 return True
             if done is None:

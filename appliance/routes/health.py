@@ -67,6 +67,10 @@ def readiness(answering: Answering) -> dict[str, Any]:
             {"name": model.name, "digest": model.digest, "fit": _fit(box.engines.get(model.name))}
             for model in box.service.models
         ],
+        "engines": [
+            {"name": name, "state": engine.state, "restarts": engine.restarts, "last_end": engine.last_end}
+            for name, engine in box.engines.items()
+        ],
         "selftest": list(box.selftest),
         "rungs": rungs,
     }

@@ -1,7 +1,5 @@
 import asyncio
 import hashlib
-import os
-import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -138,23 +136,6 @@ def test_a_client_that_leaves_frees_the_engine(gguf: bytes, tmp_path: Path) -> N
             await stream.close()
             answer = await openai.chat.completions.create(model="smol", messages=said("Hi."), max_tokens=3)
             assert answer.choices[0].message.content
-
-    with_engine(BytesReader(gguf), tmp_path / "run", work)
-
-
-def test_a_killed_child_comes_back(gguf: bytes, tmp_path: Path) -> None:
-    """The supervisor starts a dead engine again."""
-
-    async def work(engine: Engine) -> None:
-        assert engine._process is not None
-        first = engine._process.pid
-        os.kill(first, signal.SIGKILL)
-        for _ in range(600):
-            await asyncio.sleep(0.05)
-            process = engine._process
-            if engine.state == "ready" and process is not None and process.pid != first:
-                return
-        pytest.fail(f"still {engine.state}: {engine.reason}")
 
     with_engine(BytesReader(gguf), tmp_path / "run", work)
 

@@ -125,23 +125,22 @@ def test_an_engine_without_memory_is_failed_with_the_figures(
 ) -> None:
     """No child is started; the state says why; it is tried again with longer and longer waits."""
     waits: list[float] = []
-    real = asyncio.sleep
+    rest = Engine._rest
 
-    async def sleep(seconds: float) -> None:
-        waits.append(seconds)
-        await real(0 if len(waits) < 9 else 3600)
+    async def shortly(engine: Engine, wait_s: float) -> None:
+        waits.append(wait_s)
+        await rest(engine, 0.0 if len(waits) < 9 else 3600)
 
     found = engine(Memory(200 * MIB), smollm_gguf.read_bytes(), tmp_path)
 
     async def run() -> None:
-        monkeypatch.setattr(asyncio, "sleep", sleep)
+        monkeypatch.setattr(Engine, "_rest", shortly)
         await found.start()
-        assert (found.state, found.fit, found._process) == ("failed", None, None)
+        assert (found.state, found.fit, found._child) == ("failed", None, None)
         assert "MiB of memory for one request of 512 tokens (weights 121 MiB" in found.reason
         assert "200 MiB are free, limited by the control group" in found.reason
         assert "raise the memory limit" in found.reason
-        while len(waits) < 9:
-            await real(0.01)
+        await until(lambda: len(waits) == 9)
         await found.stop()
 
     asyncio.run(run())
@@ -164,10 +163,9 @@ def test_an_engine_comes_up_once_memory_is_free(smollm_gguf: Path, tmp_path: Pat
             assert (found.fit.plan.context_tokens, found.fit.free_bytes) == (512, 900 * MIB)
             assert 1 < found.fit.plan.sequences <= 16
             memory.free_bytes = 600 * MIB
-            process = found._process
-            assert process is not None
-            process.kill()
-            await until(lambda: found.state == "ready" and found._process not in (None, process))
+            assert found._child is not None
+            found._child.kill()
+            await until(lambda: found.state == "ready" and found.generation == 2)
             assert found.fit.free_bytes == 600 * MIB
         finally:
             await found.stop()

@@ -229,6 +229,12 @@ class FakeEngine:
     reason: str = ""
     device: str = "cpu"
     fit: Fit | None = None
+    restarts: int = 0
+    last_end: str = ""
+    generation: int = 1
+
+    async def back(self, after: int, limit_s: float) -> bool:
+        return False  # it never dies, however its wall behaves
 
 
 @dataclass(frozen=True)

@@ -116,6 +116,7 @@ def test_ready_tells_version_device_and_rungs(world: World) -> None:
     found = world.http.get("/health/ready").json()
     assert (found["ready"], found["mode"], found["version"], found["bundle"]) == (True, "LOCAL", 3, "b-1")
     assert found["device"] == {"small": "cpu", "mini": "CPUExecutionProvider"}
+    assert found["engines"] == [{"name": "small", "state": "ready", "restarts": 0, "last_end": ""}]
     states = {rung["rung"]: rung["state"] for rung in found["rungs"]}
     assert states == {
         "alpha": "failing",

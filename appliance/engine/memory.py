@@ -1,0 +1,51 @@
+"""How much memory an engine may have, so that a model that grows takes itself down and not the box.
+
+Its child is watched by what it holds in RAM. RLIMIT_AS would count address space, of which CUDA reserves more than any
+machine has; RLIMIT_DATA counts what was asked for and not yet touched. A child that outruns the watch is the first that
+the kernel ends, since it raises its own `oom_score_adj`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+_SHARE = 0.9
+_SLACK_BYTES = 2**30
+_CGROUPS = Path("/sys/fs/cgroup")
+_FIRST_TO_GO = "1000"  # proc(5): the highest, so that the kernel takes it before anything else
+
+
+def limit_bytes(need_bytes: int) -> int:
+    """Returns what a child may hold in RAM that needs so much by computation: far more means that it grows for ever."""
+    return min(2 * need_bytes + _SLACK_BYTES, most_memory_bytes())
+
+
+def most_memory_bytes() -> int:
+    """Returns nine tenths of what the machine has, or the container where that is less."""
+    return int(_SHARE * min(_machine_bytes(), *_group_bytes()))
+
+
+def first_to_go() -> None:
+    """Offers this process to the kernel for the day that the machine runs out of memory."""
+    Path("/proc/self/oom_score_adj").write_text(_FIRST_TO_GO)
+
+
+def _machine_bytes() -> int:
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemTotal:"))
+
+
+def _group_bytes() -> Iterator[int]:
+    """The limits of this process's cgroup and of those around it (cgroups(7), version 2); nothing where none is set."""
+    group = _CGROUPS / _own_group().lstrip("/")
+    yield 2**63
+    for folder in (group, *group.parents):
+        limit = folder / "memory.max"
+        if folder.is_relative_to(_CGROUPS) and limit.is_file() and (text := limit.read_text().strip()).isdigit():
+            yield int(text)
+
+
+def _own_group() -> str:
+    lines = Path("/proc/self/cgroup").read_text().splitlines()
+    return next((line[3:] for line in lines if line.startswith("0::")), "/")

@@ -1,0 +1,87 @@
+"""Asks a local engine again where it died under a request of which the caller has not seen a byte.
+
+Rules:
+1. A whole answer and a stream before its commit lose nothing: they are sent to the next child, within their deadline.
+2. Whoever asked for `auto` waits at most PATIENCE_S for it, and not at all where loading is known to take longer: the
+   ladder has other rungs. Whoever named the model waits to the deadline.
+3. A request may be what kills the engine. The first replay goes with all the others; the second alone among those that
+   were there at two deaths. So the guilty one dies by itself, and at its third death it gets the error.
+4. Only the engine's end counts: what it answers, and a limit of time, are outcomes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Protocol, TypeVar
+
+from appliance.gateway.call import Call
+from appliance.gateway.ladder import AUTO
+from appliance.gateway.outcome import Failed, Kind
+
+REPLAYS = 2
+PATIENCE_S = 10.0
+
+T = TypeVar("T")
+
+
+class Revivable(Protocol):
+    """An engine that comes back after its end; `appliance.engine.parent.Engine` is one."""
+
+    @property
+    def generation(self) -> int: ...
+
+    async def back(self, after: int, limit_s: float) -> bool:
+        """Waits for a child newer than generation `after`; False where none comes within `limit_s`."""
+
+
+class Replays:
+    """The replays of one engine."""
+
+    def __init__(self, engine: Revivable) -> None:
+        self._engine = engine
+        self._alone = asyncio.Lock()
+
+    async def ask(self, call: Call, attempt: Callable[[], Awaitable[T]]) -> T:
+        """Returns what `attempt` returns, at the latest from its third run.
+
+        Raises:
+            Failed: The engine did not come back in time, the request was there at three deaths, or another outcome.
+        """
+        for _ in range(REPLAYS):
+            seen = self._engine.generation
+            try:
+                return await attempt()
+            except Failed as failure:
+                await self._again(failure, seen, call)
+        return await self._quarantined(call, attempt)
+
+    async def _quarantined(self, call: Call, attempt: Callable[[], Awaitable[T]]) -> T:
+        try:
+            async with asyncio.timeout(_left_s(call)):
+                await self._alone.acquire()
+        except TimeoutError:
+            raise Failed(Kind.CUT, "the local model ended twice under this request, and its time is over") from None
+        seen = self._engine.generation
+        try:
+            return await attempt()
+        except Failed as failure:
+            # The next one in this line must not meet the dead child: it waits for the new one here.
+            await self._again(failure, seen, call)
+            raise Failed(failure.kind, "the local model ended three times under this request") from failure
+        finally:
+            self._alone.release()
+
+    async def _again(self, failure: Failed, seen: int, call: Call) -> None:
+        """Returns once the engine is back; raises the failure where it was not its end, or it does not come back."""
+        if failure.kind not in (Kind.CONNECT, Kind.CUT) or not await self._engine.back(seen, _wait_s(call)):
+            raise failure
+
+
+def _wait_s(call: Call) -> float:
+    return min(_left_s(call), PATIENCE_S) if call.model == AUTO else _left_s(call)
+
+
+def _left_s(call: Call) -> float:
+    return max(0.0, call.deadline_s - time.monotonic())
