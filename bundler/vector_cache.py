@@ -48,7 +48,8 @@ class RememberingEncoder(Encoder):
         watch: Callable[[int], Progress] | None = None,
     ) -> None:
         super().__init__(onnx, tokenizer, max_tokens=max_tokens)
-        model = hashlib.sha256(onnx + tokenizer + f"{max_tokens} {onnxruntime.__version__}".encode()).hexdigest()
+        # The graph is in one precision, so vectors of another are not found here.
+        model = hashlib.sha256(f"{self.identity} {onnxruntime.__version__}".encode()).hexdigest()
         self._path = folder / f"{model}.age"
         self._identity, self._watch = identity, watch
         self._known: dict[bytes, Vectors] | None = None

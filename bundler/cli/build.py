@@ -42,8 +42,11 @@ def plan(terminal: Terminal, *, profile: Path, upstreams: tuple[str, ...], wheel
     read = read_profile(profile, _addresses(upstreams))
     with work_folder(home) as work:
         sources = Sources(read, wheels or home / "cache" / "wheels", work, terminal.note)
-        found = [item for item, _ in sources.found().values()] + sources.content()
-        made = make_plan(read.name, found, read_lock(lock_path(profile)), VOLUME_BYTES)
+        fetched = sources.found()
+        found = [item for item, _ in fetched.values()] + sources.content()
+        converted = sources.converted(fetched)
+        reason = converted.reason() if converted is not None else ""
+        made = make_plan(read.name, found, read_lock(lock_path(profile)), VOLUME_BYTES, reason)
     terminal.result(asdict(made), _lines(made))
 
 
@@ -73,8 +76,9 @@ def build(
 ) -> None:
     """Build a signed, encrypted bundle of PROFILE into the repository."""
     from bundler.build import Builder
+    from bundler.embedding import VectorCache
     from bundler.format.limits import VOLUME_BYTES
-    from bundler.gather import Sources, VectorCache
+    from bundler.gather import Sources
     from bundler.lock import lock_path, read_lock, write_lock
     from bundler.profile.read import read_profile
     from bundler.repository.keyring import Keyring
@@ -145,6 +149,7 @@ def _lines(made: Any) -> list[str]:
         for item in made.lines
     ]
     lines.append(f"total {size(made.source_bytes)}, about {size(made.medium_bytes)} on the medium")
+    lines += [f"embedding model {made.embedding}"] if made.embedding else []
     lines += [f"no licence is known for {source}" for source in made.unlicensed]
     lines += [f"no licence text comes with {source}: name one with licence_file" for source in made.without_text]
     return lines
