@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,12 +90,14 @@ def convert_embedding(
 def make_encoder(converted: Converted, kept: VectorCache | None = None) -> Encoder:
     """Returns the model ready for use, with the vectors of earlier builds where they are kept."""
     graph, tokens = converted.graph.read_bytes(), converted.files["tokenizer.json"].path.read_bytes()
+    cores = len(os.sched_getaffinity(0))
     if kept is None:
-        return Encoder(graph, tokens, max_tokens=converted.entry.max_tokens)
+        return Encoder(graph, tokens, max_tokens=converted.entry.max_tokens, threads=cores)
     return RememberingEncoder(
         graph,
         tokens,
         max_tokens=converted.entry.max_tokens,
+        threads=cores,
         folder=kept.folder,
         identity=kept.identity,
         watch=kept.watch,

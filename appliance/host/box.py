@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -67,7 +68,8 @@ def load_knowledge(bundle: Bundle, dense: DenseFactory = Exact) -> tuple[Knowled
         return None, None
     providers = preferred_providers(spec.precision, onnxruntime.get_available_providers())
     graph, tokens = bundle.read(spec.asset), bundle.read(spec.tokenizer)
-    encoder = Encoder(graph, tokens, max_tokens=spec.max_tokens, providers=providers)
+    cores = len(os.sched_getaffinity(0))
+    encoder = Encoder(graph, tokens, max_tokens=spec.max_tokens, providers=providers, threads=cores)
     return KnowledgeBase.load(bundle.index.service, bundle.read, encoder, dense), encoder
 
 

@@ -6,12 +6,16 @@ from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from bundler.cli.options import command, home_option, passphrase, passphrase_option, repository_option
 from bundler.terminal import Progress, Terminal, size
+
+if TYPE_CHECKING:
+    from bundler.embedding import VectorCache
+    from bundler.repository.keyring import Keyring
 
 _profile = click.argument("profile", type=click.Path(path_type=Path, dir_okay=False))
 _upstream = click.option(
@@ -76,7 +80,6 @@ def build(
 ) -> None:
     """Build a signed, encrypted bundle of PROFILE into the repository."""
     from bundler.build import Builder
-    from bundler.embedding import VectorCache
     from bundler.format.limits import VOLUME_BYTES
     from bundler.gather import Sources
     from bundler.lock import lock_path, read_lock, write_lock
@@ -102,7 +105,7 @@ def build(
         Publisher(repository, keyring, now), keyring, terminal, hand_out, volume_bytes or VOLUME_BYTES, reread
     )
     with work_folder(home) as work:
-        vectors = VectorCache(home / "cache" / "vectors", keyring.ledger_identity, _watch(terminal))
+        vectors = _vectors(home, keyring, terminal)
         sources = Sources(read, wheels or home / "cache" / "wheels", work, terminal.note, vectors)
         built, settled = builder.build(sources, read_lock(lock), _agree(terminal, yes=yes), now)
     if settled != read_lock(lock):
@@ -110,8 +113,13 @@ def build(
     terminal.result({**vars(built), **codes}, _outcome(built, repository))
 
 
-def _watch(terminal: Terminal) -> Callable[[int], Progress]:
-    return lambda texts: terminal.progress(f"embedding {texts} texts", texts, "texts")
+def _vectors(home: Path, keyring: Keyring, terminal: Terminal) -> VectorCache:
+    from bundler.embedding import VectorCache
+
+    def watch(texts: int) -> Progress:
+        return terminal.progress(f"embedding {texts} texts", texts, "texts")
+
+    return VectorCache(home / "cache" / "vectors", keyring.ledger_identity, watch)
 
 
 def _addresses(upstreams: tuple[str, ...]) -> dict[str, str]:

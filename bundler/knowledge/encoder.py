@@ -7,7 +7,6 @@ as there are cores. So no core waits for another within a text, and nothing spin
 from __future__ import annotations
 
 import hashlib
-import os
 import threading
 from collections.abc import Hashable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -50,7 +49,7 @@ class Encoder:
         tokenizer: `tokenizer.json`.
         max_tokens: Longer texts are cut.
         providers: Execution providers in order of preference; the first that works is `provider`.
-        threads: How many batches run at once on a CPU; 0 is as many as there are cores.
+        threads: How many batches run at once on a CPU; a core each is right.
 
     Attributes:
         provider: The execution provider really in use.
@@ -62,7 +61,7 @@ class Encoder:
     """
 
     def __init__(
-        self, onnx: bytes, tokenizer: bytes, *, max_tokens: int, providers: Sequence[str] = (CPU,), threads: int = 0
+        self, onnx: bytes, tokenizer: bytes, *, max_tokens: int, providers: Sequence[str] = (CPU,), threads: int = 1
     ) -> None:
         try:
             self._session = _session(onnx, providers)
@@ -76,7 +75,7 @@ class Encoder:
         self.precision: str = self._session.get_modelmeta().custom_metadata_map.get(PRECISION_KEY, "fp32")
         self.identity = identity_of(onnx, tokenizer, max_tokens)
         on_cpu = self.provider == CPU
-        self._workers = (threads or len(os.sched_getaffinity(0))) if on_cpu else 1
+        self._workers = threads if on_cpu else 1
         batch_tokens = _CPU_BATCH_TOKENS if on_cpu else _GPU_BATCH_TOKENS
         self._batcher = Batcher(batch_tokens, _WAITING_TOKENS, _WAITING_REQUESTS)
         self._lock = threading.Lock()
