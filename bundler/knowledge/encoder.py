@@ -118,9 +118,9 @@ class Encoder:
             self._number += 1
             self._asked[self._number] = asked
             self._batcher.add(self._number, lengths)
-            start = self._working < self._workers
-            self._working += start
-        if start:
+            more = min(self._workers - self._working, len(ids))
+            self._working += more
+        for _ in range(more):
             self._pool.submit(self._work)
         return asked.done
 

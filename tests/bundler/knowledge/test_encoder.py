@@ -80,6 +80,22 @@ def test_waiting_calls_share_a_batch(single: tuple[Encoder, Gate]) -> None:
     assert gate.sizes == [1, 9]
 
 
+def test_one_call_uses_every_core(encoder_parts: tuple[bytes, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large call alone has as many batches under way as there are threads, and a question has one."""
+    made = Encoder(*encoder_parts, max_tokens=256, threads=3)
+    meet = threading.Barrier(3, timeout=60)
+    run = made._run
+
+    def together(ids: Sequence[Sequence[int]]) -> Any:
+        if len(ids[0]) > 100:
+            meet.wait()
+        return run(ids)
+
+    monkeypatch.setattr(made, "_run", together)
+    assert made.embed([LONG] * 6).shape == (6, 384)
+    assert made.embed(["a question"]).shape == (1, 384)
+
+
 def test_an_error_hits_only_the_request_that_it_belongs_to(single: tuple[Encoder, Gate]) -> None:
     """The neighbours of a failed batch are computed again without it."""
     made, gate = single
