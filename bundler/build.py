@@ -86,13 +86,18 @@ class Builder:
         self, profile: Profile, sources: Sources, lock: Lock, agree: Callable[[Plan], None], now: datetime
     ) -> tuple[Built, Lock]:
         found = sources.found()
+        converted = sources.converted(found)
         plan = make_plan(
-            profile.name, [item for item, _ in found.values()] + sources.content(), lock, self.volume_bytes
+            profile.name,
+            [item for item, _ in found.values()] + sources.content(),
+            lock,
+            self.volume_bytes,
+            converted.reason() if converted is not None else "",
         )
         settled = settle(lock, pins(item for item, _ in found.values()))
         agree(plan)
         self._check_space(plan)
-        gathered = gather(sources, found)
+        gathered = gather(sources, found, converted)
         report = check(gathered)
         repository = open_repository(
             self.publisher, self.keyring, self.hand_out, recovery=profile.recovery, layer=self.layer

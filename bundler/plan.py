@@ -43,7 +43,11 @@ class PlanLine:
 
 @dataclass(frozen=True)
 class Plan:
-    """What goes into the bundle, in order, and about how large it becomes (bytes on the medium)."""
+    """What goes into the bundle, in order, and about how large it becomes (bytes on the medium).
+
+    Attributes:
+        embedding: In which precision the embedding model goes in, and why; "" where there is none.
+    """
 
     profile: str
     lines: tuple[PlanLine, ...]
@@ -51,9 +55,10 @@ class Plan:
     medium_bytes: int
     unlicensed: tuple[str, ...]
     without_text: tuple[str, ...]
+    embedding: str = ""
 
 
-def make_plan(profile: str, found: Sequence[Found], lock: Lock, volume_bytes: int) -> Plan:
+def make_plan(profile: str, found: Sequence[Found], lock: Lock, volume_bytes: int, embedding: str = "") -> Plan:
     """Decides order, sizes and what is new."""
     lines = tuple(PlanLine(item, _state(item, lock)) for item in sorted(found, key=_order))
     source_bytes = sum(item.length_bytes for item in found)
@@ -64,6 +69,7 @@ def make_plan(profile: str, found: Sequence[Found], lock: Lock, volume_bytes: in
         estimate_medium_bytes(source_bytes, volume_bytes),
         tuple(item.source for item in found if not item.licence and item.part in ("model", "embedding")),
         tuple(item.source for item in found if not item.licence_text and _is_weights(item)),
+        embedding,
     )
 
 

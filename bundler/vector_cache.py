@@ -35,6 +35,7 @@ class RememberingEncoder(Encoder):
         folder: Where the caches lie, one file a model.
         identity: Opens and seals them; called at the first text.
         watch: Makes the progress of so many texts, or None.
+        threads: How many batches run at once.
     """
 
     def __init__(
@@ -46,9 +47,11 @@ class RememberingEncoder(Encoder):
         folder: Path,
         identity: Callable[[], age.X25519Identity],
         watch: Callable[[int], Progress] | None = None,
+        threads: int = 1,
     ) -> None:
-        super().__init__(onnx, tokenizer, max_tokens=max_tokens)
-        model = hashlib.sha256(onnx + tokenizer + f"{max_tokens} {onnxruntime.__version__}".encode()).hexdigest()
+        super().__init__(onnx, tokenizer, max_tokens=max_tokens, threads=threads)
+        # The graph is in one precision, so vectors of another are not found here.
+        model = hashlib.sha256(f"{self.identity} {onnxruntime.__version__}".encode()).hexdigest()
         self._path = folder / f"{model}.age"
         self._identity, self._watch = identity, watch
         self._known: dict[bytes, Vectors] | None = None

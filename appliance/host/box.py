@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+import onnxruntime
 
 from appliance.engine.fitting import Room
 from appliance.engine.parent import Engine
@@ -14,7 +17,7 @@ from bundler.format.bundle import Bundle
 from bundler.format.service import Service
 from bundler.knowledge.base import KnowledgeBase
 from bundler.knowledge.dense import DenseFactory, Exact
-from bundler.knowledge.encoder import Encoder
+from bundler.knowledge.encoder import Encoder, preferred_providers
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,10 @@ def load_knowledge(bundle: Bundle, dense: DenseFactory = Exact) -> tuple[Knowled
     spec = bundle.index.service.embedding
     if spec is None:
         return None, None
-    encoder = Encoder(bundle.read(spec.asset), bundle.read(spec.tokenizer), max_tokens=spec.max_tokens)
+    providers = preferred_providers(spec.precision, onnxruntime.get_available_providers())
+    graph, tokens = bundle.read(spec.asset), bundle.read(spec.tokenizer)
+    cores = len(os.sched_getaffinity(0))
+    encoder = Encoder(graph, tokens, max_tokens=spec.max_tokens, providers=providers, threads=cores)
     return KnowledgeBase.load(bundle.index.service, bundle.read, encoder, dense), encoder
 
 

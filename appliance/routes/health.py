@@ -63,6 +63,7 @@ def readiness(answering: Answering) -> dict[str, Any]:
         "profile": box.service.profile,
         "title": box.service.title,
         "device": devices,
+        "embedding_precision": box.encoder.precision if box.encoder is not None else None,
         "models": [
             {"name": model.name, "digest": model.digest, "fit": _fit(box.engines.get(model.name))}
             for model in box.service.models

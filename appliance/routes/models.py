@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from typing import Any
 
+import numpy as np
 from litestar import Request, get, post
 from litestar.types import ASGIApp
+from numpy.typing import NDArray
 
 from appliance.answer.answering import Answering
-from appliance.answer.facts import EncoderFacts
 from appliance.gateway.ladder import AUTO
 from appliance.routes.bodies import EmbeddingRequest, read
 from appliance.routes.errors import ApiError, not_ready, unknown_model
@@ -45,20 +47,22 @@ async def embeddings(request: Request[Any, Any, Any]) -> ASGIApp:
         message = f"{spec.name} makes vectors of {spec.dimensions} dimensions, not {asked.dimensions}"
         raise ApiError(400, "unsupported_option", message, param="dimensions")
     texts = [asked.input] if isinstance(asked.input, str) else asked.input
-    rows, tokens = await answering.threads.run(lambda: embed(encoder, texts, asked.encoding_format))
+    ids = await answering.threads.run(lambda: encoder.tokenise(texts))
+    # Not in one of those threads: a large request would keep one for as long as it takes, and questions need them.
+    vectors = await asyncio.wrap_future(encoder.submit(ids))
+    rows, tokens = encoded(vectors, asked.encoding_format), sum(len(row) for row in ids)
     data = [{"object": "embedding", "index": number, "embedding": row} for number, row in enumerate(rows)]
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}
     body = {"object": "list", "data": data, "model": spec.name, "usage": usage}
     return as_json(body, headers={MODE: answering.climber.mode, SERVED_BY: spec.name})
 
 
-def embed(encoder: EncoderFacts, texts: list[str], encoding: str) -> tuple[list[Any], int]:
-    """Returns the rows as OpenAI encodes them (little-endian float32 in base64, or numbers), and the tokens read."""
-    vectors = encoder.embed(texts).astype("<f4", copy=False)
-    tokens = sum(encoder.count_tokens(text) for text in texts)
+def encoded(vectors: NDArray[np.float32], encoding: str) -> list[Any]:
+    """Returns the rows as OpenAI encodes them: little-endian float32 in base64, or numbers."""
+    rows = vectors.astype("<f4", copy=False)
     if encoding == "base64":
-        return [base64.b64encode(row.tobytes()).decode() for row in vectors], tokens
-    return [row.tolist() for row in vectors], tokens
+        return [base64.b64encode(row.tobytes()).decode() for row in rows]
+    return [row.tolist() for row in rows]
 
 
 def known(answering: Answering) -> list[str]:

@@ -6,12 +6,16 @@ from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from bundler.cli.options import command, home_option, passphrase, passphrase_option, repository_option
 from bundler.terminal import Progress, Terminal, size
+
+if TYPE_CHECKING:
+    from bundler.embedding import VectorCache
+    from bundler.repository.keyring import Keyring
 
 _profile = click.argument("profile", type=click.Path(path_type=Path, dir_okay=False))
 _upstream = click.option(
@@ -42,8 +46,11 @@ def plan(terminal: Terminal, *, profile: Path, upstreams: tuple[str, ...], wheel
     read = read_profile(profile, _addresses(upstreams))
     with work_folder(home) as work:
         sources = Sources(read, wheels or home / "cache" / "wheels", work, terminal.note)
-        found = [item for item, _ in sources.found().values()] + sources.content()
-        made = make_plan(read.name, found, read_lock(lock_path(profile)), VOLUME_BYTES)
+        fetched = sources.found()
+        found = [item for item, _ in fetched.values()] + sources.content()
+        converted = sources.converted(fetched)
+        reason = converted.reason() if converted is not None else ""
+        made = make_plan(read.name, found, read_lock(lock_path(profile)), VOLUME_BYTES, reason)
     terminal.result(asdict(made), _lines(made))
 
 
@@ -74,7 +81,7 @@ def build(
     """Build a signed, encrypted bundle of PROFILE into the repository."""
     from bundler.build import Builder
     from bundler.format.limits import VOLUME_BYTES
-    from bundler.gather import Sources, VectorCache
+    from bundler.gather import Sources
     from bundler.lock import lock_path, read_lock, write_lock
     from bundler.profile.read import read_profile
     from bundler.repository.keyring import Keyring
@@ -98,7 +105,7 @@ def build(
         Publisher(repository, keyring, now), keyring, terminal, hand_out, volume_bytes or VOLUME_BYTES, reread
     )
     with work_folder(home) as work:
-        vectors = VectorCache(home / "cache" / "vectors", keyring.ledger_identity, _watch(terminal))
+        vectors = _vectors(home, keyring, terminal)
         sources = Sources(read, wheels or home / "cache" / "wheels", work, terminal.note, vectors)
         built, settled = builder.build(sources, read_lock(lock), _agree(terminal, yes=yes), now)
     if settled != read_lock(lock):
@@ -106,8 +113,13 @@ def build(
     terminal.result({**vars(built), **codes}, _outcome(built, repository))
 
 
-def _watch(terminal: Terminal) -> Callable[[int], Progress]:
-    return lambda texts: terminal.progress(f"embedding {texts} texts", texts, "texts")
+def _vectors(home: Path, keyring: Keyring, terminal: Terminal) -> VectorCache:
+    from bundler.embedding import VectorCache
+
+    def watch(texts: int) -> Progress:
+        return terminal.progress(f"embedding {texts} texts", texts, "texts")
+
+    return VectorCache(home / "cache" / "vectors", keyring.ledger_identity, watch)
 
 
 def _addresses(upstreams: tuple[str, ...]) -> dict[str, str]:
@@ -145,6 +157,7 @@ def _lines(made: Any) -> list[str]:
         for item in made.lines
     ]
     lines.append(f"total {size(made.source_bytes)}, about {size(made.medium_bytes)} on the medium")
+    lines += [f"embedding model {made.embedding}"] if made.embedding else []
     lines += [f"no licence is known for {source}" for source in made.unlicensed]
     lines += [f"no licence text comes with {source}: name one with licence_file" for source in made.without_text]
     return lines

@@ -17,7 +17,7 @@ from bundler.ingest.chunking import Passage, passages
 from bundler.ingest.faq import FaqEntry
 from bundler.ingest.readers import Document
 from bundler.ingest.routes import RouteExample
-from bundler.knowledge.assets import FORMAT
+from bundler.knowledge.assets import FORMAT, MADE_WITH
 from bundler.knowledge.encoder import Encoder, Vectors
 from bundler.knowledge.logistic import Logistic
 from bundler.knowledge.passages import Chunk
@@ -45,7 +45,7 @@ def compile_documents(documents: Sequence[Document], encoder: Encoder, name: str
         f"{prefix}/vectors.npy": npy(vectors),
         f"{prefix}/sentences.jsonl": _lines({"at": place} for place in places),
         f"{prefix}/sentences.npy": npy((encoder.embed(quoted) + encoder.embed(in_context)) * np.float32(0.5)),
-        f"{prefix}/search.json": _json({"model": _model(GATE)}),
+        f"{prefix}/search.json": _json({"model": _model(GATE), MADE_WITH: encoder.identity}),
     }
 
 
@@ -56,7 +56,7 @@ def compile_faq(entries: Sequence[FaqEntry], encoder: Encoder, name: str) -> dic
     return {
         f"{prefix}/faq.jsonl": _lines(asdict(entry) for entry in entries),
         f"{prefix}/vectors.npy": npy(vectors),
-        f"{prefix}/matcher.json": _json({"model": _model(fit_faq(entries, vectors))}),
+        f"{prefix}/matcher.json": _json({"model": _model(fit_faq(entries, vectors)), MADE_WITH: encoder.identity}),
     }
 
 
@@ -69,8 +69,9 @@ def compile_router(examples: Sequence[RouteExample], encoder: Encoder, name: str
     foreign = _embedded(encoder, [example.text for example in examples if example.label is None])
     judgement = fit_judgement(labels, known, vectors, foreign)
     prefix = f"router/{name}"
+    facts = {"labels": known, "in_scope": len(vectors), "model": _model(judgement), MADE_WITH: encoder.identity}
     return {
-        f"{prefix}/router.json": _json({"labels": known, "in_scope": len(vectors), "model": _model(judgement)}),
+        f"{prefix}/router.json": _json(facts),
         f"{prefix}/weights.npy": npy(fit_head(labels, known, vectors)),
         f"{prefix}/examples.npy": npy(np.concatenate([vectors, foreign])),
     }

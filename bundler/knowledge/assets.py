@@ -20,6 +20,8 @@ from bundler.knowledge.types import FaqMatch
 
 Read = Callable[[str], bytes]
 FORMAT = 1
+# Beside every set of vectors stands the digest of the model that made them; sets of older bundles have none.
+MADE_WITH = "made_with"
 
 
 def read_vectors(data: bytes, dimensions: int, what: str) -> Vectors:
@@ -38,6 +40,22 @@ def read_json(data: bytes, what: str) -> Any:
     if not isinstance(value, dict) or value.get("format") != FORMAT:
         raise BadBundle(f"{what} is not of format {FORMAT}")
     return value
+
+
+def refuse_other_model(data: bytes, identity: str, what: str) -> None:
+    """Refuses vectors that another model made, or the same one in another precision.
+
+    Args:
+        data: The JSON that stands beside the vectors.
+        identity: Digest of the model that would search them.
+        what: Its path, for the message.
+
+    Raises:
+        BadBundle: They are another's.
+    """
+    found = read_json(data, what).get(MADE_WITH, identity)
+    if found != identity:
+        raise BadBundle(f"the vectors of {what} were made with the embedding model {found}, not {identity}")
 
 
 def read_lines(data: bytes) -> list[dict[str, Any]]:

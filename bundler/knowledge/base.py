@@ -42,13 +42,17 @@ class KnowledgeBase:
             dense: Makes the candidate search of a collection.
 
         Raises:
-            BadBundle: Assets that do not fit each other or the embedding model.
+            BadBundle: Assets that do not fit each other or the embedding model, in its precision.
         """
         spec = service.embedding
         if spec is not None and spec.dimensions != encoder.dimensions:
             raise BadBundle(f"the embedding model gives {encoder.dimensions} dimensions, the index {spec.dimensions}")
+        if spec is not None and spec.precision != encoder.precision:
+            raise BadBundle(f"the embedding model is in {encoder.precision}, the index in {spec.precision}")
         size = encoder.dimensions
         try:
+            for path in _beside_vectors(service):
+                assets.refuse_other_model(read(path), encoder.identity, path)
             return cls(
                 encoder,
                 {item.name: _collection(read, item.name, item.prefix, size, dense) for item in service.collections},
@@ -97,6 +101,12 @@ class KnowledgeBase:
     def _vector(self, text: str) -> Vectors:
         vector: Vectors = self.encoder.embed([text[:QUERY_CHARS_MAX]])[0]
         return vector
+
+
+def _beside_vectors(service: Service) -> list[str]:
+    paths = [f"{item.prefix}/search.json" for item in service.collections]
+    paths += [f"{item.prefix}/matcher.json" for item in service.faqs]
+    return paths + [f"{item.prefix}/router.json" for item in service.routers]
 
 
 def _collection(

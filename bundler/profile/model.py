@@ -7,6 +7,9 @@ from pathlib import Path
 
 from bundler.format.service import DependencySpec, LadderSpec, LimitsSpec, UpstreamSpec
 
+# "auto" is int8 where that strays little from fp32 (`bundler.capture.bert_to_onnx`), else fp32; fp16 is for GPUs.
+PRECISIONS = ("auto", "fp32", "int8", "fp16")
+
 
 @dataclass(frozen=True)
 class ModelEntry:
@@ -22,13 +25,18 @@ class ModelEntry:
 
 @dataclass(frozen=True)
 class EmbeddingEntry:
-    """The `[embedding]`: a folder of a BERT-family model (`config.json`, `model.safetensors`, `tokenizer.json`)."""
+    """The `[embedding]`: a folder of a BERT-family model (`config.json`, `model.safetensors`, `tokenizer.json`).
+
+    Attributes:
+        precision: One of PRECISIONS.
+    """
 
     name: str
     source: str
     licence: str
     licence_file: str
     max_tokens: int
+    precision: str
 
 
 @dataclass(frozen=True)

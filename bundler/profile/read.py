@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from bundler.format.errors import BadInput, BadInputs
 from bundler.format.service import DependencySpec, LadderSpec, LimitsSpec, RungSpec, UpstreamSpec
 from bundler.format.trust.policy import origin
-from bundler.profile.model import ContentEntry, EmbeddingEntry, ModelEntry, Profile, SelftestEntry
+from bundler.profile.model import PRECISIONS, ContentEntry, EmbeddingEntry, ModelEntry, Profile, SelftestEntry
 from bundler.profile.table import Table
 
 PROFILE_BYTES = 1_000_000
@@ -103,6 +103,7 @@ def _embedding(table: Table) -> EmbeddingEntry:
             licence=table.text("licence"),
             licence_file=table.text("licence_file", ""),
             max_tokens=table.integer("max_tokens", 256, 16, 8192),
+            precision=table.choice("precision", PRECISIONS, "auto"),
         ),
     )
 

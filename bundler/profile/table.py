@@ -39,8 +39,8 @@ class Table:
             self.issue(f"{key} {value!r} may hold lower-case letters, digits, '.', '_' and '-' only, 64 at most")
         return value
 
-    def choice(self, key: str, choices: tuple[str, ...]) -> str:
-        value = self.text(key)
+    def choice(self, key: str, choices: tuple[str, ...], default: str | None = None) -> str:
+        value = self.text(key, default)
         if value and value not in choices:
             self.issue(f"{key} is {value!r}, expected one of {', '.join(choices)}")
         return value

@@ -50,3 +50,21 @@ def test_the_cache_is_sealed_and_may_be_lost(tmp_path: Path, encoder_parts: tupl
     third = remembering(encoder_parts, tmp_path, age.X25519Identity.generate())
     third.embed(TEXTS)
     assert third.fresh == 2
+
+
+def test_vectors_of_another_length_or_precision_are_not_taken(
+    tmp_path: Path, encoder_parts: tuple[bytes, bytes]
+) -> None:
+    """What decides a vector decides which cache is read; a precision is part of the graph."""
+    identity = age.X25519Identity.generate()
+    first = remembering(encoder_parts, tmp_path, identity)
+    first.embed(TEXTS)
+    first.save()
+    folder = {"folder": tmp_path, "identity": lambda: identity}
+    other = RememberingEncoder(*encoder_parts, max_tokens=255, **folder)  # type: ignore[arg-type]  # parametrised
+    other.embed(TEXTS)
+    assert other.fresh == 2
+    tokens = encoder_parts[1] + b"\n"
+    third = RememberingEncoder(encoder_parts[0], tokens, max_tokens=256, **folder)  # type: ignore[arg-type]  # same
+    third.embed(TEXTS)
+    assert third.fresh == 2

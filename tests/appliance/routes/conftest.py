@@ -10,6 +10,7 @@ import asyncio
 import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -318,14 +319,19 @@ class FakeKnowledge:
 class FakeEncoder:
     """`EncoderFacts` of four dimensions."""
 
-    dimensions, provider = 4, "CPUExecutionProvider"
+    dimensions, provider, precision = 4, "CPUExecutionProvider", "fp32"
 
     def embed(self, texts: Sequence[str]) -> Any:
-        rows = np.array([[len(text), 1, 2, 3] for text in texts], dtype=np.float32)
-        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+        return self.submit(self.tokenise(texts)).result()
 
-    def count_tokens(self, text: str) -> int:
-        return len(text.split())
+    def tokenise(self, texts: Sequence[str]) -> list[list[int]]:
+        return [[len(word) for word in text.split()] for text in texts]
+
+    def submit(self, ids: Sequence[Sequence[int]]) -> Future[Any]:
+        rows = np.array([[sum(text), 1, 2, 3] for text in ids], dtype=np.float32)
+        done: Future[Any] = Future()
+        done.set_result(rows / np.linalg.norm(rows, axis=1, keepdims=True))
+        return done
 
 
 @dataclass

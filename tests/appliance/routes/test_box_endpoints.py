@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
 
 import httpx
+import numpy as np
 import pytest
 
 from appliance.engine.fit import Fit, Plan
 from appliance.engine.need import Need
 from appliance.settings import Settings
+from bundler.format.errors import Busy
 
 if TYPE_CHECKING:
     from tests.appliance.routes.conftest import FakeBox, World, Worlds
@@ -93,6 +97,38 @@ def test_embeddings_through_the_client(world: World, encoding: str | None) -> No
     assert (found.model, found.usage.prompt_tokens) == ("mini", 3)
 
 
+def test_a_large_request_for_embeddings_holds_no_thread(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While many such requests wait for their vectors, questions are answered."""
+    waiting: list[Future[Any]] = []
+
+    def submit(_ids: Any) -> Future[Any]:
+        waiting.append(Future())
+        return waiting[-1]
+
+    monkeypatch.setattr(world.box.encoder, "submit", submit)
+    with ThreadPoolExecutor(4) as pool:
+        body = {"model": "mini", "input": ["x"] * 2000}
+        asked = [pool.submit(world.http.post, "/v1/embeddings", json=body) for _ in range(4)]
+        while len(waiting) < 4:
+            time.sleep(0.01)
+        assert world.http.post("/v1/route", json={"input": "the printer"}).status_code == 200
+        for future in waiting:
+            future.set_result(np.zeros((2000, 4), np.float32))
+        assert [len(reply.result().json()["data"]) for reply in asked] == [2000] * 4
+
+
+def test_a_full_queue_of_embeddings_asks_to_come_back(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the threads are taken."""
+
+    def submit(_ids: Any) -> Future[Any]:
+        raise Busy("2000000 tokens wait to be embedded", "try again in a moment")
+
+    monkeypatch.setattr(world.box.encoder, "submit", submit)
+    reply = world.http.post("/v1/embeddings", json={"model": "mini", "input": "x"})
+    assert reply.status_code == 429
+    assert "Retry-After" in reply.headers
+
+
 def test_embeddings_never_cross_models(world: World) -> None:
     """A chat model's name, or another provider's, is a 404 with the name that there is."""
     for name in ("small", "text-embedding-3-small"):
@@ -117,6 +153,7 @@ def test_ready_tells_version_device_and_rungs(world: World) -> None:
     assert (found["ready"], found["mode"], found["version"], found["bundle"]) == (True, "LOCAL", 3, "b-1")
     assert found["device"] == {"small": "cpu", "mini": "CPUExecutionProvider"}
     assert found["engines"] == [{"name": "small", "state": "ready", "restarts": 0, "last_end": ""}]
+    assert found["embedding_precision"] == "fp32"
     states = {rung["rung"]: rung["state"] for rung in found["rungs"]}
     assert states == {
         "alpha": "failing",

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from bundler.fit.compile import compile_documents, compile_faq, compile_router
 from bundler.format.errors import BadBundle
 from bundler.format.service import (
     CollectionSpec,
+    EmbeddingSpec,
     FaqSpec,
     LadderSpec,
     LimitsSpec,
@@ -140,6 +142,34 @@ def test_vectors_that_do_not_fit_are_refused(encoder: Encoder, demo_assets: Mapp
         broken = {**demo_assets, "faq/helpdesk/vectors.npy": out.getvalue()}
         with pytest.raises(BadBundle):
             KnowledgeBase.load(SERVICE, broken.__getitem__, encoder)
+
+
+@pytest.mark.parametrize(
+    "path", ["documents/handbook/search.json", "faq/helpdesk/matcher.json", "router/tickets/router.json"]
+)
+def test_vectors_of_another_embedding_model_are_refused(
+    encoder: Encoder, demo_assets: Mapping[str, bytes], path: str
+) -> None:
+    """The digest beside each set of vectors says whose they are, even where the dimensions fit."""
+    value = json.loads(demo_assets[path])
+    assert value.pop("made_with") == encoder.identity
+    old = {**demo_assets, path: json.dumps(value).encode()}
+    KnowledgeBase.load(SERVICE, old.__getitem__, encoder)  # a bundle of before that digest
+    foreign = {**demo_assets, path: json.dumps(value | {"made_with": "0" * 64}).encode()}
+    with pytest.raises(BadBundle, match="made with the embedding model 0000"):
+        KnowledgeBase.load(SERVICE, foreign.__getitem__, encoder)
+
+
+def test_an_index_of_another_precision_is_refused(encoder: Encoder, demo_assets: Mapping[str, bytes]) -> None:
+    """What the bundle says of its embedding model must be what the graph says of itself."""
+    for precision, fits in (("int8", True), ("fp32", False)):
+        spec = EmbeddingSpec("minilm", "m.onnx", "t.json", "00", encoder.dimensions, 256, "mean", precision)
+        service = replace(SERVICE, embedding=spec)
+        if fits:
+            KnowledgeBase.load(service, demo_assets.__getitem__, encoder)
+            continue
+        with pytest.raises(BadBundle, match="the embedding model is in int8, the index in fp32"):
+            KnowledgeBase.load(service, demo_assets.__getitem__, encoder)
 
 
 def test_the_selftest_counts_what_holds(base: KnowledgeBase) -> None:

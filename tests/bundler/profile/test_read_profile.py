@@ -43,6 +43,13 @@ def test_defaults_make_a_ladder() -> None:
     assert profile.ladder.ask == ("f", "message")
 
 
+def test_the_precision_of_embeddings_is_chosen_or_named() -> None:
+    """Without a word the builder chooses."""
+    named = FAQ.replace('licence = "MIT"', 'licence = "MIT"\nprecision = "fp16"')
+    found = [profile.embedding.precision for text in (FAQ, named) if (profile := parse(text)).embedding is not None]
+    assert found == ["auto", "fp16"]
+
+
 def test_all_issues_come_at_once() -> None:
     """The operator gets the full list, not the first."""
     text = '[[model]]\nname = "Bad Name"\nsource = ""\ncontext_tokens = 3\nspeed = 1\n[limits]\nbody_bytes = "big"\n'
@@ -57,6 +64,7 @@ def test_all_issues_come_at_once() -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
+        (FAQ.replace("[[faq]]", 'precision = "int4"\n[[faq]]'), "expected one of auto, fp32, int8, fp16"),
         ('[[faq]]\nname="f"\nsource="file:f"\n', "needs an \\[embedding\\]"),
         (FAQ + '[[documents]]\nname="f"\nsource="file:d"\n', "used twice"),
         (FAQ + '[ladder]\nchat=["f"]\n', "end with 'message'"),

@@ -1,0 +1,57 @@
+"""The embedding model of a profile: its precision, what the box is told of it, and what is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from bundler.embedding import EMBEDDING_FILES, Converted, convert_embedding, make_encoder
+from bundler.format.errors import BadInput
+from bundler.profile.model import EmbeddingEntry
+from bundler.sources.source import Fetched
+
+CONFIG = {
+    "model_type": "bert", "hidden_act": "gelu", "hidden_size": 384, "num_attention_heads": 12, "num_hidden_layers": 6,
+    "intermediate_size": 1536, "max_position_embeddings": 512, "vocab_size": 30522,
+}  # fmt: skip
+
+
+def entry(precision: str = "fp32", max_tokens: int = 128) -> EmbeddingEntry:
+    return EmbeddingEntry("minilm", "file:model/", "Apache-2.0", "", max_tokens, precision)
+
+
+@pytest.fixture
+def files(minilm_files: dict[str, bytes], tmp_path: Path) -> dict[str, Fetched]:
+    """The model's files as a source delivers them."""
+    pooling = {"word_embedding_dimension": 384, "pooling_mode_mean_tokens": True}
+    texts = {"config.json": json.dumps(CONFIG).encode(), "1_Pooling/config.json": json.dumps(pooling).encode()}
+    fetched = {}
+    for name in EMBEDDING_FILES:
+        data, path = texts.get(name) or minilm_files[name], tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(data)
+        fetched[name] = Fetched(path, f"file:{name}", len(data), hashlib.sha256(data).hexdigest(), "")
+    return fetched
+
+
+def converted(files: dict[str, Fetched], work: Path, wanted: EmbeddingEntry) -> Converted:
+    return convert_embedding(wanted, files, work, lambda _: None)
+
+
+def test_the_box_is_told_what_the_encoder_is(files: dict[str, Fetched], tmp_path: Path) -> None:
+    """Precision and length of the spec are those that the vectors are made with."""
+    made = converted(files, tmp_path, entry())
+    spec, encoder = made.spec(), make_encoder(made)
+    assert (spec.precision, spec.max_tokens, spec.dimensions) == ("fp32", 128, 384)
+    assert (encoder.precision, encoder.dimensions) == (spec.precision, spec.dimensions)
+    assert len(encoder.tokenise(["word " * 300])[0]) == 128
+    assert made.reason() == "minilm: fp32, as the profile says"
+
+
+def test_a_length_that_the_model_does_not_take_is_refused(files: dict[str, Fetched], tmp_path: Path) -> None:
+    """Longer texts would fail on the box, one by one."""
+    with pytest.raises(BadInput, match="max_tokens is 513, the model takes 512"):
+        converted(files, tmp_path, entry(max_tokens=513))
