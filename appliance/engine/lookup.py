@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 # On two cores, beside a context of 500 tokens, 4 rows take 2.1 times as long as one, and 8 rows 3.5 times.
-_MOST, _FIRST = 7, 3
+MOST_GUESSES, _FIRST = 7, 3
 _PAUSE_TOKENS = 16
 _NGRAMS = (4, 3)
 
@@ -33,7 +33,7 @@ class Guesser:
     def judge(self, guessed: int, right: int) -> None:
         """Notes how many of the guessed tokens came."""
         if right == guessed:
-            self._most = min(_MOST, 2 * self._most)
+            self._most = min(MOST_GUESSES, 2 * self._most)
         elif right * 2 < guessed:
             self._most = max(1, self._most // 2)
             self._pause = _PAUSE_TOKENS if right == 0 else 0

@@ -189,8 +189,8 @@ def _context_params(plan: Plan) -> Any:
     params.n_ctx, params.n_batch, params.n_ubatch = plan.context_tokens * plan.sequences, BATCH_TOKENS, BATCH_TOKENS
     # A cache for each sequence: with one for all, results change with what the others ask (see scheduler).
     params.n_seq_max, params.kv_unified = plan.sequences, False
-    # A batch wants the logits of one row a sequence at most; llama.cpp's default keeps room for those of all tokens.
-    params.n_outputs_max = plan.sequences
+    # llama.cpp's default keeps room for the logits of all tokens. Danger: more wanted rows than this abort the process.
+    params.n_outputs_max = need.output_rows(plan.sequences)
     flash = llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED if plan.flash else llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
     params.flash_attn_type = flash
     params.type_k = params.type_v = _CACHE_TYPES[plan.kv_type]

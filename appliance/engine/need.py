@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 
 from appliance.engine.facts import ModelFacts
+from appliance.engine.lookup import MOST_GUESSES
 
 BATCH_TOKENS = 512
 CONTEXT_STEP = 256  # llama.cpp pads the cells of a sequence to it
@@ -113,7 +114,7 @@ def compute_bytes(model: ModelFacts, layout: Layout) -> int:
     scores = 0 if layout.flash else cells * model.heads
     attention = tokens * (scores + 6 * model.embedding + 3 * model.query_width + _widest_cached(model))
     inner = tokens * (3 * model.feed_forward + 6 * model.embedding)
-    output = layout.sequences * model.vocabulary + 2 * tokens * model.embedding
+    output = output_rows(layout.sequences) * model.vocabulary + 2 * tokens * model.embedding
     mask = tokens * cells * (6 if layout.flash else 4) * (2 if model.sliding else 1)
     whole = 4 * max(attention, inner, output) + mask
     state = sum(model.state_bytes[:1]) * layout.sequences
@@ -126,9 +127,14 @@ def work_bytes(model: ModelFacts, layout: Layout) -> int:
     return 2 * _batch_tokens(layout) * max(scores, model.feed_forward, model.embedding, model.query_width)
 
 
+def output_rows(sequences: int) -> int:
+    """Returns the most rows of a batch whose logits are wanted: one a sequence, or those of one answer's guesses."""
+    return max(sequences, 1 + MOST_GUESSES)
+
+
 def _output_bytes(model: ModelFacts, layout: Layout) -> int:
     """The rows of logits that are handed out, and the candidates of the sampler (12 bytes a token)."""
-    return model.vocabulary * (4 * layout.sequences + 12)
+    return model.vocabulary * (4 * output_rows(layout.sequences) + 12)
 
 
 def _widest_cached(model: ModelFacts) -> int:

@@ -250,3 +250,25 @@ def test_a_claim_is_replaced_not_added(smol: ModelFacts) -> None:
     room = Room(memory.look, lambda process: 0)
     first = room.take("one", smol, memory.look(), Wanted(512, 16))
     assert room.take("one", smol, memory.look(), Wanted(512, 16)) == replace(first)
+
+
+GUESSED = """
+import sys
+from pathlib import Path
+from appliance.engine.fit import Plan
+from appliance.engine.lookup import MOST_GUESSES
+from appliance.engine.model import Model
+from appliance.engine.reading import BytesReader
+from appliance.engine.step import Row
+plan = Plan(0, 512, 1, "f16", flash=False, threads=1, batch_threads=1)
+model = Model(BytesReader(Path(sys.argv[1]).read_bytes()), plan)
+print(model.decode([Row(1, 0, 100 + place, place, wanted=True) for place in range(1 + MOST_GUESSES)]))
+"""
+
+
+@pytest.mark.llm
+def test_one_sequence_has_room_for_the_logits_of_its_guesses(smollm_gguf: Path) -> None:
+    """llama.cpp ends the process where a batch wants more rows than it was told of: guesses want one each."""
+    words = [sys.executable, "-c", GUESSED, str(smollm_gguf)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=200)
+    assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
