@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 
 from appliance.engine.grammar import Matcher
 from appliance.engine.model import Model
@@ -50,6 +50,7 @@ class Answer:
     tokens: tuple[int, ...]
     options: Options
     limit: int
+    _: KW_ONLY
     seed: int | None = None
     matcher: Matcher | None = None
     public_tokens: int = 0

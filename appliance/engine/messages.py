@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from appliance.engine.options import Refused
-from appliance.engine.tools import Toolbox, instruction, written
+from appliance.engine.tools import instruction, written
 
 _ROLES = ("system", "developer", "user", "assistant", "tool")
 Message = dict[str, Any]
@@ -29,26 +29,31 @@ def read_messages(body: Mapping[str, Any]) -> list[Message]:
     return [_message(item) for item in messages]
 
 
-def inert(messages: Sequence[Message], control: re.Pattern[str] | None) -> list[Message]:
-    """Takes the power from texts that the tokenizer would read as control tokens.
+def inert(values: Sequence[Message], control: re.Pattern[str] | None) -> list[Message]:
+    """Takes the power from texts that the tokenizer would read as control tokens: in messages, calls and tools alike.
 
     Whoever writes `<|im_end|>` into a ticket must not end the turn and begin one of the system's: a zero-width space
     after the first character keeps it text.
     """
-    if control is None:
-        return list(messages)
-    return [
-        {**message, "content": control.sub(lambda found: f"{found[0][0]}\u200b{found[0][1:]}", message["content"])}
-        for message in messages
-    ]
+    return list(values) if control is None else [_inert(value, control) for value in values]
 
 
-def plain(messages: Sequence[Message], toolbox: Toolbox | None) -> list[Message]:
+def _inert(value: Any, control: re.Pattern[str]) -> Any:
+    if isinstance(value, str):
+        return control.sub(lambda found: f"{found[0][0]}\u200b{found[0][1:]}", value)
+    if isinstance(value, list | tuple):
+        return [_inert(item, control) for item in value]
+    if isinstance(value, dict):
+        return {_inert(name, control): _inert(item, control) for name, item in value.items()}
+    return value
+
+
+def plain(messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]) -> list[Message]:
     """Rewrites messages for a template that does not know tools: offers, calls and results become text."""
     found = [_plain(message) for message in messages]
-    if toolbox is None:
+    if not tools:
         return found
-    words = instruction(toolbox.tools)
+    words = instruction(tools)
     if found[0]["role"] == "system":
         return [{"role": "system", "content": f"{found[0]['content']}\n\n{words}"}, *found[1:]]
     return [{"role": "system", "content": words}, *found]

@@ -86,12 +86,21 @@ class Model:
         token = getattr(llama_cpp, f"llama_vocab_{which}")(self.vocabulary)
         return self.piece(token, special=True).decode(errors="replace") if token >= 0 else ""
 
-    def tokenize(self, text: str, *, special: bool) -> list[int]:
-        """Returns the tokens of a text; with `special`, the text of control tokens becomes those tokens."""
+    def tokenize(self, text: str, *, special: bool, begins: bool = False) -> list[int]:
+        """Returns the tokens of a text.
+
+        Args:
+            text: What to cut into tokens.
+            special: The text of control tokens becomes those tokens.
+            begins: Put the token in front that begins a text, where the model wants one.
+
+        Raises:
+            ValueError: llama.cpp cannot cut it.
+        """
         data = text.encode()
         room = len(data) + 8
         tokens = (llama_cpp.llama_token * room)()
-        count = llama_cpp.llama_tokenize(self.vocabulary, data, len(data), tokens, room, False, special)  # noqa: FBT003
+        count = llama_cpp.llama_tokenize(self.vocabulary, data, len(data), tokens, room, begins, special)
         if count < 0:
             raise ValueError("the text does not fit its own token buffer")
         return list(tokens[:count])

@@ -133,7 +133,7 @@ def read_options(body: Mapping[str, Any], most_tokens: int) -> Options:
     options = Options(
         max_tokens=min(_whole(body, named, most_tokens, 1, 2**31), most_tokens),
         sampling=_sampling(body),
-        seed=None if body.get("seed") is None else _whole(body, "seed", 0, -(2**63), 2**63) & 0xFFFFFFFE,
+        seed=None if body.get("seed") is None else _whole(body, "seed", 0, -(2**63), 2**63),
         stops=_stops(body.get("stop")),
         choices=_choices(body),
         logprobs=_logprobs(body),

@@ -169,6 +169,7 @@ class Engine:
 
     async def _one_child(self) -> tuple[int, str]:
         """Runs one child to its end, where the model fits; returns its exit code, and why it ended."""
+        self._ready_s = 0.0
         try:
             fit = await self._fit()
         except DoesNotFit as refusal:
@@ -176,8 +177,12 @@ class Engine:
             return EXIT_NO_MEMORY, f"{refusal.fact}; {refusal.hint}"
         except LifeboatError as failure:
             return EXIT_REFUSED, failure.fact
+        except OSError as failure:
+            return EXIT_NO_MEMORY, f"the model cannot be looked at: {failure}"
         try:
             return await self._run(fit)
+        except OSError as failure:  # no process, no descriptor, no memory for either: it may pass
+            return EXIT_NO_MEMORY, f"the engine cannot be started: {failure}"
         finally:
             self._fitter.give_back()
 

@@ -86,11 +86,11 @@ class Preparer:
     def _render(self, messages: Sequence[Message], toolbox: Toolbox | None, options: Options) -> str:
         if options.continues and (messages[-1]["role"] != "assistant" or messages[-1].get("tool_calls")):
             raise Refused("continue_final_message needs an assistant's text as the last message", "invalid_request")
+        offered = inert([tool.described() for tool in toolbox.tools], self._control) if toolbox is not None else []
         native = self._template.knows_tools
-        shown = messages if native else plain(messages, toolbox)
-        tools = [tool.described() for tool in toolbox.tools] if toolbox is not None and native else []
+        shown = messages if native else plain(messages, offered)
         try:
-            return self._template.render(shown, tools, continues=options.continues)
+            return self._template.render(shown, offered if native else [], continues=options.continues)
         except BadMessages as error:
             raise Refused(str(error), "invalid_request") from error
 
@@ -115,7 +115,7 @@ class Preparer:
 
     def _tokens(self, item: Any) -> list[int]:
         if isinstance(item, str):
-            return self._model.tokenize(item, special=False)
+            return self._model.tokenize(item, special=False, begins=True)
         size = self._model.vocabulary_size
         whole = isinstance(item, list) and all(type(token) is int and 0 <= token < size for token in item)
         if not whole:
@@ -131,7 +131,10 @@ class Preparer:
             for choice in range(options.choices):
                 seed = None if options.seed is None else options.seed + choice
                 matcher = None if grammar is None else self._grammars.matcher(grammar)
-                answers.append(Answer(len(answers), tuple(tokens), options, limit, seed, matcher, special))
+                answer = Answer(
+                    len(answers), tuple(tokens), options, limit, seed=seed, matcher=matcher, special=special
+                )
+                answers.append(answer)
         return tuple(answers)
 
     def _room(self, tokens: list[int]) -> int:

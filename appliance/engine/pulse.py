@@ -104,7 +104,8 @@ class Pulse:
     def _beat(self) -> None:
         while not self._end.wait(BEAT_S):
             self._page.beats += 1
-            self._page.resident_bytes = own_memory_bytes()
+            with suppress(OSError):  # a full table of descriptors is no reason to fall silent
+                self._page.resident_bytes = own_memory_bytes()
             if (loop := self._loop) is not None:
                 with suppress(RuntimeError):  # the loop has ended, and the process is about to
                     loop.call_soon_threadsafe(self._tick)

@@ -19,6 +19,7 @@ from appliance.engine.options import Sampling
 
 # What llama.cpp's own programs break DRY's sequences at.
 _DRY_BREAKERS = (b"\n", b":", b'"', b"*")
+_SEEDS = 0xFFFFFFFF  # llama.cpp draws one of its own for this very number
 _MIROSTAT_M = 100  # the value of the paper (arXiv:2007.14966)
 
 
@@ -48,7 +49,7 @@ class Sampler:
         self._model, self._matcher, self._logprobs = model, matcher, logprobs
         self._chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
         biases = _biases(model, options)
-        for link in _links(model, options, biases, secrets.randbits(31) if seed is None else seed & 0xFFFFFFFE):
+        for link in _links(model, options, biases, secrets.randbits(31) if seed is None else seed % _SEEDS):
             llama_cpp.llama_sampler_chain_add(self._chain, link)
         # Only the largest is asked for: the chain would copy the whole vocabulary for each token to find it.
         self._largest = options.temperature == 0 and not _changing(options)

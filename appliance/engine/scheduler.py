@@ -13,7 +13,7 @@ Rules:
    being computed waits for it: eight users of one long context compute it once. What another tenant asked is shared
    only as far as it is everybody's (text of the signed bundle): how soon an answer begins would tell the rest.
 4. An answer that runs alone may guess its next tokens and have them computed beside the one that is known.
-5. Finished sequences are kept for later prompts while nobody needs their place; the least recently used go first.
+5. Finished sequences are kept for later prompts while nobody needs their place; the older half goes first.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from appliance.engine.step import Copy, Job, Limits, QueueFull, Row, Step, Trim
 
 # One row of a prompt alone takes another kernel than several, whose sums differ in the last bit.
 _LEAST_ROWS = 2
+# Three tokens cannot be cut into two pieces of which neither is alone.
+_LEAST_SHARE = _LEAST_ROWS + 1
 # Below this a copy costs more than the prefill that it saves.
 _LEAST_SHARED = 16
 
@@ -88,7 +90,7 @@ class Scheduler:
         return not (self._waiting or self._running or self._operations)
 
     def cached(self, job: int) -> int:
-        """Returns how many tokens of a running job's prompt were in the cache already."""
+        """Returns how many tokens of a running job's prompt its own tenant had in the cache already."""
         return self._running[job].cached
 
     def submit(self, job: Job) -> None:
@@ -176,8 +178,8 @@ class Scheduler:
             guesser.rest()
             return None
         prefill = sum(not self._running[row.job].decoding for row in batch)
-        if prefill > _LEAST_ROWS:
-            self._prefill_tokens = max(_LEAST_ROWS, prefill // 2)
+        if prefill > _LEAST_SHARE:
+            self._prefill_tokens = max(_LEAST_SHARE, prefill // 2)
             return None
         if len(self._running) == 1:
             raise RuntimeError(f"the cache has no room for {len(batch)} rows of a single request")
@@ -193,24 +195,28 @@ class Scheduler:
         while candidates and (self._free or self._kept):
             job = min(candidates, key=self._order)
             candidates.remove(job)
-            source, shared, coming = self._match(job)
+            source, shared, own, coming = self._match(job)
             if coming:
                 continue
             self._waiting.remove(job)
             sequence = self._place(source, shared)
             guesser = Guesser() if job.guesses and self.limits.rewinds else None
-            self._running[job.id] = _Running(job, sequence, list(job.prompt), shared, shared, guesser)
+            self._running[job.id] = _Running(job, sequence, list(job.prompt), shared, own, guesser)
 
     def _order(self, job: Job) -> tuple[int, int, float]:
         """By priority, then the tenant with the fewest running, then arrival."""
         return (job.priority, sum(item.job.tenant == job.tenant for item in self._running.values()), job.arrived)
 
-    def _match(self, job: Job) -> tuple[int, int, bool]:
-        """Returns the sequence that begins most like a prompt, how far, and whether a longer beginning is on its way.
+    def _match(self, job: Job) -> tuple[int, int, int, bool]:
+        """Finds the sequence that begins most like a prompt.
 
         The last tokens of the prompt are always computed: their logits begin the answer.
+
+        Returns:
+            The sequence, how far, how far as the tenant may be told (what others had computed is their affair), and
+            whether a longer beginning is on its way.
         """
-        best, shared, coming = -1, 0, 0
+        best, shared, own, coming = -1, 0, 0, 0
         busy = {running.sequence for running in self._running.values()}
         found: list[tuple[int, str, Sequence[int], int]] = [
             (item.sequence, item.job.tenant, item.tokens, item.computed) for item in self._running.values()
@@ -224,9 +230,10 @@ class Scheduler:
             coming = max(coming, common)
             if min(common, computed) > shared:
                 best, shared = sequence, min(common, computed)
+                own = shared if tenant == job.tenant else 0
         if shared < _LEAST_SHARED:
-            best, shared = -1, 0
-        return best, shared, coming >= shared + 4 * _LEAST_SHARED
+            best, shared, own = -1, 0, 0
+        return best, shared, own, coming >= shared + 4 * _LEAST_SHARED
 
     def _place(self, source: int, shared: int) -> int:
         """Finds a sequence for a request and puts the shared beginning into it."""
@@ -239,12 +246,13 @@ class Scheduler:
             return source
         if kept is not None:
             kept.used = next(self._ticks)
-        places = [(self._parts(sequence), -1, sequence) for sequence in self._free]
-        places += [(self._parts(item.sequence), item.used, item.sequence) for item in others]
-        _, used, sequence = min(places)
-        if used >= 0:
-            self._kept = [item for item in self._kept if item.sequence != sequence]
-            self._release(sequence)
+        if not self._free:
+            # Of the older half the one beside which the answers are computed in the fewest parts.
+            older = sorted(others, key=lambda item: item.used)[: (len(others) + 1) // 2]
+            given_up = min(older, key=lambda item: (self._parts(item.sequence), item.used))
+            self._kept.remove(given_up)
+            self._release(given_up.sequence)
+        sequence = min(self._free, key=lambda number: (self._parts(number), number))
         self._free.remove(sequence)
         if shared:
             self._operations.append(Copy(source, sequence, shared))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -49,7 +50,8 @@ class ChatTemplate:
         )
         environment.globals["raise_exception"] = _refuse
         environment.globals["strftime_now"] = lambda form: datetime.now().astimezone().strftime(form)
-        environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False}
+        # Jinja's own escapes for HTML; a model was trained on plain JSON.
+        environment.filters["tojson"] = lambda value, indent=None: json.dumps(value, ensure_ascii=False, indent=indent)
         self._template = environment.from_string(source or _CHATML)
         self._tokens = {"bos_token": bos, "eos_token": eos}
         self._deadline_s = deadline_s

@@ -109,9 +109,9 @@ def _chosen(choice: Any, tools: Sequence[Tool]) -> Tool:
     return found
 
 
-def instruction(tools: Sequence[Tool]) -> str:
-    """Returns the words for a model whose template does not know tools."""
-    return _INSTRUCTION.format(tools="\n".join(json.dumps(tool.described(), ensure_ascii=False) for tool in tools))
+def instruction(tools: Sequence[Mapping[str, Any]]) -> str:
+    """Returns the words for a model whose template does not know tools, given as OpenAI writes them."""
+    return _INSTRUCTION.format(tools="\n".join(json.dumps(tool, ensure_ascii=False) for tool in tools))
 
 
 def written(name: str, arguments: Any) -> str:

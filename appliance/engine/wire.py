@@ -186,5 +186,6 @@ def _json(value: dict[str, Any], *, status: int = 200, headers: Mapping[str, str
 
 
 def _error(refused: Refused) -> dict[str, Any]:
-    error = {"message": str(refused), "type": "invalid_request_error", "code": refused.code, "param": None}
+    kind = {429: "rate_limit_error", 500: "api_error", 503: "api_error"}.get(refused.status, "invalid_request_error")
+    error = {"message": str(refused), "type": kind, "code": refused.code, "param": None}
     return {"error": error}

@@ -198,11 +198,11 @@ class Worker:
         try:
             token, piece = making.take(place)
         except DeadEnd as error:
-            self._forget(job)
-            self._scheduler.cancel(job)
             refused = Refused(f"the answer cannot follow its JSON schema any further: {error}", "schema_dead_end", 500)
-            self._outbox.append((order, (answer, refused)))
-            return False
+            return self._fail(job, refused)
+        except Exception as error:  # noqa: BLE001 - a fault in drawing one answer must not end the others
+            print(f"an answer failed: {type(error).__name__}: {error}", file=sys.stderr, flush=True)  # noqa: T201
+            return self._fail(job, Refused("the engine failed with this answer", "engine_error", 500))
         more = self._scheduler.sampled(job, token, last=answer.finish is not None)
         if piece.text or piece.scores:
             self._outbox.append((order, (answer, piece)))
@@ -210,6 +210,13 @@ class Worker:
             self._forget(job)
             self._outbox.append((order, (answer, None)))
         return more
+
+    def _fail(self, job: int, refused: Refused) -> bool:
+        """Ends one answer with an error; returns that no further row of it is of use."""
+        making, order = self._forget(job)
+        self._scheduler.cancel(job)
+        self._outbox.append((order, (making.answer, refused)))
+        return False
 
     def _send(self) -> None:
         """Hands a step's texts over in one call: waking the other thread costs more than the text."""

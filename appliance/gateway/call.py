@@ -44,6 +44,13 @@ class Call:
         return self.body.get("service_tier") == "flex"
 
     @property
+    def choices(self) -> int:
+        """How many answers were asked for: `n` for each prompt."""
+        count, prompt = self.body.get("n"), self.body.get("prompt")
+        texts = len(prompt) if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int) else 1
+        return (count if isinstance(count, int) else 1) * texts
+
+    @property
     def wants_usage(self) -> bool:
         options = self.body.get("stream_options")
         return isinstance(options, dict) and options.get("include_usage") is True

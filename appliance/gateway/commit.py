@@ -20,9 +20,14 @@ DELTA_FIELDS = ("content", "reasoning_content", "reasoning", "refusal", "tool_ca
 
 
 class StreamReader:
-    """Reads one upstream's event stream."""
+    """Reads one upstream's event stream.
 
-    def __init__(self) -> None:
+    Args:
+        choices: How many answers were asked for: the stream is whole when as many have said why they ended.
+    """
+
+    def __init__(self, choices: int = 1) -> None:
+        self._choices, self._ended = choices, set[int]()
         self._events = EventReader()
         self._waiting: list[Chunk] = []
         self._bad = 0
@@ -76,7 +81,8 @@ class StreamReader:
 
     def _take(self, chunk: Chunk, ready: list[Chunk]) -> bool:
         progress, finish = _look(chunk.value)
-        self.finished = self.finished or finish is not None
+        self._ended |= _ended(chunk.value)
+        self.finished = len(self._ended) >= self._choices
         # "stop" without a delta is an empty answer; any other reason is an outcome that the caller must see.
         self.committed = self.committed or progress or finish not in (None, "stop")
         self._waiting.append(chunk)
@@ -92,6 +98,14 @@ def in_band(error: object) -> Failed:
     """Returns the failure that an `error` object inside a 200 answer means."""
     code = error.get("code") if isinstance(error, dict) else None
     return Failed(Kind.IN_BAND, code=code if isinstance(code, str) else "")
+
+
+def _ended(value: dict[str, Any]) -> set[int]:
+    """Returns the numbers of the choices that a chunk finishes."""
+    choices = value.get("choices")
+    found = [choice for choice in choices if isinstance(choice, dict)] if isinstance(choices, list) else []
+    numbers = [choice.get("index", 0) for choice in found if isinstance(choice.get("finish_reason"), str)]
+    return {number for number in numbers if isinstance(number, int)}
 
 
 def _look(value: dict[str, Any]) -> tuple[bool, str | None]:

@@ -70,7 +70,7 @@ async def stream(client: Client, call: Call, body: dict[str, Any]) -> LiveStream
     """
     limit_s = _limit_s(client.target.first_token_s, call.deadline_s)
     response: aiohttp.ClientResponse | None = None
-    reader = StreamReader()
+    reader = StreamReader(call.choices)
     try:
         async with asyncio.timeout(limit_s):
             response = await client.post(PATHS[call.wire], body, _standing(client, call))

@@ -59,7 +59,7 @@ class Replays:
 
     async def _quarantined(self, call: Call, attempt: Callable[[], Awaitable[T]]) -> T:
         try:
-            async with asyncio.timeout(_left_s(call)):
+            async with asyncio.timeout(_wait_s(call)):
                 await self._alone.acquire()
         except TimeoutError:
             raise Failed(Kind.CUT, "the local model ended twice under this request, and its time is over") from None

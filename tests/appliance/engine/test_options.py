@@ -126,6 +126,14 @@ def test_models_without_a_template_get_chatml() -> None:
     assert text == "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"
 
 
+def test_a_template_shows_json_as_it_is() -> None:
+    """Jinja's own filter would escape for HTML, which no model was trained on."""
+    template = ChatTemplate("{{ messages[0] | tojson }}", "", "")
+    assert (
+        template.render([{"role": "user", "content": "a's <b> & ä"}]) == '{"role": "user", "content": "a\'s <b> & ä"}'
+    )
+
+
 def test_a_template_that_does_not_end_is_stopped() -> None:
     """A loop of loops meets the deadline; the thread goes on with the next one."""
     loop = "{% for a in range(99999) %}{% for b in range(99999) %}{% for c in range(99999) %}{% endfor %}"

@@ -92,14 +92,15 @@ def test_clients_that_leave_harm_nobody(smollm_gguf: Path, tmp_path: Path) -> No
                             return
 
         *_, during = await asyncio.gather(*(leave(number) for number in range(30)), ask(http, QUESTIONS[0]))
-        health = {"requests": -1}
+        health = {"requests": -1, "running": -1, "waiting": -1}
         for _ in range(100):
             health = (await http.get("http://e/health")).json()
-            if health["requests"] == 0:
+            if not any(health[name] for name in ("requests", "running", "waiting")):
                 break
             await asyncio.sleep(0.1)
         assert engine.state == "ready"
-        return before, during["choices"][0]["message"]["content"], health["requests"]
+        left = health["requests"] + health["running"] + health["waiting"]
+        return before, during["choices"][0]["message"]["content"], left
 
     before, during, left = with_engine(smollm_gguf, tmp_path / "run", storm)
     assert during == before

@@ -160,3 +160,19 @@ def test_any_json_is_read_or_refused(value: Any) -> None:
         reader.feed(event(json.dumps(value).encode()))
     except Failed as failure:
         assert failure.kind is Kind.IN_BAND  # noqa: PT017 - both outcomes are right
+
+
+def test_a_stream_of_two_choices_is_whole_when_both_ended() -> None:
+    """The end of the first does not hide that the second was cut."""
+
+    def chunk(index: int, finish: str | None) -> bytes:
+        choice = {"index": index, "delta": {"content": "x"}, "finish_reason": finish}
+        return b"data: " + json.dumps({"choices": [choice]}).encode() + b"\n\n"
+
+    reader = StreamReader(2)
+    reader.feed(chunk(0, "stop") + chunk(1, None))
+    assert not reader.finished
+    with pytest.raises(Failed):
+        reader.end()
+    reader.feed(chunk(1, "length"))
+    reader.end()
