@@ -117,7 +117,7 @@ def compute_bytes(model: ModelFacts, layout: Layout) -> int:
     output = output_rows(layout.sequences) * model.vocabulary + 2 * tokens * model.embedding
     mask = tokens * cells * (6 if layout.flash else 4) * (2 if model.sliding else 1)
     whole = 4 * max(attention, inner, output) + mask
-    state = sum(model.state_bytes[:1]) * layout.sequences
+    state = max(model.state_bytes, default=0) * layout.sequences
     return int((2 * (whole + state) if model.unsure else whole) * 1.05) + 2 * MIB
 
 

@@ -25,6 +25,7 @@ from bundler.format.errors import LifeboatError
 DRAIN = signal.SIGUSR2  # finish what was accepted, take no more, end
 STOP = signal.SIGUSR1  # end now
 _MESSAGE_BYTES = 65_536
+_TAILS = 64  # of up to 64 KiB each
 _ASK, _ANSWER = struct.Struct("<Q"), struct.Struct("<QQQ")
 
 
@@ -72,6 +73,8 @@ class RemoteReader:
         """Keeps the end of a piece before it is left: a seek to the next tensor begins to read a little before it."""
         if self._piece.end:
             start = max(self._piece.start, (self._piece.end - 1) // READ_BYTES * READ_BYTES)
+            if len(self._tails) >= _TAILS:  # the oldest; else a model of 40 GB would leave 640 MB of them
+                del self._tails[next(iter(self._tails))]
             self._tails[start] = bytes(self._rest_of_piece(start))
 
 
