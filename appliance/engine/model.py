@@ -16,7 +16,6 @@ from appliance.engine.reading import ReadAt
 from appliance.engine.step import Row
 from appliance.engine.stream import CookieFile
 
-BATCH_TOKENS = need.BATCH_TOKENS
 _PIECE_BYTES = 256
 _ERROR_LEVEL = 4
 _CACHE_TYPES = {need.F16: llama_cpp.GGML_TYPE_F16, need.Q8: llama_cpp.GGML_TYPE_Q8_0}
@@ -41,6 +40,7 @@ class Model:
     Attributes:
         sequences: How many there are.
         context_tokens: Of each.
+        batch_tokens: The most rows of a batch.
         device: "cpu" or "gpu".
 
     Raises:
@@ -53,7 +53,7 @@ class Model:
         self._callback = llama_cpp.llama_log_callback(self._on_log)
         llama_cpp.llama_log_set(self._callback, ctypes.c_void_p(0))
         llama_cpp.llama_backend_init()
-        self.sequences = plan.sequences
+        self.sequences, self.batch_tokens = plan.sequences, need.batch_tokens(flash=plan.flash)
         self._model = self._load(reader, plan.gpu_layers)
         self.context = llama_cpp.llama_init_from_model(self._model, _context_params(plan))
         if not self.context:
@@ -63,7 +63,7 @@ class Model:
         self._ends = frozenset(n for n in numbers if llama_cpp.llama_vocab_is_eog(self.vocabulary, n))
         self.context_tokens = int(llama_cpp.llama_n_ctx_seq(self.context))
         self._memory = llama_cpp.llama_get_memory(self.context)
-        self._batch = llama_cpp.llama_batch_init(BATCH_TOKENS, 0, 1)
+        self._batch = llama_cpp.llama_batch_init(self.batch_tokens, 0, 1)
         self.device = "gpu" if plan.gpu_layers and llama_cpp.llama_supports_gpu_offload() else "cpu"
 
     @property
@@ -195,7 +195,8 @@ class Model:
 
 def _context_params(plan: Plan) -> Any:
     params = llama_cpp.llama_context_default_params()
-    params.n_ctx, params.n_batch, params.n_ubatch = plan.context_tokens * plan.sequences, BATCH_TOKENS, BATCH_TOKENS
+    params.n_ctx = plan.context_tokens * plan.sequences
+    params.n_batch = params.n_ubatch = need.batch_tokens(flash=plan.flash)
     # A cache for each sequence: with one for all, results change with what the others ask (see scheduler).
     params.n_seq_max, params.kv_unified = plan.sequences, False
     # llama.cpp's default keeps room for the logits of all tokens. Danger: more wanted rows than this abort the process.

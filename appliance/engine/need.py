@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from appliance.engine.facts import ModelFacts
 from appliance.engine.lookup import MOST_GUESSES
 
-BATCH_TOKENS = 512
+# Tokens of the largest batch. Without flash attention a prompt is computed 3 to 6 % sooner in the smaller pieces, whose
+# scores stay nearer to the processor, and the answers beside it wait half as long.
+_BATCH_TOKENS, _FLASH_BATCH_TOKENS = 256, 512
 CONTEXT_STEP = 256  # llama.cpp pads the cells of a sequence to it
 F16, Q8 = "f16", "q8_0"
 _CACHE_BYTES = {F16: (1, 2), Q8: (32, 34)}  # values of a block and its bytes (ggml-common.h)
@@ -110,7 +112,7 @@ def compute_bytes(model: ModelFacts, layout: Layout) -> int:
     Buffers are used again from layer to layer, so the widest moment counts: attention, with the scores of all heads
     where it is not fused; the inner layer; or the output rows. All in f32, for a batch of n_ubatch tokens.
     """
-    tokens, cells = _batch_tokens(layout), layout.context_tokens
+    tokens, cells = _reserved_tokens(layout), layout.context_tokens
     scores = 0 if layout.flash else cells * model.heads
     attention = tokens * (scores + 6 * model.embedding + 3 * model.query_width + _widest_cached(model))
     inner = tokens * (3 * model.feed_forward + 6 * model.embedding)
@@ -124,7 +126,7 @@ def compute_bytes(model: ModelFacts, layout: Layout) -> int:
 def work_bytes(model: ModelFacts, layout: Layout) -> int:
     """Returns an upper bound of the CPU's work buffer: the right side of the widest product, 16 bits a value."""
     scores = 0 if layout.flash else layout.context_tokens * model.heads
-    return 2 * _batch_tokens(layout) * max(scores, model.feed_forward, model.embedding, model.query_width)
+    return 2 * _reserved_tokens(layout) * max(scores, model.feed_forward, model.embedding, model.query_width)
 
 
 def output_rows(sequences: int) -> int:
@@ -141,6 +143,11 @@ def _widest_cached(model: ModelFacts) -> int:
     return max(keys + values for keys, values in zip(model.key_widths, model.value_widths, strict=True))
 
 
-def _batch_tokens(layout: Layout) -> int:
-    """Tokens of the largest batch; llama.cpp rounds it up to as many for every sequence."""
-    return min(BATCH_TOKENS, layout.context_tokens * layout.sequences) + layout.sequences - 1
+def batch_tokens(*, flash: bool) -> int:
+    """Returns how many tokens the largest batch holds."""
+    return _FLASH_BATCH_TOKENS if flash else _BATCH_TOKENS
+
+
+def _reserved_tokens(layout: Layout) -> int:
+    """Tokens that buffers are made for; llama.cpp rounds a batch up to as many for every sequence."""
+    return min(batch_tokens(flash=layout.flash), layout.context_tokens * layout.sequences) + layout.sequences - 1

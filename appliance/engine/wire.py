@@ -14,7 +14,7 @@ from aiohttp import web
 
 from appliance.engine.door import Door
 from appliance.engine.making import Answer, Piece
-from appliance.engine.model import BATCH_TOKENS, Model
+from appliance.engine.model import Model
 from appliance.engine.options import MOST_CHOICES, Refused
 from appliance.engine.prepare import Prepared, Preparer
 from appliance.engine.pulse import Pulse
@@ -143,7 +143,7 @@ async def _serve(model: Model, order: dict[str, Any], pulse: Pulse, on_ready: Ca
     pulse.follow(loop)
     # A burst waits for its first step as a whole: `_admit` holds the bound, the scheduler's own only backs it.
     waiting = model.sequences + order["queue_requests"] + MOST_CHOICES
-    limits = Limits(model.sequences, model.context_tokens, BATCH_TOKENS, waiting, model.rewinds)
+    limits = Limits(model.sequences, model.context_tokens, model.batch_tokens, waiting, model.rewinds)
     worker = Worker(model, limits, loop, pulse)
     worker.start()
     app = door.guard(Wire(model, order, worker).app())

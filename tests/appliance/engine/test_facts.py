@@ -168,7 +168,7 @@ found = []
 for tokens, sequences, flash, kind in json.loads(sys.argv[2]):
     lines.clear()
     params = L.llama_context_default_params()
-    params.n_ctx, params.n_batch, params.n_ubatch = tokens * sequences, 512, 512
+    params.n_ctx, params.n_batch, params.n_ubatch = tokens * sequences, *[512 if flash else 256] * 2
     params.n_seq_max, params.kv_unified, params.n_outputs_max = sequences, False, max(8, sequences)
     params.flash_attn_type, params.type_k, params.type_v = flash, kind, kind
     assert L.llama_init_from_model(model, params)
