@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import signal
 import socket
-import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import uvicorn
@@ -20,6 +17,7 @@ from appliance.answer.facts import Box
 from appliance.edge.limits import CONNECTIONS_MAX, KEEP_ALIVE_S, SHUTDOWN_S
 from appliance.edge.metrics import Metrics
 from appliance.edge.protocol import BoundedProtocol
+from appliance.edge.server import Server
 from appliance.edge.tls import Certificate, loaded
 from appliance.edge.tokens import TokenStore
 from appliance.routes import chat, health, knowledge, models, pages
@@ -79,7 +77,7 @@ async def serve(
     listener: socket.socket,
     *,
     tls: Certificate | None = None,
-    on_ready: Callable[[uvicorn.Server], None] = lambda _: None,
+    on_ready: Callable[[Server], None] = lambda _: None,
 ) -> None:
     """Serves until the process is told to stop; accepted requests are finished first.
 
@@ -87,7 +85,7 @@ async def serve(
         app: From `create_app`, or what stands in front of it.
         listener: A listening TCP socket; the supervisor may own it.
         tls: Certificate and key; required unless the socket is on loopback.
-        on_ready: Called with the server before it starts; `server.should_exit = True` stops it.
+        on_ready: Called with the server before it starts; it can be told to leave or to stop.
 
     Raises:
         ValueError: The socket is not on loopback and there is no TLS.
@@ -101,27 +99,7 @@ async def serve(
         await _run(app, listener, path, on_ready)
 
 
-class _Server(uvicorn.Server):
-    """uvicorn that ends by returning: its own handlers raise the signal again, in the middle of our shutdown."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self.handle_exit, number, None)
-        try:
-            yield
-        finally:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                loop.remove_signal_handler(number)
-
-
-async def _run(
-    app: AsgiApp, listener: socket.socket, pem_path: str | None, on_ready: Callable[[uvicorn.Server], None]
-) -> None:
+async def _run(app: AsgiApp, listener: socket.socket, pem_path: str | None, on_ready: Callable[[Server], None]) -> None:
     config = uvicorn.Config(
         app,
         lifespan="on",
@@ -138,7 +116,7 @@ async def _run(
         ssl_certfile=pem_path,
         ssl_keyfile=pem_path,
     )
-    server = _Server(config)
+    server = Server(config)
     on_ready(server)
     await server.serve(sockets=[listener])
 

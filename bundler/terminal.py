@@ -45,6 +45,12 @@ def exit_code(error: BaseException) -> int:
     return EXIT_INTERNAL
 
 
+def error_of(code: int, fact: str, hint: str) -> errors.LifeboatError:
+    """Returns the error that another process of this program ended with, by its exit code."""
+    kinds = (kind for kind, number in EXIT_CODES.items() if number == code and issubclass(kind, errors.LifeboatError))
+    return next(kinds, errors.SystemFailed)(fact, hint)
+
+
 class Terminal:
     """One command's voice.
 

@@ -21,6 +21,7 @@ def serve(
     terminal: Terminal, *, host: str, port: int, names: tuple[str, ...], port_file: Path | None, dense: str, state: Path
 ) -> None:
     """Serve the installed version until stopped."""
-    from appliance.host.serve import Listen, serve_box
+    from appliance.host.listen import Listen
+    from appliance.host.serve import serve_box
 
     serve_box(state, Listen(host, port, names, port_file, dense), terminal)

@@ -102,6 +102,9 @@ class Fitter:
         machine = await asyncio.to_thread(self.room.look)
         return self.room.take(self, self._facts, machine, self._wanted)
 
+    def reads_from(self, reader: ReadAt) -> None:
+        self._reader = reader
+
     def started(self, process: int) -> None:
         self.room.started(self, process)
 

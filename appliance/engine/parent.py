@@ -49,6 +49,7 @@ class Engine:
         generation: How many children became ready so far.
         restarts: How many ended that nobody had told to.
         last_end: Why the last of them ended.
+        short: It is not ready for want of memory.
         load_s: How long the last child took to become ready.
     """
 
@@ -76,11 +77,22 @@ class Engine:
         self.state, self.reason, self.device = "loading", "", ""
         self.generation, self.restarts, self.last_end, self.load_s = 0, 0, "", 0.0
         self._settled, self._changed, self._stopping = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self.short = False
         self._over = True
         self._task: asyncio.Task[None] | None = None
         self._child: Child | None = None
         self._began_s = self._ready_s = 0.0
         self._verdict = self._told = ""
+
+    def reads_from(self, reader: ReadAt) -> None:
+        """Lets the next child read the same model from elsewhere."""
+        self._reader = reader
+        self._fitter.reads_from(reader)
+
+    @property
+    def over(self) -> bool:
+        """Whether it was never started, or was told to end."""
+        return self._over
 
     async def start(self) -> None:
         """Starts the child and waits until it is ready or cannot be."""
@@ -89,6 +101,7 @@ class Engine:
 
     def start_soon(self) -> None:
         """Starts the child and returns at once; `state` tells when it is ready."""
+        self.short = False
         self._settled.clear()
         self._stopping.clear()
         self._over, self.state = False, "loading"
@@ -160,7 +173,8 @@ class Engine:
             self._over = True
             self._become("failed", reason)
             return None
-        if code == EXIT_NO_MEMORY:  # the reason holds the figures; tried again, since memory may come free
+        self.short = code == EXIT_NO_MEMORY
+        if self.short:  # the reason holds the figures; tried again, since memory may come free
             self._become("failed", reason)
             return next_wait_s(failures + 1)
         self.restarts, self.last_end = self.restarts + 1, reason

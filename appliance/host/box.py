@@ -90,8 +90,8 @@ def make_engines(bundle: Bundle, run: Path, room: Room | None = None) -> dict[st
     }
 
 
-def make_box(bundle: Bundle, version: Version, run: Path, dense: DenseFactory = Exact, room: Room | None = None) -> Box:
-    """Loads a version for serving; `dense` finds the candidates of a search, `room` is the memory for its engines."""
+def make_box(bundle: Bundle, version: Version, engines: Mapping[str, Engine], dense: DenseFactory = Exact) -> Box:
+    """Loads a version for serving; `dense` finds the candidates of a search."""
     knowledge, encoder = load_knowledge(bundle, dense)
     return Box(
         service=_at_site(bundle.index.service, version.settings),
@@ -99,7 +99,7 @@ def make_box(bundle: Bundle, version: Version, run: Path, dense: DenseFactory = 
         bundle=version.bundle,
         knowledge=knowledge,
         encoder=encoder,
-        engines=make_engines(bundle, run, room),
+        engines=engines,
         policy=Policy(version.egress),
         selftest=version.selftest,
         hosts=site_hosts(version.settings),

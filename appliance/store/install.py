@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from appliance.store import medium, versions
+from appliance.store import current, medium, versions
 from appliance.store.enrol import Enroller
 from appliance.store.layout import StateLayout
 from appliance.store.seal import Seal, SiteSecrets
@@ -100,7 +100,7 @@ class Installer:
                 seal.store(secrets)
             trust.store(trusted)
             if report.changed:
-                versions.activate(self.layout, report.version, self.layer)
+                current.activate(self.layout, report.version, self.layer)
             return report
 
     def _install(self, folder: Path, secrets: SiteSecrets, trusted: TrustedRepository, now: datetime) -> InstallReport:

@@ -45,6 +45,16 @@ class StateLayout:
         return self.root / "current"
 
     @property
+    def following(self) -> Path:
+        """The link to a version that waits to be proved by what serves; it becomes `current` by one rename."""
+        return self.root / "next"
+
+    @property
+    def boots(self) -> Path:
+        """How often the serving version was started without becoming healthy."""
+        return self.root / "boots.json"
+
+    @property
     def tokens(self) -> Path:
         return self.root / "tokens.json"
 
@@ -52,6 +62,11 @@ class StateLayout:
     def run(self) -> Path:
         """Sockets and locks; nothing in it outlives a boot."""
         return self.root / "run"
+
+    @property
+    def serving(self) -> Path:
+        """Locked by the supervisor that serves this state."""
+        return self.run / "serve.lock"
 
     def version(self, number: int) -> Path:
         return self.versions / str(number)

@@ -1,4 +1,4 @@
-"""Versions of the box: what each one uses, MACed under a sealed secret, and the one link that says which serves."""
+"""Versions of the box: what each one uses, MACed under a sealed secret."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import hashlib
 import hmac
 from dataclasses import dataclass, field
 
+from appliance.store.current import current_number
 from appliance.store.layout import StateLayout
 from appliance.store.seal import SiteSecrets
-from bundler.files import DISK, FileLayer, read_limited, write_atomic
+from bundler.files import FileLayer, read_limited, write_atomic
 from bundler.format import canonical, paths
 from bundler.format.bundle import Bundle, open_bundle
 from bundler.format.errors import BadBundle, FileMissing, NotReady
@@ -33,6 +34,7 @@ class Version:
         selftest: Lines of the self-test.
         model_tested: Whether a chat model took part in it.
         settings: What the MSP set for this site, by name.
+        software: The version of the program that serves it; "" is the one that installed it.
     """
 
     number: int
@@ -45,6 +47,7 @@ class Version:
     selftest: tuple[str, ...]
     model_tested: bool
     settings: dict[str, str] = field(default_factory=dict)
+    software: str = ""
 
 
 def write_version(layout: StateLayout, secrets: SiteSecrets, version: Version, keys: bytes, layer: FileLayer) -> None:
@@ -54,19 +57,6 @@ def write_version(layout: StateLayout, secrets: SiteSecrets, version: Version, k
     write_atomic(folder / "keys.age", keys, mode=0o600, layer=layer)
     write_atomic(folder / "version.json", record, mode=0o600, layer=layer)
     write_atomic(folder / "version.mac", _mac(secrets, record), mode=0o600, layer=layer)
-
-
-def activate(layout: StateLayout, number: int, layer: FileLayer = DISK) -> None:
-    """Makes a version the serving one by one rename."""
-    layer.replace_link(layout.current, f"versions/{number}")
-
-
-def current_number(layout: StateLayout) -> int | None:
-    """Returns the number of the serving version, or None where nothing is installed."""
-    if not layout.current.is_symlink():
-        return None
-    name = layout.current.readlink().name
-    return int(name) if name.isascii() and name.isdigit() else None
 
 
 def next_number(layout: StateLayout) -> int:

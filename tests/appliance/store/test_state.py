@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.store import versions
+from appliance.store import current, versions
 from appliance.store.layout import StateLayout
 from appliance.store.medium import check_space, copy_file, lacking
 from appliance.store.seal import Seal, SiteSecrets
@@ -54,8 +54,8 @@ def test_a_version_is_read_back_and_switched_by_one_link(layout: StateLayout) ->
     with pytest.raises(NotReady):
         versions.read_current(layout, SECRETS)
     versions.write_version(layout, SECRETS, VERSION, b"keys", DISK)
-    assert versions.current_number(layout) is None
-    versions.activate(layout, 1)
+    assert current.current_number(layout) is None
+    current.activate(layout, 1)
     assert versions.read_current(layout, SECRETS) == VERSION
     assert versions.next_number(layout) == 2
 

@@ -1,0 +1,53 @@
+"""Where the box listens, and by which names clients reach it."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+from appliance.host.addresses import own_hosts
+from bundler.format.errors import Busy
+
+EXACT, CHROMA = "exact", "chroma"
+_ANY = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound to
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_BACKLOG = 1024
+
+
+@dataclass(frozen=True)
+class Listen:
+    """Where to listen, by which further names clients reach the box, where to write the URL, and how to search."""
+
+    host: str
+    port: int
+    names: tuple[str, ...]
+    url_file: Path | None
+    dense: str = EXACT
+
+    @property
+    def on_loopback(self) -> bool:
+        return self.host in _LOOPBACK or self.host.startswith("127.")
+
+    def reached_by(self) -> tuple[str, ...]:
+        """The names by which clients reach the box; a bind to every address takes all that this machine has."""
+        return (*self.names, *(own_hosts() if self.host in _ANY else (self.host,)))
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Returns a listening socket; raises Busy if the address is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise Busy(f"cannot listen on {host} port {port}: {error.strerror}", "choose another --port") from error
+    return listener
+
+
+def url_of(listener: socket.socket, *, tls: bool) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"

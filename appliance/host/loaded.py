@@ -1,0 +1,107 @@
+"""A version that is open in this process, and how many requests it is answering."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AsyncExitStack, suppress
+from typing import Any
+
+from litestar import Litestar
+
+from appliance.app import create_app
+from appliance.edge.tokens import TokenStore
+from appliance.host.box import Box, make_box
+from appliance.host.shelf import Shelf
+from appliance.settings import Settings
+from appliance.store import versions
+from appliance.store.layout import StateLayout
+from appliance.store.seal import SiteSecrets
+from bundler.format.bundle import Bundle
+from bundler.knowledge.dense import DenseFactory
+
+
+class Loaded:
+    """An open version.
+
+    Args:
+        version: Its record.
+        bundle: Its files.
+        box: What it serves.
+        app: Its application.
+        stack: What must be closed when the last request is answered.
+    """
+
+    def __init__(
+        self, version: versions.Version, bundle: Bundle, box: Box, app: Litestar, stack: AsyncExitStack
+    ) -> None:
+        self.version, self.box, self.app = version, box, app
+        self._bundle, self._stack = bundle, stack
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._requests = 0
+
+    async def answer(self, scope: Any, receive: Any, send: Any) -> None:
+        self._requests += 1
+        self._idle.clear()
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            self._requests -= 1
+            if not self._requests:
+                self._idle.set()
+
+    def own_engines(self) -> None:
+        """Lets engines that ran before read from this version's files: those of the older one will be closed."""
+        for engine in self.box.engines.values():
+            engine.reads_from(self._bundle.reader(engine.spec.asset))
+
+    async def drain(self) -> None:
+        """Closes the version once its requests are answered, or after the longest that one may take."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._idle.wait(), self.box.service.limits.request_timeout_ms / 1000)
+        await self.close()
+
+    async def close(self) -> None:
+        await self._stack.aclose()
+
+
+class Loader:
+    """Opens versions of one state.
+
+    Args:
+        layout: The state.
+        secrets: Opened from the seal.
+        settings: Makes the settings of a version.
+        dense: Finds the candidates of a search.
+        shelf: The engines.
+    """
+
+    def __init__(
+        self,
+        layout: StateLayout,
+        secrets: SiteSecrets,
+        settings: Callable[[Box], Settings],
+        dense: DenseFactory,
+        shelf: Shelf,
+    ) -> None:
+        self.layout, self.secrets = layout, secrets
+        self._settings, self._dense, self._shelf = settings, dense, shelf
+        self._tokens = TokenStore(layout.tokens)
+
+    async def open(self, number: int) -> Loaded:
+        """Opens a version; its engines are not started.
+
+        Raises:
+            BadBundle: Somebody changed it on this disk.
+        """
+        version = versions.read_version(self.layout, self.secrets, number)
+        async with AsyncExitStack() as stack:
+            bundle = await asyncio.to_thread(versions.open_version, self.layout, self.secrets, version)
+            stack.callback(bundle.close)
+            engines = self._shelf.take(bundle)
+            stack.push_async_callback(self._shelf.give_back, engines)
+            box = await asyncio.to_thread(make_box, bundle, version, engines, self._dense)
+            app = create_app(box, self._tokens, self._settings(box))
+            await stack.enter_async_context(app.lifespan())
+            return Loaded(version, bundle, box, app, stack.pop_all())

@@ -1,0 +1,229 @@
+"""The serving process: opens a version, answers on the supervisor's socket, and moves on to the next when told.
+
+Within one process only content changes; other software is another process (`appliance.host.supervisor`). The old
+version's application finishes what it has accepted while the new one takes what comes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import signal
+import socket
+import sys
+from collections.abc import Coroutine
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from appliance.answer.chroma_index import chroma
+from appliance.app import serve
+from appliance.edge.server import Server
+from appliance.edge.tls import Certificate, make_leaf
+from appliance.host.authority import box_authority
+from appliance.host.box import Box, site_hosts
+from appliance.host.channel import Channel
+from appliance.host.gate import NotProved, proved
+from appliance.host.listen import CHROMA, Listen
+from appliance.host.loaded import Loaded, Loader
+from appliance.host.shelf import Shelf
+from appliance.settings import Settings, read_keys
+from appliance.store import current, versions
+from appliance.store.layout import StateLayout
+from appliance.store.seal import Seal, SiteSecrets
+from bundler.files import scratch_folder
+from bundler.format.errors import LifeboatError
+from bundler.knowledge.dense import Exact
+from bundler.terminal import exit_code
+
+ALIVE_S = 2.0
+
+
+class Serving:
+    """The ASGI application that outlives versions.
+
+    Args:
+        loader: Opens versions.
+        channel: To the supervisor.
+        first: The version to begin with.
+        greeting: What the supervisor is told once it serves.
+        proves: Whether the first one must show that it answers before it may; after a reboot it did so long ago.
+
+    Attributes:
+        failure: Why the first version did not open, or None.
+    """
+
+    def __init__(self, loader: Loader, channel: Channel, first: int, greeting: dict[str, Any], *, proves: bool) -> None:
+        self._loader, self._channel, self._first, self._proves = loader, channel, first, proves
+        self._greeting = greeting
+        self.failure: Exception | None = None
+        self._current: Loaded | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._server: Server | None = None
+
+    def runs_on(self, server: Server) -> None:
+        self._server = server
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        elif self._current is not None:
+            await self._current.answer(scope, receive, send)
+
+    async def _lifespan(self, receive: Any, send: Any) -> None:
+        await receive()
+        self._spawn(self._show_life())
+        try:
+            await self._switch(self._first)
+        except Exception as error:  # noqa: BLE001 - kept whole for `main`, where uvicorn would lose it
+            self.failure = error
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            return
+        self._spawn(self._obey())
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._current is not None:
+            await self._current.drain()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _obey(self) -> None:
+        """Does what the supervisor says; without one there is nobody to hold the socket, so the end of it is a stop."""
+        self._channel.tell(serving=self._first, **self._greeting)
+        while (message := await self._channel.hear()) is not None:
+            if "switch" in message:
+                await self._try(int(message["switch"]))
+            elif "release" in message or "take_back" in message:
+                await self._hold_models(held="take_back" in message)
+            elif "leave" in message and self._server is not None:
+                self._server.leave(float(message["leave"]))
+        if self._server is not None:
+            self._server.should_exit = True
+
+    async def _try(self, number: int) -> None:
+        """Switches to a version and says so, or says why not and stays."""
+        try:
+            await self._switch(number)
+        except (LifeboatError, NotProved, OSError, MemoryError) as error:
+            reason = error.fact if isinstance(error, LifeboatError) else str(error)
+            short = isinstance(error, NotProved) and error.short
+            self._channel.tell(refused=number, reason=reason or type(error).__name__, short=short)
+        else:
+            self._channel.tell(serving=number)
+
+    async def _switch(self, number: int) -> None:
+        """Opens a version beside the one that serves, has it proved, then lets it take what comes."""
+        loaded = await self._loader.open(number)
+        old = self._current
+        if old is None and not self._proves:
+            loaded.box.start_soon()
+        else:
+            try:
+                await self._prove(loaded, old)
+            except BaseException:
+                await loaded.close()
+                raise
+        loaded.own_engines()
+        self._current = loaded
+        if old is not None:
+            self._spawn(old.drain())
+
+    async def _prove(self, loaded: Loaded, old: Loaded | None) -> None:
+        """Lets the models of a version answer that do not serve yet; what the self-test said is recorded with it."""
+        serving = set() if old is None else set(old.box.engines.values())
+        coming = set(loaded.box.engines.values())
+        lines = await proved(coming - serving, serving - coming)
+        if lines:
+            proof = current.Proof(tuple(lines), tested=not any("not tested" in line for line in lines))
+            await asyncio.to_thread(current.note_proof, self._loader.layout, loaded.version.number, proof)
+
+    async def _hold_models(self, *, held: bool) -> None:
+        """Ends the models for a while, or starts them again; the other rungs answer."""
+        engines = self._current.box.engines.values() if self._current is not None else ()
+        for engine in engines:
+            if held and engine.over:
+                engine.start_soon()
+        if not held:
+            await asyncio.gather(*(engine.stop() for engine in engines))
+            self._channel.tell(released=True)
+
+    async def _show_life(self) -> None:
+        while True:
+            self._channel.tell(alive=True)
+            await asyncio.sleep(ALIVE_S)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def main() -> None:
+    """`python -m appliance.host.serving LISTENER CHANNEL`: two descriptors."""
+    _restrict()
+    listener = socket.socket(fileno=int(sys.argv[1]))
+    sys.exit(asyncio.run(_serve(listener, socket.socket(fileno=int(sys.argv[2])))))
+
+
+def _restrict() -> None:
+    """No core dumps; signals of a terminal or a service manager reach the supervisor, which says what to do."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+
+
+async def _serve(listener: socket.socket, end: socket.socket) -> int:
+    channel = await Channel.over(end)
+    order = await channel.hear()
+    if order is None:
+        return 0
+    try:
+        await _serve_version(listener, channel, order)
+    except LifeboatError as error:
+        channel.tell(failed=error.fact, hint=error.hint, code=exit_code(error))
+    except NotProved as error:
+        channel.tell(failed=str(error), hint="", code=0, short=error.short)
+    finally:
+        await channel.close()
+    return 0
+
+
+async def _serve_version(listener: socket.socket, channel: Channel, order: dict[str, Any]) -> None:
+    layout = StateLayout(Path(order["state"]))
+    listen = Listen(order["host"], listener.getsockname()[1], tuple(order["names"]), None, order["dense"])
+    seal = Seal(layout.keys)
+    secrets = seal.open()
+    number = int(order["version"])
+    certificate, ca_pem = _certificate(seal, secrets, listen, versions.read_version(layout, secrets, number))
+
+    def settings(box: Box) -> Settings:
+        return Settings(hosts=(*listen.reached_by(), *box.hosts), keys=read_keys(box.service, {}), ca_pem=ca_pem)
+
+    with scratch_folder(layout.run, "s-") as run:
+        loader = Loader(layout, secrets, settings, chroma if listen.dense == CHROMA else Exact, Shelf(run))
+        greeting = {"ca_sha256": Certificate(ca_pem, b"").fingerprint if ca_pem else ""}
+        serving = Serving(loader, channel, number, greeting, proves=bool(order["proves"]))
+        await serve(serving, listener, tls=certificate, on_ready=serving.runs_on)
+        if serving.failure is not None:
+            raise serving.failure
+
+
+def _certificate(
+    seal: Seal, secrets: SiteSecrets, listen: Listen, version: versions.Version
+) -> tuple[Certificate | None, bytes]:
+    """Returns the server certificate, None on loopback, and the CA that clients must know.
+
+    Names that the MSP sets while the box serves are in the certificate from the next start on.
+    """
+    if listen.on_loopback:
+        return None, b""
+    now = datetime.now(UTC)
+    authority = box_authority(seal, secrets.site, now)
+    names = [*listen.reached_by(), *site_hosts(version.settings), "localhost", "127.0.0.1"]
+    return make_leaf(authority, names, now), authority.cert_pem
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,250 @@
+"""Owns the listening socket; starts, watches, changes and ends the processes that serve on it.
+
+It opens no seal and parses nothing foreign. While no process serves, clients wait in the socket's queue. A version
+that proves itself becomes the serving one by one rename; one that does not, or that keeps dying, gives way to the one
+before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import time
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from appliance.edge.limits import KEEP_ALIVE_S, SHUTDOWN_S
+from appliance.host import boots
+from appliance.host.listen import Listen
+from appliance.host.notify import notify
+from appliance.host.worker import Gone, Refused, Worker, order, python_of
+from appliance.store import current
+from appliance.store.current import GivenUp
+from appliance.store.layout import StateLayout
+from bundler.format.errors import NotReady
+from bundler.terminal import Terminal, error_of
+
+_LOOK_S = 0.5
+# A process that leaves may stay as long as its longest request, and as an idle connection may.
+_STAY_S = 300.0 + KEEP_ALIVE_S
+_END_S = SHUTDOWN_S + 10.0
+_LIFE_S = 5.0
+
+
+class Supervisor:
+    """Keeps one state served.
+
+    Args:
+        layout: The state.
+        listener: The listening socket.
+        listen: How it was made; the processes are told.
+        terminal: Where to speak.
+        on_serving: Called once, with the first process that serves.
+        programs: Where the program's versions are installed.
+    """
+
+    def __init__(
+        self,
+        layout: StateLayout,
+        listener: socket.socket,
+        listen: Listen,
+        terminal: Terminal,
+        on_serving: Callable[[Worker], None],
+        programs: Path,
+    ) -> None:
+        self._layout, self._listener, self._listen, self._terminal = layout, listener, listen, terminal
+        self._on_serving, self._programs = on_serving, programs
+        self._worker: Worker | None = None
+        self._leaving: dict[Worker, asyncio.Task[None]] = {}
+        self._stopping = asyncio.Event()
+        self._greeted = False
+
+    async def run(self) -> None:
+        """Serves until SIGINT or SIGTERM.
+
+        Raises:
+            LifeboatError: The only version there is cannot be served; what its process said.
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._stopping.set)
+        living = asyncio.create_task(_show_life())
+        try:
+            while not self._stopping.is_set():
+                await self._keep_serving()
+        finally:
+            living.cancel()
+            notify("STOPPING=1")
+            await self._end()
+
+    async def _keep_serving(self) -> None:
+        """Starts the current version, and returns when the process that serves has ended, or none should."""
+        number = self._chosen()
+        starts = current.note_start(self._layout, number)
+        await self._rest(boots.wait_s(starts - 1))
+        try:
+            self._worker = await self._start(number, proves=False)
+        except Gone as gone:
+            self._failed(number, gone)
+            return
+        self._serves(self._worker)
+        await self._watch()
+
+    def _chosen(self) -> int:
+        """Returns the version to start: the current one, or the one before where it was given up or keeps dying."""
+        number = current.current_number(self._layout)
+        if number is None:
+            raise NotReady("nothing is installed on this box", "run `lifeboat-appliance install MEDIUM`")
+        before = current.previous(self._layout, number)
+        if before is None:
+            return number
+        if current.given_up(self._layout, number) is not None:  # the power went between the word and the deed
+            current.activate(self._layout, before)
+            return before
+        if boots.gives_up(current.read_boots(self._layout), number):
+            return self._roll_back(f"it ended {boots.MOST_STARTS} times in a row within {boots.HEALTHY_S:.0f} s")
+        return number
+
+    def _failed(self, number: int, gone: Gone) -> None:
+        """Goes back where a version says itself that it cannot be served; raises that where there is no other."""
+        self._terminal.warn(f"version {number} does not serve: {gone}")
+        if not gone.told:
+            return  # it died: it is started again, until it had its chances
+        if current.previous(self._layout, number) is None:
+            raise error_of(int(gone.told.get("code", 0)), str(gone), str(gone.told.get("hint", "")))
+        self._roll_back(str(gone))
+
+    def _roll_back(self, reason: str) -> int:
+        number = current.roll_back(self._layout, GivenUp("rolled back", reason, _now()))
+        self._terminal.alarm(f"rolled back to version {number}: {reason}")
+        return number
+
+    async def _start(self, number: int, *, proves: bool) -> Worker:
+        software = current.software_of(self._layout, number)
+        listen = self._listen
+        words = order(
+            self._layout.root, number, proves=proves, host=listen.host, names=listen.names, dense=listen.dense
+        )
+        worker = await Worker.start(python_of(software, self._programs), self._listener, words, software)
+        try:
+            await worker.serving()
+        except Refused as refused:  # only a process that serves already goes on
+            await worker.end(_END_S)
+            raise Gone(str(refused), {}) from refused
+        except BaseException:
+            worker.kill()
+            await worker.end(_END_S)
+            raise
+        return worker
+
+    def _serves(self, worker: Worker) -> None:
+        self._terminal.note(f"serving version {worker.version}")
+        notify(f"READY=1\nSTATUS=serving version {worker.version}")
+        if not self._greeted:
+            self._greeted = True
+            self._on_serving(worker)
+
+    async def _watch(self) -> None:
+        while (worker := self._worker) is not None and not self._stopping.is_set():
+            if worker.ended:
+                self._terminal.warn(f"the serving process of version {worker.version} ended: it is started again")
+                await worker.end(_END_S)
+                self._worker = None
+                return
+            if worker.hangs:
+                self._terminal.warn(f"the serving process of version {worker.version} shows no life: killed")
+                worker.kill()
+            elif time.monotonic() - worker.began_s > boots.HEALTHY_S:
+                current.note_healthy(self._layout, worker.version)
+            await self._unless_stopped(self._follow(worker))
+            await self._rest(_LOOK_S)
+
+    async def _follow(self, worker: Worker) -> None:
+        """Moves on to a version that was proposed, or that a person made the current one."""
+        waiting, number = current.waiting_number(self._layout), current.current_number(self._layout)
+        if waiting is not None and current.given_up(self._layout, waiting) is None:
+            await self._change(worker, waiting)
+        elif number not in (worker.version, None):
+            await self._change(worker, int(number or 0))
+
+    async def _change(self, worker: Worker, number: int) -> None:
+        """Has a version prove itself and lets it take over; where it does not, what serves goes on."""
+        try:
+            if current.software_of(self._layout, number) == worker.software:
+                await worker.switch(number)
+                taken = worker
+            else:
+                taken = await self._replaced(worker, number)
+        except (Refused, Gone, OSError) as error:
+            self._terminal.warn(f"version {number} is refused: {error}")
+            current.give_up(self._layout, number, GivenUp("refused", str(error), _now()))
+            return
+        if current.waiting_number(self._layout) == number:
+            current.promote(self._layout)
+        current.note_start(self._layout, number)
+        taken.began_s = time.monotonic()
+        self._worker = taken
+        self._serves(taken)
+        if taken is not worker:
+            self._let_leave(worker)
+
+    async def _replaced(self, worker: Worker, number: int) -> Worker:
+        """Starts a version's own program beside the one that serves, which ends its models where both do not fit."""
+        try:
+            return await self._start(number, proves=True)
+        except Gone as gone:
+            if not gone.told.get("short"):
+                raise
+        await worker.release()
+        try:
+            return await self._start(number, proves=True)
+        except BaseException:
+            worker.take_back()
+            raise
+
+    def _let_leave(self, worker: Worker) -> None:
+        async def leave() -> None:
+            worker.leave(_STAY_S)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(worker.wait(), _STAY_S + _END_S)
+            await worker.end(_END_S)
+            del self._leaving[worker]
+
+        self._leaving[worker] = asyncio.create_task(leave())
+
+    async def _unless_stopped(self, work: Coroutine[Any, Any, None]) -> None:
+        """Does a work to its end, or until the supervisor is told to stop."""
+        doing, stopping = asyncio.create_task(work), asyncio.create_task(self._stopping.wait())
+        try:
+            await asyncio.wait({doing, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopping.cancel()
+            if not doing.done():
+                doing.cancel()
+            with suppress(asyncio.CancelledError):
+                await doing
+
+    async def _rest(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), seconds)
+
+    async def _end(self) -> None:
+        for task in self._leaving.values():
+            task.cancel()
+        workers = [*self._leaving, *([self._worker] if self._worker is not None else [])]
+        await asyncio.gather(*(worker.end(_END_S) for worker in workers))
+
+
+async def _show_life() -> None:
+    """Feeds the service manager's watchdog as long as this loop turns."""
+    while True:
+        notify("WATCHDOG=1")
+        await asyncio.sleep(_LIFE_S)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
