@@ -15,13 +15,28 @@ from bundler.terminal import Terminal
 @click.option("--port", type=click.IntRange(0, 65_535), default=8443, show_default=True, help="0 takes a free one.")
 @click.option("--name", "names", multiple=True, help="A further name by which clients reach this box.")
 @click.option("--port-file", type=click.Path(path_type=Path, dir_okay=False), help="Write the URL here once it serves.")
+@click.option(
+    "--programs",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("/opt/lifeboat"),
+    show_default=True,
+    help="Where the versions of this program are installed.",
+)
 @click.option("--dense", type=click.Choice(["exact", "chroma"]), default="exact", show_default=True, help="Search.")
 @command
 def serve(
-    terminal: Terminal, *, host: str, port: int, names: tuple[str, ...], port_file: Path | None, dense: str, state: Path
+    terminal: Terminal,
+    *,
+    host: str,
+    port: int,
+    names: tuple[str, ...],
+    port_file: Path | None,
+    programs: Path,
+    dense: str,
+    state: Path,
 ) -> None:
     """Serve the installed version until stopped."""
     from appliance.host.listen import Listen
     from appliance.host.serve import serve_box
 
-    serve_box(state, Listen(host, port, names, port_file, dense), terminal)
+    serve_box(state, Listen(host, port, names, port_file, dense), terminal, programs)

@@ -29,17 +29,14 @@ class Loaded:
         bundle: Its files.
         box: What it serves.
         app: Its application.
-        stack: What must be closed when the last request is answered.
     """
 
-    def __init__(
-        self, version: versions.Version, bundle: Bundle, box: Box, app: Litestar, stack: AsyncExitStack
-    ) -> None:
-        self.version, self.box, self.app = version, box, app
-        self._bundle, self._stack = bundle, stack
-        self._idle = asyncio.Event()
+    def __init__(self, version: versions.Version, bundle: Bundle, box: Box, app: Litestar) -> None:
+        self.version, self.box, self.app, self._bundle = version, box, app, bundle
+        self._idle, self._closing = asyncio.Event(), asyncio.Event()
         self._idle.set()
         self._requests = 0
+        self.kept: asyncio.Task[None] | None = None
 
     async def answer(self, scope: Any, receive: Any, send: Any) -> None:
         self._requests += 1
@@ -63,7 +60,13 @@ class Loaded:
         await self.close()
 
     async def close(self) -> None:
-        await self._stack.aclose()
+        self._closing.set()
+        if self.kept is not None:
+            await self.kept
+
+    async def closing(self) -> None:
+        """Returns once somebody wants it closed."""
+        await self._closing.wait()
 
 
 class Loader:
@@ -95,13 +98,35 @@ class Loader:
         Raises:
             BadBundle: Somebody changed it on this disk.
         """
+        opened: asyncio.Future[Loaded] = asyncio.get_running_loop().create_future()
+        # What an application enters it must leave in the same task, and whoever closes a version is another.
+        task = asyncio.create_task(self._keep(number, opened))
+        try:
+            loaded = await asyncio.shield(opened)
+        except asyncio.CancelledError:
+            task.cancel()
+            raise
+        loaded.kept = task
+        return loaded
+
+    async def _keep(self, number: int, opened: asyncio.Future[Loaded]) -> None:
+        try:
+            async with AsyncExitStack() as stack:
+                loaded = await self._open(number, stack)
+                opened.set_result(loaded)
+                await loaded.closing()
+        except Exception as error:
+            if opened.done():
+                raise
+            opened.set_exception(error)
+
+    async def _open(self, number: int, stack: AsyncExitStack) -> Loaded:
         version = versions.read_version(self.layout, self.secrets, number)
-        async with AsyncExitStack() as stack:
-            bundle = await asyncio.to_thread(versions.open_version, self.layout, self.secrets, version)
-            stack.callback(bundle.close)
-            engines = self._shelf.take(bundle)
-            stack.push_async_callback(self._shelf.give_back, engines)
-            box = await asyncio.to_thread(make_box, bundle, version, engines, self._dense)
-            app = create_app(box, self._tokens, self._settings(box))
-            await stack.enter_async_context(app.lifespan())
-            return Loaded(version, bundle, box, app, stack.pop_all())
+        bundle = await asyncio.to_thread(versions.open_version, self.layout, self.secrets, version)
+        stack.callback(bundle.close)
+        engines = self._shelf.take(bundle)
+        stack.push_async_callback(self._shelf.give_back, engines)
+        box = await asyncio.to_thread(make_box, bundle, version, engines, self._dense)
+        app = create_app(box, self._tokens, self._settings(box))
+        await stack.enter_async_context(app.lifespan())
+        return Loaded(version, bundle, box, app)
