@@ -45,9 +45,12 @@ def look() -> Machine:
 
 
 def resident_bytes(process: int) -> int:
-    """Returns the memory that a process holds, 0 where it is gone (proc(5), statm)."""
-    words = (_text(Path(f"/proc/{process}/statm")) or "0 0").split()
-    return int(words[1]) * os.sysconf("SC_PAGE_SIZE")
+    """Returns the memory that a process has of its own, 0 where it is gone (proc(5), statm).
+
+    Pages of files and of shared memory are not its own: the buffer through which it reads the model is the parent's.
+    """
+    words = (_text(Path(f"/proc/{process}/statm")) or "0 0 0").split()
+    return max(0, int(words[1]) - int(words[2])) * os.sysconf("SC_PAGE_SIZE")
 
 
 def query_gpus() -> tuple[tuple[Gpu, ...], str]:
