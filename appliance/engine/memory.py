@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from appliance.engine.machine import group_folders, group_limit_bytes
+
 _SHARE = 0.9
 _SLACK_BYTES = 2**30
-_CGROUPS = Path("/sys/fs/cgroup")
+_CGROUPS, _OWN_GROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 _FIRST_TO_GO = "1000"  # proc(5): the highest, so that the kernel takes it before anything else
 
 
@@ -37,15 +39,10 @@ def _machine_bytes() -> int:
 
 
 def _group_bytes() -> Iterator[int]:
-    """The limits of this process's cgroup and of those around it (cgroups(7), version 2); nothing where none is set."""
-    group = _CGROUPS / _own_group().lstrip("/")
+    """The limits of this process's control groups and of those around them, version 1 and 2; no limit is 2**63."""
     yield 2**63
-    for folder in (group, *group.parents):
-        limit = folder / "memory.max"
-        if folder.is_relative_to(_CGROUPS) and limit.is_file() and (text := limit.read_text().strip()).isdigit():
-            yield int(text)
-
-
-def _own_group() -> str:
-    lines = Path("/proc/self/cgroup").read_text().splitlines()
-    return next((line[3:] for line in lines if line.startswith("0::")), "/")
+    for folder in group_folders(_OWN_GROUPS.read_text(), "memory"):
+        for name in ("memory.max", "memory.limit_in_bytes"):
+            file = _CGROUPS / folder / name
+            if file.is_file() and (limit := group_limit_bytes(file.read_text())) is not None:
+                yield limit

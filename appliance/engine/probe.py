@@ -8,7 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from appliance.engine.machine import (
     GPU_FIELDS,
@@ -17,8 +17,8 @@ from appliance.engine.machine import (
     Machine,
     available_bytes,
     core_count,
+    group_folders,
     group_free_bytes,
-    group_paths,
     least_memory,
     quota_cpus,
     read_gpus,
@@ -119,13 +119,8 @@ def _quota() -> float | None:
 
 
 def _folders(controller: str) -> Iterator[Path]:
-    """Yields the folders of this process's control groups and of all above them: each sets a limit."""
-    for controllers, path in group_paths(_text(Path("/proc/self/cgroup")) or ""):
-        if controllers and controller not in controllers.split(","):
-            continue
-        for root in (_GROUPS / controller if controllers else _GROUPS, _GROUPS / "unified"):
-            relative = PurePosixPath(path.lstrip("/"))
-            yield from (root / part for part in (relative, *relative.parents))
+    cgroup = _text(Path("/proc/self/cgroup")) or ""
+    return (_GROUPS / folder for folder in group_folders(cgroup, controller))
 
 
 def _text(path: Path) -> str | None:

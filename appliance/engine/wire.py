@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,16 +18,13 @@ from appliance.engine.options import MOST_CHOICES, Refused
 from appliance.engine.prepare import Prepared, Preparer
 from appliance.engine.pulse import Pulse
 from appliance.engine.reply import CHAT, TEXT, Reply
+from appliance.engine.standing import Standing, from_headers
 from appliance.engine.step import Limits
-from appliance.engine.worker import Standing, Worker
+from appliance.engine.worker import Worker
 
 _BODY_BYTES = 16 * 2**20
 _RETRY_AFTER_S = 5
 Pieces = AsyncGenerator[tuple[Answer, Piece | None], None]
-# The gateway tells with each request how it stands among others.
-PRIORITY, TENANT, DEADLINE_MS = "X-Lifeboat-Priority", "X-Lifeboat-Tenant", "X-Lifeboat-Deadline-Ms"
-# And how many of the first messages are text of the signed bundle.
-PUBLIC = "X-Lifeboat-Public-Messages"
 
 
 class Wire:
@@ -51,19 +47,19 @@ class Wire:
         return _json({"state": "ready", "requests": self._inside, "running": running, "waiting": waiting})
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
-        public = int(request.headers.get(PUBLIC, "0"))
-        return await self._answer(request, CHAT, lambda body: self._preparer.chat(body, public))
+        return await self._answer(request, CHAT, self._preparer.chat)
 
     async def _completion(self, request: web.Request) -> web.StreamResponse:
-        return await self._answer(request, TEXT, self._preparer.text)
+        return await self._answer(request, TEXT, lambda body, _: self._preparer.text(body))
 
     async def _answer(
-        self, request: web.Request, kind: str, prepare: Callable[[dict[str, Any]], Prepared]
+        self, request: web.Request, kind: str, prepare: Callable[[dict[str, Any], int], Prepared]
     ) -> web.StreamResponse:
         try:
+            standing = _standing(request)
             body = await _body(request)
             # Template, tokenizer and grammar take their time, and streams go on meanwhile.
-            prepared = await asyncio.to_thread(prepare, body)
+            prepared = await asyncio.to_thread(prepare, body, standing.public_messages)
             self._admit(len(prepared.answers))
         except Refused as refused:
             return _refusal(refused)
@@ -72,7 +68,7 @@ class Wire:
             reply = Reply(
                 self._order["name"], self._order["digest"], kind, prepared.answers, prepared.toolbox, prepared.echo
             )
-            pieces = self._worker.pieces(prepared.answers, _standing(request))
+            pieces = self._worker.pieces(prepared.answers, standing)
             return await _Sending(request, reply, prepared).send(pieces)
         except Refused as refused:
             return _refusal(refused)
@@ -159,10 +155,10 @@ async def _serve(model: Model, order: dict[str, Any], pulse: Pulse, on_ready: Ca
 
 
 def _standing(request: web.Request) -> Standing:
-    """Reads how a request stands; the gateway wrote it, so that anything malformed is our bug."""
-    headers = request.headers
-    deadline_s = int(headers[DEADLINE_MS]) / 1000 if DEADLINE_MS in headers else math.inf
-    return Standing(int(headers.get(PRIORITY, "0")), headers.get(TENANT, ""), deadline_s)
+    try:
+        return from_headers(request.headers)
+    except ValueError as error:  # not by the gateway
+        raise Refused("a header of the standing is not a number", "invalid_request") from error
 
 
 async def _body(request: web.Request) -> dict[str, Any]:

@@ -20,26 +20,12 @@ from appliance.engine.model import Model
 from appliance.engine.options import Refused
 from appliance.engine.pulse import Pulse
 from appliance.engine.scheduler import Scheduler
+from appliance.engine.standing import Standing
 from appliance.engine.step import Copy, Job, Limits, QueueFull, Row
 
 EXIT_BROKEN = 42  # llama.cpp failed in the middle of a step: only a new process helps
 
 Event = tuple[Answer, Piece | Refused | None]
-
-
-@dataclass(frozen=True)
-class Standing:
-    """How a request stands among others.
-
-    Attributes:
-        priority: Lower goes first.
-        tenant: Whose it is: tenants take turns.
-        deadline_s: Seconds until it is of no use to begin.
-    """
-
-    priority: int = 0
-    tenant: str = ""
-    deadline_s: float = float("inf")
 
 
 @dataclass(eq=False)

@@ -13,6 +13,7 @@ from typing import Any
 
 import aiohttp
 
+from appliance.engine.standing import Standing, to_headers
 from appliance.gateway.call import PATHS, Call, Chunk
 from appliance.gateway.commit import StreamReader, in_band
 from appliance.gateway.foreign_json import object_of
@@ -140,12 +141,7 @@ def _standing(client: Client, call: Call) -> dict[str, str]:
     if client.target.socket is None:
         return {}
     left_s = max(0.0, call.deadline_s - time.monotonic())
-    return {
-        "X-Lifeboat-Priority": str(int(call.batch)),
-        "X-Lifeboat-Tenant": call.tenant,
-        "X-Lifeboat-Deadline-Ms": str(int(left_s * 1000)),
-        "X-Lifeboat-Public-Messages": str(call.public_messages),
-    }
+    return to_headers(Standing(int(call.batch), call.tenant, left_s, call.public_messages))
 
 
 def _limit_s(limit_s: float, deadline_s: float) -> float:
