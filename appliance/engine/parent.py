@@ -121,9 +121,9 @@ class Engine:
             where the old one has not ended at all.
         """
         with suppress(TimeoutError):
-            if self.state == "ready" and self.generation <= after:
-                await asyncio.wait_for(self._changed.wait(), min(limit_s, _NOTICE_S))
             async with asyncio.timeout(limit_s):
+                if self.state == "ready" and self.generation <= after:
+                    await asyncio.wait_for(self._changed.wait(), _NOTICE_S)
                 while self.generation <= after or self.state != "ready":
                     if self._over or self.load_s > limit_s:
                         return False

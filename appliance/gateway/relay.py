@@ -145,7 +145,10 @@ def _standing(client: Client, call: Call) -> dict[str, str]:
 
 
 def _limit_s(limit_s: float, deadline_s: float) -> float:
-    return max(0.0, min(limit_s, deadline_s - time.monotonic()))
+    left_s = deadline_s - time.monotonic()
+    if left_s <= 0:  # nobody is asked for an answer that would come too late
+        raise Failed(Kind.SILENT, "the time of the request was over before it was asked")
+    return min(limit_s, left_s)
 
 
 def _has_content(choice: dict[str, Any]) -> bool:
