@@ -23,6 +23,7 @@ from appliance.engine.transfer import RemoteReader, report
 EXIT_MISSING = 40  # llama-cpp-python is not installed
 EXIT_REFUSED = 41  # the model did not load; trying again would not help
 EXIT_NO_MEMORY = 43  # there was not the memory that was free a moment ago
+EXIT_UNREAD = 44  # the model could not be read to its end, which may pass
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE = 1, 4
 
 
@@ -43,9 +44,12 @@ def main() -> None:
     except NoMemory as error:
         report(link, {"failed": str(error)})
         sys.exit(EXIT_NO_MEMORY)
-    except (LoadFailed, OSError) as error:
+    except LoadFailed as error:
         report(link, {"failed": str(error)})
         sys.exit(EXIT_REFUSED)
+    except OSError as error:
+        report(link, {"failed": str(error)})
+        sys.exit(EXIT_UNREAD)
     pulse.count_nodes(model.context)
     from appliance.engine.wire import serve
 

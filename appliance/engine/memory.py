@@ -7,7 +7,8 @@ the kernel ends, since it raises its own `oom_score_adj`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from appliance.engine.machine import group_folders, group_limit_bytes
@@ -15,6 +16,10 @@ from appliance.engine.machine import group_folders, group_limit_bytes
 _SHARE = 0.9
 _SLACK_BYTES = 2**30
 _CGROUPS, _OWN_GROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+# What ggml's backends, llama.cpp and the C++ library say where a buffer cannot be had.
+_LACKS = re.compile(
+    r"(fail|unable|cannot|could not)\w*\b.{0,80}\b(re)?(alloc|reserve)|bad_alloc|out of memory", re.IGNORECASE
+)
 _FIRST_TO_GO = "1000"  # proc(5): the highest, so that the kernel takes it before anything else
 
 
@@ -26,6 +31,14 @@ def limit_bytes(need_bytes: int) -> int:
 def most_memory_bytes() -> int:
     """Returns nine tenths of what the machine has, or the container where that is less."""
     return int(_SHARE * min(_machine_bytes(), *_group_bytes()))
+
+
+def lacks_memory(words: Sequence[str]) -> bool:
+    """Whether the errors that llama.cpp told of a load mean that memory was short, and not that the model is no good.
+
+    Where it told nothing that counts as short memory: one wrong start more costs less than never to start again.
+    """
+    return not words or any(_LACKS.search(line) for line in words)
 
 
 def first_to_go() -> None:

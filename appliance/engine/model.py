@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 
 from appliance.engine import need
 from appliance.engine.fit import Plan
+from appliance.engine.memory import lacks_memory
 from appliance.engine.reading import ReadAt
 from appliance.engine.step import Row
 from appliance.engine.stream import CookieFile
 
 _PIECE_BYTES = 256
-_ERROR_LEVEL = 4
+_ERROR_LEVEL, _MOST_LINES = 4, 20  # GGML_LOG_LEVEL_ERROR of ggml.h
 _CACHE_TYPES = {need.F16: llama_cpp.GGML_TYPE_F16, need.Q8: llama_cpp.GGML_TYPE_Q8_0}
 _NO_ROOM = 1  # llama.h: no slot of the cache for the batch
 
@@ -57,7 +58,7 @@ class Model:
         self._model = self._load(reader, plan.gpu_layers)
         self.context = llama_cpp.llama_init_from_model(self._model, _context_params(plan))
         if not self.context:
-            raise NoMemory(f"no context of {plan.sequences} x {plan.context_tokens} tokens: {self._words()}")
+            raise self._failure(f"no context of {plan.sequences} x {plan.context_tokens} tokens: ")
         self.vocabulary = llama_cpp.llama_model_get_vocab(self._model)
         numbers = range(self.vocabulary_size)
         self._ends = frozenset(n for n in numbers if llama_cpp.llama_vocab_is_eog(self.vocabulary, n))
@@ -180,14 +181,16 @@ class Model:
         finally:
             file.close()
         if not model:
-            # What every backend of ggml says when a buffer cannot be had.
-            failure = NoMemory if any("alloc" in line for line in self._log) else LoadFailed
-            raise failure(self._words())
+            raise self._failure("")
         return model
 
     def _on_log(self, level: int, text: bytes, _: Any) -> None:
-        if level >= _ERROR_LEVEL and len(self._log) < 20:
+        if level == _ERROR_LEVEL and len(self._log) < _MOST_LINES:  # above it are the dots of the progress
             self._log.append(text.decode(errors="replace").strip())
+
+    def _failure(self, what: str) -> LoadFailed:
+        kind = NoMemory if lacks_memory(self._log) else LoadFailed
+        return kind(what + self._words())
 
     def _words(self) -> str:
         return "; ".join(self._log[-3:])[:500] or "llama.cpp gave no reason"

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from appliance.engine import transfer
-from appliance.engine.child import EXIT_MISSING, EXIT_NO_MEMORY, EXIT_REFUSED
+from appliance.engine.child import EXIT_MISSING, EXIT_NO_MEMORY, EXIT_REFUSED, EXIT_UNREAD
 from appliance.engine.fit import DoesNotFit, Fit, Wanted
 from appliance.engine.fitting import Fitter, Room
 from appliance.engine.memory import limit_bytes
 from appliance.engine.process import COMMAND, Child
 from appliance.engine.reading import ReadAt
-from appliance.engine.watchdog import Patience, Seen, Watch, next_wait_s, why
+from appliance.engine.watchdog import Patience, Seen, Watch, may_heal, next_wait_s, why
 from bundler.format.errors import LifeboatError
 from bundler.format.service import ModelSpec
 
@@ -160,7 +160,7 @@ class Engine:
             self._over = True
             self._become("failed", reason)
             return None
-        if code == EXIT_NO_MEMORY:  # the reason holds the figures; tried again, since memory may come free
+        if code in (EXIT_NO_MEMORY, EXIT_UNREAD):  # memory may come free, a medium may come back
             self._become("failed", reason)
             return next_wait_s(failures + 1)
         self.restarts, self.last_end = self.restarts + 1, reason
@@ -175,10 +175,8 @@ class Engine:
         except DoesNotFit as refusal:
             self.fit = None
             return EXIT_NO_MEMORY, f"{refusal.fact}; {refusal.hint}"
-        except LifeboatError as failure:
-            return EXIT_REFUSED, failure.fact
-        except OSError as failure:
-            return EXIT_NO_MEMORY, f"the model cannot be looked at: {failure}"
+        except (LifeboatError, OSError) as failure:
+            return _unread(failure)
         try:
             return await self._run(fit)
         except OSError as failure:  # no process, no descriptor, no memory for either: it may pass
@@ -212,8 +210,9 @@ class Engine:
             await child.close()
             self._child = None
             self.socket.unlink(missing_ok=True)
-        fault = child.failure.fact if child.failure is not None else ""
-        return ended.result(), self._verdict or fault or self._told or why(ended.result())
+        if child.failure is not None and not self._verdict:
+            return _unread(child.failure)
+        return ended.result(), self._verdict or self._told or why(ended.result())
 
     def _look(self, child: Child, watch: Watch) -> None:
         """Kills a child that shows no life or takes too much."""
@@ -254,3 +253,9 @@ class Engine:
             "queue_requests": self._queue_requests,
             "socket": str(self.socket),
         }
+
+
+def _unread(failure: LifeboatError | OSError) -> tuple[int, str]:
+    """Returns how a start ends whose model could not be read, and why."""
+    fact = failure.fact if isinstance(failure, LifeboatError) else f"the model cannot be read: {failure}"
+    return (EXIT_UNREAD if may_heal(failure) else EXIT_REFUSED), fact

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from appliance.engine.pulse import Signs
+from bundler.format.errors import FileMissing, LifeboatError, SystemFailed
 
 _BACKOFF_LONGEST_S = 60.0
 
@@ -93,6 +94,14 @@ def next_wait_s(failures: int) -> float:
         failures: Ends since the child was last healthy, this one included.
     """
     return 0.0 if failures <= 1 else float(min(_BACKOFF_LONGEST_S, 2.0 ** min(failures - 2, 10)))
+
+
+def may_heal(failure: Exception) -> bool:
+    """Whether what broke the reading of a model may be gone at the next try: a medium that was pulled comes back.
+
+    What was read and is not what was signed stays so, and so does a header that is none.
+    """
+    return isinstance(failure, SystemFailed | FileMissing) or not isinstance(failure, LifeboatError)
 
 
 def why(code: int) -> str:

@@ -123,11 +123,11 @@ def test_chunks_longer_than_a_slot_are_cut() -> None:
 
 
 @contextmanager
-def linked(reader: Chunked) -> Iterator[tuple[transfer.RemoteReader, list[LifeboatError | None]]]:
+def linked(reader: Chunked) -> Iterator[tuple[transfer.RemoteReader, list[LifeboatError | OSError | None]]]:
     """A child's reader with the parent's end in a thread."""
     mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     memory = transfer.make_buffer()
-    found: list[LifeboatError | None] = []
+    found: list[LifeboatError | OSError | None] = []
 
     def serve() -> None:
         found.append(transfer.serve_reads(mine, memory, reader, lambda _: None, lambda: None))
