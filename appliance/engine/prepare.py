@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from appliance.engine.constraint import read_constraint
@@ -126,11 +127,13 @@ class Preparer:
         self, prompts: Sequence[list[int]], options: Options, grammar: str | None, *, special: bool
     ) -> tuple[Answer, ...]:
         answers: list[Answer] = []
+        matcher = None if grammar is None else partial(self._grammars.matcher, grammar)
+        if matcher is not None:
+            matcher()  # what cannot be followed is refused now; while it waits, a request holds no more than the text
         for tokens in prompts:
             limit = min(options.max_tokens, self._room(tokens))
             for choice in range(options.choices):
                 seed = None if options.seed is None else options.seed + choice
-                matcher = None if grammar is None else self._grammars.matcher(grammar)
                 answer = Answer(
                     len(answers), tuple(tokens), options, limit, seed=seed, matcher=matcher, special=special
                 )

@@ -13,6 +13,7 @@ from appliance.engine.pulse import Signs
 from bundler.format.errors import FileMissing, LifeboatError, SystemFailed
 
 _BACKOFF_LONGEST_S = 60.0
+EXIT_STUCK = 45  # of a child whose threads do not end
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,8 @@ def may_heal(failure: Exception) -> bool:
 
 def why(code: int) -> str:
     """Returns words for an exit code that nobody asked for."""
+    if code == EXIT_STUCK:
+        return "the engine ended because the preparation of a request did not"
     if code == -9:
         return "the engine was killed (signal 9), by hand or because the machine ran out of memory"
     return f"the engine ended with {f'signal {-code}' if code < 0 else f'code {code}'}"

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
+import time
 from collections.abc import AsyncGenerator, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import msgspec
 import uvloop
 from aiohttp import web
 
+from appliance.engine.desk import Desk
 from appliance.engine.door import Door
 from appliance.engine.making import Answer, Piece
 from appliance.engine.model import Model
@@ -20,18 +25,20 @@ from appliance.engine.pulse import Pulse
 from appliance.engine.reply import CHAT, TEXT, Reply
 from appliance.engine.standing import Standing, from_headers
 from appliance.engine.step import Limits
+from appliance.engine.watchdog import EXIT_STUCK
 from appliance.engine.worker import Worker
 
 _BODY_BYTES = 16 * 2**20
 _RETRY_AFTER_S = 5
+_FINISH_S = 30.0
 Pieces = AsyncGenerator[tuple[Answer, Piece | None], None]
 
 
 class Wire:
     """The handlers of one model."""
 
-    def __init__(self, model: Model, order: dict[str, Any], worker: Worker) -> None:
-        self._model, self._order, self._worker = model, order, worker
+    def __init__(self, model: Model, order: dict[str, Any], worker: Worker, desk: Desk) -> None:
+        self._model, self._order, self._worker, self._desk = model, order, worker, desk
         self._preparer = Preparer(model, order["max_output_tokens"])
         self._inside = 0
 
@@ -56,13 +63,14 @@ class Wire:
         self, request: web.Request, kind: str, prepare: Callable[[dict[str, Any], int], Prepared]
     ) -> web.StreamResponse:
         try:
-            standing = _standing(request)
+            arrived_s, standing = time.monotonic(), _standing(request)
             body = await _body(request)
             # Template, tokenizer and grammar take their time, and streams go on meanwhile.
-            prepared = await asyncio.to_thread(prepare, body, standing.public_messages)
-            self._admit(len(prepared.answers))
+            prepared = await self._prepared(partial(prepare, body, standing.public_messages))
         except Refused as refused:
             return _refusal(refused)
+        waited_s = time.monotonic() - arrived_s
+        standing = replace(standing, deadline_s=standing.deadline_s - waited_s)
         self._inside += len(prepared.answers)
         try:
             reply = Reply(
@@ -74,6 +82,17 @@ class Wire:
             return _refusal(refused)
         finally:
             self._inside -= len(prepared.answers)
+
+    async def _prepared(self, work: Callable[[], Prepared]) -> Prepared:
+        """Prepares a request that may come in; until its answers are known it counts as one."""
+        self._admit(1)
+        self._inside += 1
+        try:
+            prepared = await self._desk.prepare(work)
+        finally:
+            self._inside -= 1
+        self._admit(len(prepared.answers))
+        return prepared
 
     def _admit(self, answers: int) -> None:
         waiting = self._inside + answers - self._model.sequences
@@ -142,7 +161,8 @@ async def _serve(model: Model, order: dict[str, Any], pulse: Pulse, on_ready: Ca
     limits = Limits(model.sequences, model.context_tokens, model.batch_tokens, waiting, model.rewinds)
     worker = Worker(model, limits, loop, pulse)
     worker.start()
-    app = door.guard(Wire(model, order, worker).app())
+    desk = Desk(lambda: _give_up(door, loop))
+    app = door.guard(Wire(model, order, worker, desk).app())
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0, handler_cancellation=True)
     await runner.setup()
     try:
@@ -152,6 +172,15 @@ async def _serve(model: Model, order: dict[str, Any], pulse: Pulse, on_ready: Ca
     finally:
         await runner.cleanup()
         worker.stop()
+        if desk.stuck:
+            print("a request's preparation did not come to an end", file=sys.stderr, flush=True)  # noqa: T201 - the log
+            os._exit(EXIT_STUCK)  # the interpreter would wait for the thread
+
+
+def _give_up(door: Door, loop: asyncio.AbstractEventLoop) -> None:
+    """Lets those inside finish, within a limit; then another process takes over."""
+    door.shut()
+    loop.call_later(_FINISH_S, door.cut)
 
 
 def _standing(request: web.Request) -> Standing:

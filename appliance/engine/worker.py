@@ -38,6 +38,15 @@ class _Order:
     events: asyncio.Queue[Event] = field(default_factory=asyncio.Queue)
 
 
+@dataclass(eq=False)
+class _Work:
+    """An answer of a request; `making` from its first token on, since samplers and grammars are for those who run."""
+
+    answer: Answer
+    order: _Order
+    making: Making | None = None
+
+
 class Worker:
     """Runs a model for many at once.
 
@@ -52,7 +61,7 @@ class Worker:
         self._model, self._loop, self._pulse = model, loop, pulse
         self._scheduler = Scheduler(limits)
         self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._making: dict[int, tuple[Making, _Order]] = {}
+        self._work: dict[int, _Work] = {}
         self._outbox: list[tuple[_Order, Event]] = []
         self._last = 0
         self._thread = threading.Thread(target=self._run, name="llama", daemon=True)
@@ -109,19 +118,20 @@ class Worker:
                 self._outbox.append((order, (answer, Refused(str(error), "context_length_exceeded"))))
                 return
             order.jobs.append(job.id)
-            self._making[job.id] = (Making(self._model, answer), order)
+            self._work[job.id] = _Work(answer, order)
 
     def _cancel(self, order: _Order) -> None:
         """Forgets answers that nobody reads any more; those that have ended are forgotten already."""
         for job in order.jobs:
-            if job in self._making:
+            if job in self._work:
                 self._forget(job)
                 self._scheduler.cancel(job)
 
-    def _forget(self, job: int) -> tuple[Making, _Order]:
-        making, order = self._making.pop(job)
-        making.free()
-        return making, order
+    def _forget(self, job: int) -> _Work:
+        work = self._work.pop(job)
+        if work.making is not None:
+            work.making.free()
+        return work
 
     def _run(self) -> None:
         try:
@@ -151,9 +161,9 @@ class Worker:
     def _step(self) -> None:
         step = self._scheduler.step(time.monotonic())
         for job in step.expired:
-            making, order = self._forget(job)
+            work = self._forget(job)
             refused = Refused("the request waited too long", "queue_timeout", 429)
-            self._outbox.append((order, (making.answer, refused)))
+            self._outbox.append((work.order, (work.answer, refused)))
         for operation in step.operations:
             if isinstance(operation, Copy):
                 self._model.copy(operation.source, operation.target, operation.tokens)
@@ -177,11 +187,12 @@ class Worker:
 
     def _take(self, job: int, place: int) -> bool:
         """Draws what follows the row at `place`; returns whether the next row of the same answer is of use."""
-        making, order = self._making[job]
-        answer = making.answer
+        work = self._work[job]
+        answer, order = work.answer, work.order
         if answer.completion_tokens == 0:
             answer.cached_tokens = self._scheduler.cached(job)
         try:
+            work.making = making = work.making or Making(self._model, answer)
             token, piece = making.take(place)
         except DeadEnd as error:
             refused = Refused(f"the answer cannot follow its JSON schema any further: {error}", "schema_dead_end", 500)
@@ -199,9 +210,9 @@ class Worker:
 
     def _fail(self, job: int, refused: Refused) -> bool:
         """Ends one answer with an error; returns that no further row of it is of use."""
-        making, order = self._forget(job)
+        work = self._forget(job)
         self._scheduler.cancel(job)
-        self._outbox.append((order, (making.answer, refused)))
+        self._outbox.append((work.order, (work.answer, refused)))
         return False
 
     def _send(self) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from appliance.engine import transfer
 from appliance.engine.ahead import BUFFER_BYTES, SLOT_BYTES, SLOTS, Ahead, bounds
 from appliance.engine.reading import READ_BYTES, BytesReader
-from bundler.format.errors import BadBundle, LifeboatError
+from bundler.format.errors import BadBundle
 
 MIB = 2**20
 DATA = random.Random(1).randbytes(64 * MIB)
