@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from types import FrameType
 from typing import Any
 
 import uvicorn
@@ -80,6 +81,7 @@ async def serve(
     *,
     tls: Certificate | None = None,
     on_ready: Callable[[uvicorn.Server], None] = lambda _: None,
+    finish: Callable[[], Awaitable[None]] | None = None,
 ) -> None:
     """Serves until the process is told to stop; accepted requests are finished first.
 
@@ -88,6 +90,7 @@ async def serve(
         listener: A listening TCP socket; the supervisor may own it.
         tls: Certificate and key; required unless the socket is on loopback.
         on_ready: Called with the server before it starts; `server.should_exit = True` stops it.
+        finish: Awaited after the first signal, while connections are still taken; a second signal does not wait for it.
 
     Raises:
         ValueError: The socket is not on loopback and there is no TLS.
@@ -95,14 +98,31 @@ async def serve(
     if tls is None and not _on_loopback(listener):
         raise ValueError("a bind that is not loopback needs TLS")
     if tls is None:
-        await _run(app, listener, None, on_ready)
+        await _run(app, listener, None, on_ready, finish)
         return
     with loaded(tls) as path:
-        await _run(app, listener, path, on_ready)
+        await _run(app, listener, path, on_ready, finish)
 
 
 class _Server(uvicorn.Server):
     """uvicorn that ends by returning: its own handlers raise the signal again, in the middle of our shutdown."""
+
+    def __init__(self, config: uvicorn.Config, finish: Callable[[], Awaitable[None]] | None) -> None:
+        super().__init__(config)
+        self._finish = finish
+        self._finishing: asyncio.Task[None] | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self._finish is None or self._finishing is not None or not self.started:
+            super().handle_exit(sig, frame)
+        else:
+            self._finishing = asyncio.create_task(self._finished(self._finish))
+
+    async def _finished(self, finish: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await finish()
+        finally:
+            self.should_exit = True
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -120,7 +140,11 @@ class _Server(uvicorn.Server):
 
 
 async def _run(
-    app: AsgiApp, listener: socket.socket, pem_path: str | None, on_ready: Callable[[uvicorn.Server], None]
+    app: AsgiApp,
+    listener: socket.socket,
+    pem_path: str | None,
+    on_ready: Callable[[uvicorn.Server], None],
+    finish: Callable[[], Awaitable[None]] | None,
 ) -> None:
     config = uvicorn.Config(
         app,
@@ -138,7 +162,7 @@ async def _run(
         ssl_certfile=pem_path,
         ssl_keyfile=pem_path,
     )
-    server = _Server(config)
+    server = _Server(config, finish)
     on_ready(server)
     await server.serve(sockets=[listener])
 

@@ -19,12 +19,14 @@ from litestar import Litestar
 
 from appliance.answer.chroma_index import chroma
 from appliance.app import create_app, serve
+from appliance.edge.limits import SHUTDOWN_S
 from appliance.edge.tls import Certificate, make_leaf
 from appliance.edge.tokens import TokenStore
 from appliance.engine.fitting import Room
 from appliance.host.addresses import own_hosts
 from appliance.host.authority import box_authority
 from appliance.host.box import Box, make_box, site_hosts
+from appliance.host.leaving import Leaving
 from appliance.settings import Settings, read_keys
 from appliance.store import versions
 from appliance.store.layout import StateLayout
@@ -122,6 +124,11 @@ class Serving:
         elif self._current is not None:
             await self._current.answer(scope, receive, send)
 
+    async def cut(self) -> None:
+        """Ends what the engines still make."""
+        if self._current is not None:
+            await self._current.box.stop()
+
     async def _lifespan(self, receive: Any, send: Any) -> None:
         await receive()
         try:
@@ -218,7 +225,12 @@ def serve_box(root: Path, listen: Listen, terminal: Terminal) -> None:
             write_atomic(listen.url_file, f"{url}\n".encode())
 
     serving = Serving(layout, secrets, settings, terminal, on_ready, chroma if listen.dense == CHROMA else Exact)
-    asyncio.run(serve(serving, listener, tls=certificate))
+    leaving = Leaving(serving)
+
+    async def finish() -> None:
+        await leaving.finish(SHUTDOWN_S, serving.cut)
+
+    asyncio.run(serve(leaving, listener, tls=certificate, finish=finish))
     if serving.failure is not None:
         raise serving.failure
 
