@@ -31,12 +31,18 @@ def gguf(smollm_gguf: Path) -> bytes:
 
 
 def with_engine(
-    reader: ReadAt, folder: Path, work: Callable[[Engine], Awaitable[Any]], *, queue: int = 8, context: int = 512
+    reader: ReadAt,
+    folder: Path,
+    work: Callable[[Engine], Awaitable[Any]],
+    *,
+    queue: int = 8,
+    context: int = 512,
+    most_tokens: int = 48,
 ) -> Any:
     """Runs `work` with a started engine and stops it whatever happens."""
     folder.mkdir(exist_ok=True)
     digest = hashlib.sha256(b"model").hexdigest()
-    spec = ModelSpec("smol", "models/smol.gguf", digest, context, 48)
+    spec = ModelSpec("smol", "models/smol.gguf", digest, context, most_tokens)
 
     async def run() -> Any:
         engine = Engine(spec, reader, runtime_dir=folder, threads=2, queue_requests=queue)
@@ -125,19 +131,33 @@ def test_a_full_queue_answers_429(gguf: bytes, tmp_path: Path) -> None:
     with_engine(BytesReader(gguf), tmp_path / "run", work, queue=1)
 
 
-def test_a_client_that_leaves_frees_the_engine(gguf: bytes, tmp_path: Path) -> None:
-    """A cancelled stream does not hold the next request back for its whole answer."""
+def test_a_client_that_leaves_frees_the_engine(gguf: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In an engine of one place the next is answered after few steps, where the one who left had asked for 1,500."""
+    monkeypatch.setattr("appliance.engine.parent.SEQUENCES", 1)
+
+    def steps(engine: Engine) -> int:
+        assert engine._child is not None
+        return int.from_bytes(engine._child.signs().work[-8:], "little")
 
     async def work(engine: Engine) -> None:
-        async with client(engine) as openai:
-            stream = await openai.chat.completions.create(model="smol", messages=said("Count to 900."), stream=True)
-            async for _ in stream:
-                break
+        transport = httpx2.AsyncHTTPTransport(uds=str(engine.socket))
+        async with client(engine) as openai, httpx2.AsyncClient(transport=transport) as http:
+            stream = await openai.completions.create(
+                model="smol", prompt="Once", stream=True, max_tokens=1500, extra_body={"ignore_eos": True}
+            )
+            await anext(aiter(stream))
+            asked = asyncio.create_task(openai.completions.create(model="smol", prompt="Hi", max_tokens=3))
+            while (health := (await http.get("http://e/health")).json())["waiting"] == 0:
+                assert health["running"] == 1
+            left = steps(engine)
             await stream.close()
-            answer = await openai.chat.completions.create(model="smol", messages=said("Hi."), max_tokens=3)
-            assert answer.choices[0].message.content
+            assert (await asked).choices[0].text
+            assert steps(engine) - left < 150
+            assert (await http.get("http://e/health")).json() == {
+                "state": "ready", "requests": 0, "running": 0, "waiting": 0
+            }  # fmt: skip
 
-    with_engine(BytesReader(gguf), tmp_path / "run", work)
+    with_engine(BytesReader(gguf), tmp_path / "run", work, context=2048, most_tokens=1500)
 
 
 @pytest.mark.parametrize("damage", ["digest", "garbage"])
