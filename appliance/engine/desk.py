@@ -14,7 +14,7 @@ from typing import TypeVar
 from appliance.engine.options import Refused
 
 PLACES = 4
-LIMIT_S, GRACE_S = 10.0, 10.0
+LIMIT_S, GRACE_S = 10.0, 50.0
 
 T = TypeVar("T")
 

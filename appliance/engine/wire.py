@@ -89,6 +89,10 @@ class Wire:
         self._inside += 1
         try:
             prepared = await self._desk.prepare(work)
+        except RecursionError as error:
+            raise Refused("the request is nested too deeply", "invalid_request") from error
+        except UnicodeEncodeError as error:  # JSON can write half of a surrogate pair, which is no character
+            raise Refused("the request holds text that is not Unicode", "invalid_request") from error
         finally:
             self._inside -= 1
         self._admit(len(prepared.answers))
@@ -193,7 +197,7 @@ def _standing(request: web.Request) -> Standing:
 async def _body(request: web.Request) -> dict[str, Any]:
     try:
         body = await request.json()
-    except (ValueError, RecursionError) as error:
+    except (ValueError, RecursionError, web.RequestPayloadError) as error:
         raise Refused("the body is not JSON", "invalid_request") from error
     if not isinstance(body, dict):
         raise Refused("the body is not an object", "invalid_request")

@@ -1,5 +1,6 @@
 import asyncio
 import hashlib
+import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,31 @@ def test_over_long_prompts_and_unsupported_options_are_told(gguf: bytes, tmp_pat
                 await openai.completions.create(model="smol", prompt="x", suffix="y")
             answer = await openai.completions.create(model="smol", prompt="One, two, three,", max_tokens=4, seed=1)
             assert answer.choices[0].text
+
+    with_engine(BytesReader(gguf), tmp_path / "run", work)
+
+
+def test_what_no_tokenizer_takes_is_told(gguf: bytes, tmp_path: Path) -> None:
+    """Half a surrogate pair, deep nesting and megabytes of text are 400, and leave nothing behind."""
+    deep: Any = {}
+    for _ in range(900):
+        deep = {"items": deep}
+    tool = {"type": "function", "function": {"name": "f", "parameters": deep}}
+    words = '{"messages": [{"role": "user", "content": %s}], "max_tokens": 2, "tools": %s}'
+    bodies = [
+        words % ('"\\ud800"', "null"),
+        words % ('"x"', json.dumps([tool])),
+        words % (json.dumps("a" * 10**6), "null"),
+    ]
+
+    async def work(engine: Engine) -> None:
+        transport = httpx2.AsyncHTTPTransport(uds=str(engine.socket))
+        async with httpx2.AsyncClient(transport=transport, timeout=60) as http:
+            asked = [await http.post("http://e/v1/chat/completions", content=body.encode()) for body in bodies]
+            assert [answer.status_code for answer in asked] == [400] * 3, [answer.text for answer in asked]
+            codes = [answer.json()["error"]["code"] for answer in asked]
+            assert codes == ["invalid_request", "invalid_request", "context_length_exceeded"]
+            assert (await http.get("http://e/health")).json()["requests"] == 0
 
     with_engine(BytesReader(gguf), tmp_path / "run", work)
 
