@@ -9,7 +9,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 
-from appliance.engine.lookup import MOST_GUESSES
 from appliance.engine.scheduler import Scheduler
 from appliance.engine.step import Copy, Job, Limits, QueueFull, Row, Step
 
@@ -75,7 +74,6 @@ class Machine(RuleBasedStateMachine):
     ) -> Any:
         self.number += 1
         prompt = (*prefix, *(1000 * self.number + place for place in range(own)))
-        guesses = guesses and self.limits.batch_tokens > MOST_GUESSES  # a smaller batch has no room for them
         deadline = self.now + patience if patience is not None else float("inf")
         whose = (self.number % 3, f"tenant {self.number % 2}", deadline)
         job = Job(self.number, prompt, new, self.now, *whose, public=public, guesses=guesses)
