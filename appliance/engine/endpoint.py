@@ -73,7 +73,7 @@ async def read_object(request: web.Request) -> dict[str, Any]:
     """Returns the body of a request; raises Refused where it is no JSON object."""
     try:
         body = await request.json()
-    except (ValueError, RecursionError) as error:
+    except (ValueError, RecursionError, web.RequestPayloadError) as error:
         raise Refused("the body is not JSON", "invalid_request") from error
     if not isinstance(body, dict):
         raise Refused("the body is not an object", "invalid_request")

@@ -57,6 +57,8 @@ class PooledWire:
             return as_json(await serve(await read_object(request), request.headers.get(TENANT, "")))
         except Refused as refused:
             return refusal(refused)
+        except UnicodeEncodeError:  # JSON can write half of a surrogate pair, which is no character
+            return refusal(Refused("the request holds text that is not Unicode", "invalid_request"))
         finally:
             self._inside -= 1
 

@@ -146,7 +146,7 @@ def test_what_is_not_served_is_refused(minilm: Any, body: dict[str, Any], status
     assert minilm.engine.restarts == 0
 
 
-@pytest.mark.parametrize("content", [b"{", b"[]", b"\xff", json.dumps("a").encode()])
+@pytest.mark.parametrize("content", [b'{"input": "\\ud800"}', b"{", b"[]", b"\xff", json.dumps("a").encode()])
 def test_a_body_that_is_no_object_is_refused(minilm: Any, content: bytes) -> None:
     """As on every wire here."""
     assert minilm.http.post("/embeddings", content=content).status_code == 400
