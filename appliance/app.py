@@ -34,11 +34,11 @@ API = (
     models.list_models,
     models.one_model,
     models.embeddings,
+    models.rerank,
     knowledge.search,
     knowledge.faq,
     knowledge.route,
     knowledge.ask,
-    knowledge.rerank,
 )
 AsgiApp = Callable[[Any, Any, Any], Awaitable[None]]
 # Without the guard of `/v1`: `ready` and `metrics` bring their own, the rest holds no data.

@@ -22,6 +22,7 @@ from appliance.engine.fit import Fit, Wanted, fit
 from appliance.engine.machine import Machine
 from appliance.engine.reading import ReadAt, as_file
 from bundler.format.gguf_header import read_header
+from bundler.format.service import ModelSpec
 
 Look = Callable[[], Machine]
 
@@ -107,12 +108,12 @@ class Fitter:
 
     Args:
         reader: Its GGUF.
-        wanted: What the profile asks for.
+        spec: What the profile asks for.
         room: Where it has to fit.
     """
 
-    def __init__(self, reader: ReadAt, wanted: Wanted, room: Room) -> None:
-        self._reader, self._wanted, self.room = reader, wanted, room
+    def __init__(self, reader: ReadAt, spec: ModelSpec, room: Room) -> None:
+        self._reader, self._wanted, self.room = reader, Wanted.of(spec), room
         self._facts: ModelFacts | None = None
 
     async def fit(self) -> Fit:

@@ -13,7 +13,7 @@ from typing import Any
 
 from appliance.engine import transfer
 from appliance.engine.child import EXIT_MISSING, EXIT_NO_MEMORY, EXIT_REFUSED, EXIT_UNREAD
-from appliance.engine.fit import DoesNotFit, Fit, Wanted
+from appliance.engine.fit import DoesNotFit, Fit
 from appliance.engine.fitting import Fitter, Room
 from appliance.engine.memory import limit_bytes
 from appliance.engine.process import COMMAND, Child
@@ -24,7 +24,6 @@ from bundler.format.service import ModelSpec
 
 _MISSING_RETRY_S = 5.0
 _NOTICE_S = 2.0  # the end of a child is seen some moments after its connections broke
-SEQUENCES = 16  # requests at once, where memory allows
 
 
 class Engine:
@@ -67,7 +66,7 @@ class Engine:
     ) -> None:
         self.spec, self._reader, self._threads = spec, reader, threads
         self.fit: Fit | None = None
-        self._fitter = Fitter(reader, Wanted(spec.context_tokens, SEQUENCES), room or Room())
+        self._fitter = Fitter(reader, spec, room or Room())
         self._queue_requests = queue_requests
         self._patience, self._command = patience or Patience(), command
         self._memory_bytes = memory_bytes
@@ -247,6 +246,7 @@ class Engine:
         return {
             "name": self.spec.name,
             "digest": self.spec.digest,
+            "serves": self.spec.serves,
             "size": self._reader.size,
             "plan": asdict(fit.plan),
             "max_output_tokens": self.spec.max_output_tokens,

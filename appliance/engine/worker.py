@@ -6,7 +6,6 @@ One thread for all steps, since two in one context abort the process.
 from __future__ import annotations
 
 import asyncio
-import os
 import queue
 import sys
 import threading
@@ -14,6 +13,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 
+from appliance.engine.endpoint import end_broken
 from appliance.engine.grammar import DeadEnd
 from appliance.engine.making import Answer, Making, Piece
 from appliance.engine.model import Model
@@ -22,8 +22,6 @@ from appliance.engine.pulse import Pulse
 from appliance.engine.scheduler import Scheduler
 from appliance.engine.standing import Standing
 from appliance.engine.step import Copy, Job, Limits, QueueFull, Row
-
-EXIT_BROKEN = 42  # llama.cpp failed in the middle of a step: only a new process helps
 
 Event = tuple[Answer, Piece | Refused | None]
 
@@ -140,8 +138,7 @@ class Worker:
                 self._step()
                 self._send()
         except Exception as error:  # noqa: BLE001 - whatever it is, nobody would be answered any more
-            print(f"the engine failed: {type(error).__name__}: {error}", file=sys.stderr, flush=True)  # noqa: T201
-            os._exit(EXIT_BROKEN)
+            end_broken(error)
 
     def _listen(self) -> bool:
         """Takes what came in, and waits for it where there is nothing else to do; returns False at the end."""

@@ -18,7 +18,7 @@ from appliance.gateway.call import PATHS, Call, Chunk
 from appliance.gateway.commit import StreamReader, in_band
 from appliance.gateway.foreign_json import object_of
 from appliance.gateway.outcome import Failed, Kind
-from appliance.gateway.upstream import Client, read_some, read_whole
+from appliance.gateway.upstream import BODY_BYTES_MAX, Client, read_some, read_whole
 
 
 def prepared(call: Call, model: str, *, drop: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -32,18 +32,26 @@ async def whole(client: Client, call: Call, body: dict[str, Any]) -> dict[str, A
     Raises:
         Failed: Anything but an answer with content.
     """
+    return checked(await fetched(client, call, body, BODY_BYTES_MAX))
+
+
+async def fetched(client: Client, call: Call, body: dict[str, Any], limit_bytes: int) -> bytes:
+    """Returns the body of a 200, of at most `limit_bytes`.
+
+    Raises:
+        Failed: No answer in time, another status, or a longer body.
+    """
     target = client.target
     limit_s = _limit_s(target.whole_s, call.deadline_s)
     try:
         async with asyncio.timeout(limit_s):
             response = await client.post(PATHS[call.wire], body, _standing(client, call))
             try:
-                data = await read_whole(response)
+                return await read_whole(response, limit_bytes)
             finally:
                 response.release()
     except TimeoutError:
         raise Failed(Kind.SILENT, f"no answer within {limit_s:.0f} s") from None
-    return checked(data)
 
 
 def checked(data: bytes) -> dict[str, Any]:

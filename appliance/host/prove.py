@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from appliance.answer.answering import engine_target
 from appliance.engine.parent import Engine
@@ -15,10 +17,16 @@ from appliance.host.box import load_knowledge, make_engines
 from appliance.store.install import Proof
 from bundler.files import scratch_folder
 from bundler.format.bundle import Bundle
+from bundler.format.service import CHAT, EMBEDDING, RERANK
 from bundler.knowledge import selftest
 
 _LIMIT_S, _TOKENS = 120.0, 32
 _PROMPT = "Say in one sentence what a lifeboat is for."
+_QUESTIONS: Mapping[str, tuple[str, dict[str, Any]]] = {
+    CHAT: ("/chat/completions", {"messages": [{"role": "user", "content": _PROMPT}], "max_tokens": _TOKENS}),
+    EMBEDDING: ("/embeddings", {"input": _PROMPT}),
+    RERANK: ("/rerank", {"query": _PROMPT, "documents": [_PROMPT]}),
+}
 
 
 @dataclass(frozen=True)
@@ -66,8 +74,11 @@ async def _ask(name: str, engine: Engine) -> tuple[str, bool | None]:
 
 
 async def _answer(engine: Engine) -> str:
-    body = {"messages": [{"role": "user", "content": _PROMPT}], "max_tokens": _TOKENS}
+    """Asks what the model is there for; returns what it said, "" for nothing."""
+    path, body = _QUESTIONS[engine.spec.serves]
     async with Client(engine_target(engine.spec, engine, _LIMIT_S)) as client:
-        response = await client.post("/chat/completions", body)
+        response = await client.post(path, body)
         value = json.loads(await read_whole(response))
-    return str(value["choices"][0]["message"]["content"])
+    if engine.spec.serves == CHAT:
+        return str(value["choices"][0]["message"]["content"])
+    return str(value["data"] if engine.spec.serves == EMBEDDING else value["results"])

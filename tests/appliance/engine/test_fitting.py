@@ -91,7 +91,8 @@ def test_engines_that_start_together_are_fitted_one_after_the_other(smollm_gguf:
         return found
 
     room, data = Room(look, lambda process: 0), smollm_gguf.read_bytes()
-    fitters = [Fitter(BytesReader(data), Wanted(2048, 16), room) for _ in range(3)]
+    spec = replace(SPEC, context_tokens=2048)
+    fitters = [Fitter(BytesReader(data), spec, room) for _ in range(3)]
 
     async def run() -> list[Fit]:
         return await asyncio.gather(*(fitter.fit() for fitter in fitters))
