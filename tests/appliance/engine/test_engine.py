@@ -159,7 +159,7 @@ def test_a_full_queue_answers_429(gguf: bytes, tmp_path: Path) -> None:
 
 def test_a_client_that_leaves_frees_the_engine(gguf: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In an engine of one place the next is answered after few steps, where the one who left had asked for 1,500."""
-    monkeypatch.setattr("appliance.engine.parent.SEQUENCES", 1)
+    monkeypatch.setattr("appliance.engine.fit.SEQUENCES", 1)
 
     def steps(engine: Engine) -> int:
         assert engine._child is not None

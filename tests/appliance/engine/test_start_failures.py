@@ -158,7 +158,8 @@ NO_CONTEXT = """
 import resource, sys
 from pathlib import Path
 from appliance.engine.fit import Plan
-from appliance.engine.model import LoadFailed, Model
+from appliance.engine.model import Model
+from appliance.engine.weights import LoadFailed
 from appliance.engine.reading import BytesReader
 data = Path(sys.argv[1]).read_bytes()
 if sys.argv[2] == "unsupported":
