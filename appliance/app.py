@@ -31,11 +31,11 @@ API = (
     models.list_models,
     models.one_model,
     models.embeddings,
+    models.rerank,
     knowledge.search,
     knowledge.faq,
     knowledge.route,
     knowledge.ask,
-    knowledge.rerank,
 )
 AsgiApp = Callable[[Any, Any, Any], Awaitable[None]]
 # Without the guard of `/v1`: `ready` and `metrics` bring their own, the rest holds no data.
@@ -78,6 +78,7 @@ async def serve(
     *,
     tls: Certificate | None = None,
     on_ready: Callable[[Server], None] = lambda _: None,
+    finish: Callable[[], Awaitable[None]] | None = None,
 ) -> None:
     """Serves until the process is told to stop; accepted requests are finished first.
 
@@ -86,6 +87,7 @@ async def serve(
         listener: A listening TCP socket; the supervisor may own it.
         tls: Certificate and key; required unless the socket is on loopback.
         on_ready: Called with the server before it starts; it can be told to leave or to stop.
+        finish: Awaited after the first signal, while connections are still taken; a second signal does not wait for it.
 
     Raises:
         ValueError: The socket is not on loopback and there is no TLS.
@@ -93,13 +95,19 @@ async def serve(
     if tls is None and not _on_loopback(listener):
         raise ValueError("a bind that is not loopback needs TLS")
     if tls is None:
-        await _run(app, listener, None, on_ready)
+        await _run(app, listener, None, on_ready, finish)
         return
     with loaded(tls) as path:
-        await _run(app, listener, path, on_ready)
+        await _run(app, listener, path, on_ready, finish)
 
 
-async def _run(app: AsgiApp, listener: socket.socket, pem_path: str | None, on_ready: Callable[[Server], None]) -> None:
+async def _run(
+    app: AsgiApp,
+    listener: socket.socket,
+    pem_path: str | None,
+    on_ready: Callable[[Server], None],
+    finish: Callable[[], Awaitable[None]] | None,
+) -> None:
     config = uvicorn.Config(
         app,
         lifespan="on",
@@ -116,7 +124,7 @@ async def _run(app: AsgiApp, listener: socket.socket, pem_path: str | None, on_r
         ssl_certfile=pem_path,
         ssl_keyfile=pem_path,
     )
-    server = Server(config)
+    server = Server(config, finish)
     on_ready(server)
     await server.serve(sockets=[listener])
 

@@ -155,6 +155,8 @@ def _model(entry: ModelEntry, fetched: Fetched) -> Captured:
         raise BadInput(
             f"{entry.name}: context_tokens is {entry.context_tokens}, the model was trained for {facts.context_length}"
         )
+    if (problem := gguf.unfit(facts, entry.serves)) is not None:
+        raise BadInput(f"{entry.name}: {problem}")
     cuts = merged_cuts(gguf.cut_points(facts), MIB)
     path = f"models/{entry.name}.gguf"
     return Captured(path, fetched.path, "gguf", entry.licence, fetched.pinned, cuts, CHUNK_BYTES, fetched.sha256)
@@ -235,7 +237,14 @@ def _small(path: str, file: Path, kind: str, licence: str, source: str) -> Captu
 def compile_service(profile: Profile, embedding: service.EmbeddingSpec | None) -> service.Service:
     """Returns what the box needs of the profile; the digests of models are known once they are written."""
     models = tuple(
-        service.ModelSpec(entry.name, f"models/{entry.name}.gguf", "", entry.context_tokens, entry.max_output_tokens)
+        service.ModelSpec(
+            entry.name,
+            f"models/{entry.name}.gguf",
+            "",
+            entry.context_tokens,
+            entry.max_output_tokens,
+            entry.serves,
+        )
         for entry in profile.models
     )
     test = profile.selftest

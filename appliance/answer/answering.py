@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from appliance.answer.facts import Box, EngineFacts
+from appliance.answer.pooling import NotServing, Pooling
 from appliance.answer.rungs import NO_KNOWLEDGE, Holding, Rungs
 from appliance.answer.threads import BoundedThreads
 from appliance.gateway.call import CHAT, Call, Served
@@ -60,6 +61,7 @@ class Answering:
         self._stack = AsyncExitStack()
         self._clients: dict[str, Client] = {}
         holding = Holding(settings.hold_s, settings.hold_longest_s)
+        self.pooling = Pooling(service.models, box.engines, self._clients)
         self._rungs = Rungs(box, self._clients, self.threads, holding, self.climber.failed, new_id)
 
     async def __aenter__(self) -> Answering:
@@ -117,6 +119,19 @@ class Answering:
         rungs = order(ladder, ladder.ask)
         call = self.call({"messages": [{"role": "user", "content": question}]})
         return await self.climber.climb(call, rungs, self.unavailable(rungs), self._rungs.open)
+
+    async def pool(self, name: str, body: dict[str, Any], wire: str, tenant: str) -> bytes:
+        """Returns what a local model gives for `/v1/embeddings` or `/v1/rerank`, as JSON.
+
+        Raises:
+            NotServing: It is not ready, or gave no answer.
+            Refused: It refused the request itself.
+            Busy: Too many requests wait.
+        """
+        state, reason = _engine_state(self.box.engines.get(name), known=name in self._clients)
+        if state != "ready":
+            raise NotServing(f"{name}: {reason}")
+        return await self.pooling.ask(name, self.call(body, wire, tenant))
 
     def unavailable(self, rungs: Sequence[RungSpec]) -> dict[str, str]:
         """Returns the rungs that cannot be asked now, with the reason."""

@@ -11,8 +11,9 @@ import asyncio
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 import uvicorn
@@ -28,10 +29,37 @@ class Server(uvicorn.Server):
     """Serves until told to leave or to stop.
 
     `leave` is for a socket that another process goes on serving: idle connections stay until their client or the
-    keep-alive limit ends them. `should_exit` stops for good: idle connections are closed at once.
+    keep-alive limit ends them. `stop` is for good: idle connections are closed at once.
+
+    Args:
+        config: Of uvicorn.
+        finish: Awaited by `stop` and after the first signal, while connections are still taken; a second signal does
+            not wait for it.
     """
 
-    _stay_s = 0.0
+    def __init__(self, config: uvicorn.Config, finish: Callable[[], Awaitable[None]] | None = None) -> None:
+        super().__init__(config)
+        self._finish = finish
+        self._finishing: asyncio.Task[None] | None = None
+        self._stay_s = 0.0
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self._finishing is not None or not self.started:
+            super().handle_exit(sig, frame)
+        else:
+            self.stop()
+
+    def stop(self) -> None:
+        """Stops for good, once what is inside is finished."""
+        if self._finishing is None:
+            self._finishing = asyncio.create_task(self._finished())
+
+    async def _finished(self) -> None:
+        try:
+            if self._finish is not None:
+                await self._finish()
+        finally:
+            self.should_exit = True
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -63,6 +63,7 @@ class Ahead:
 
         Raises:
             LifeboatError: The piece is not what was signed.
+            OSError: It cannot be read now.
             ValueError: There is no such byte, or nothing is read any more.
         """
         if not 0 <= offset < self._reader.size:

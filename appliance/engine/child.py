@@ -12,6 +12,8 @@ import resource
 import signal
 import socket
 import sys
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from appliance.engine.ahead import BUFFER_BYTES
@@ -19,10 +21,12 @@ from appliance.engine.fit import Plan
 from appliance.engine.memory import first_to_go
 from appliance.engine.pulse import Pulse
 from appliance.engine.transfer import RemoteReader, report
+from bundler.format.service import CHAT
 
 EXIT_MISSING = 40  # llama-cpp-python is not installed
 EXIT_REFUSED = 41  # the model did not load; trying again would not help
 EXIT_NO_MEMORY = 43  # there was not the memory that was free a moment ago
+EXIT_UNREAD = 44  # the model could not be read to its end, which may pass
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE = 1, 4
 
 
@@ -34,23 +38,39 @@ def main() -> None:
     pulse.start()
     order = json.loads(link.recv(65_536))
     try:
-        from appliance.engine.model import LoadFailed, Model, NoMemory
+        from appliance.engine.weights import LoadFailed, NoMemory
     except ModuleNotFoundError:
         sys.exit(EXIT_MISSING)
     try:
         # Nothing else holds the reader: with the load its memory goes too.
-        model = Model(RemoteReader(link, int(sys.argv[2]), order["size"]), Plan(**order["plan"]))
+        model, serve = _loaded(RemoteReader(link, int(sys.argv[2]), order["size"]), order)
     except NoMemory as error:
         report(link, {"failed": str(error)})
         sys.exit(EXIT_NO_MEMORY)
-    except (LoadFailed, OSError) as error:
+    except LoadFailed as error:
         report(link, {"failed": str(error)})
         sys.exit(EXIT_REFUSED)
+    except OSError as error:
+        report(link, {"failed": str(error)})
+        sys.exit(EXIT_UNREAD)
     pulse.count_nodes(model.context)
-    from appliance.engine.wire import serve
+    serve(order, pulse, lambda: report(link, {"ready": True, "device": model.device}))
 
-    ready = {"ready": True, "device": model.device, "sequences": model.sequences}
-    serve(model, order, pulse, lambda: report(link, ready))
+
+def _loaded(reader: RemoteReader, order: dict[str, Any]) -> tuple[Any, Callable[..., None]]:
+    """Loads the model for what it serves, and only the code for that."""
+    plan = Plan(**order["plan"])
+    if order["serves"] == CHAT:
+        from appliance.engine import wire
+        from appliance.engine.model import Model
+
+        model = Model(reader, plan)
+        return model, partial(wire.serve, model)
+    from appliance.engine import pooled_wire
+    from appliance.engine.pooled import PooledModel
+
+    pooled = PooledModel(reader, plan, order["serves"])
+    return pooled, partial(pooled_wire.serve, pooled)
 
 
 def _restrict(parent: int) -> None:

@@ -6,13 +6,18 @@ Grammars are in llguidance's dialect of Lark (https://github.com/guidance-ai/llg
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
+from fractions import Fraction
 from typing import Any
 
 from appliance.engine.options import Refused
 from appliance.engine.tools import CLOSE, OPEN, Tool, Toolbox, head
 
 _MOST_SCHEMA_BYTES = 128 * 1024
+# llguidance lists the remainders of a `multipleOf` one by one, whatever its limits are: 99,991 of them take 0.4 s and
+# 42 MiB, and a hundred million no machine has. Several that hold at once are one with their least common multiple.
+_MOST_REMAINDERS = 20_000
 # A small model can fill its whole answer with white space; and `lenient` must never come from the caller's schema.
 _GUIDANCE = {"whitespace_pattern": r"( |\n {0,16})?", "lenient": False}
 
@@ -77,7 +82,45 @@ def _call(number: int, tool: Tool, closing: str) -> str:
 
 
 def _embedded(schema: Mapping[str, Any]) -> str:
-    text = json.dumps({**schema, "x-guidance": _GUIDANCE})
+    try:
+        text = json.dumps({**schema, "x-guidance": _GUIDANCE})
+        remainders = _remainders(schema)
+    except RecursionError:
+        raise Refused("the JSON schema is nested too deeply", "invalid_schema") from None
+    if remainders > _MOST_REMAINDERS:
+        raise Refused(f"multipleOf beyond {_MOST_REMAINDERS} steps cannot be followed", "invalid_schema")
     if len(text) > _MOST_SCHEMA_BYTES:
         raise Refused(f"a JSON schema may have at most {_MOST_SCHEMA_BYTES} bytes", "invalid_request")
     return text
+
+
+def _remainders(schema: Any) -> int:
+    """Returns how many remainders all `multipleOf` of a schema have together, were they to hold at once.
+
+    It is the least common multiple of the steps in the unit of the finest; counting ends where there are too many.
+    """
+    found: Fraction | None = None
+    units = 1
+    for step in _steps(schema):
+        units = math.lcm(units, step.denominator)
+        found = step if found is None else _common(found, step)
+        if found * units > _MOST_REMAINDERS:
+            break
+    return 0 if found is None else int(found * units)
+
+
+def _common(one: Fraction, two: Fraction) -> Fraction:
+    """The least common multiple of two fractions in lowest terms."""
+    return Fraction(math.lcm(one.numerator, two.numerator), math.gcd(one.denominator, two.denominator))
+
+
+def _steps(value: Any) -> Iterator[Fraction]:
+    if isinstance(value, dict):
+        step: Any = value.get("multipleOf")
+        whole = isinstance(step, int) and not isinstance(step, bool)
+        if (whole or (isinstance(step, float) and math.isfinite(step))) and step > 0:
+            yield Fraction(step) if whole else Fraction(repr(step))
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            yield from _steps(item)

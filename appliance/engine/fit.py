@@ -14,7 +14,9 @@ from appliance.engine.facts import ModelFacts
 from appliance.engine.machine import Machine, threads_for
 from appliance.engine.need import CONTEXT_STEP, F16, MIB, Q8, Layout, Need, need
 from bundler.format.errors import NoSpace
+from bundler.format.service import CHAT, ModelSpec
 
+SEQUENCES = 16  # requests at once, where memory allows
 LEAST_CONTEXT_TOKENS = 1024
 # Kept for the rest of the box: an eighth of what is free, within these bounds.
 _RESERVE_SHARE, _RESERVE_LEAST_BYTES, _RESERVE_MOST_BYTES = 8, 256 * MIB, 4096 * MIB
@@ -28,10 +30,19 @@ _NOT_ALONE = " On the CPU this takes flash attention, with which an answer may d
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the profile asks for: tokens of each context, and how many requests are to run at once."""
+    """What the profile asks for: tokens of each context, and how many requests are to run at once.
+
+    With `pooled` whole texts become vectors, of at most `context_tokens` in one batch.
+    """
 
     context_tokens: int
     sequences: int
+    pooled: bool = False
+
+    @classmethod
+    def of(cls, spec: ModelSpec) -> Wanted:
+        """Returns what a model of a profile asks for."""
+        return cls(spec.context_tokens, SEQUENCES) if spec.serves == CHAT else cls(spec.context_tokens, 1, pooled=True)
 
 
 @dataclass(frozen=True)
@@ -118,33 +129,34 @@ def reserve_bytes(free_bytes: int) -> int:
 def _choose(model: ModelFacts, machine: Machine, wanted: Wanted) -> Layout | None:
     most = -(-wanted.context_tokens // CONTEXT_STEP)
     least = min(most, LEAST_CONTEXT_TOKENS // CONTEXT_STEP)
-    if _first(model, machine, least * CONTEXT_STEP) is None:
+    if _first(model, machine, least * CONTEXT_STEP, wanted) is None:
         return None
     low, high = least, most
     while low < high:  # the longest context that fits one request: what is needed grows with it
         middle = (low + high + 1) // 2
-        if _first(model, machine, middle * CONTEXT_STEP) is None:
+        if _first(model, machine, middle * CONTEXT_STEP, wanted) is None:
             high = middle - 1
         else:
             low = middle
-    alone = _first(model, machine, low * CONTEXT_STEP)
+    alone = _first(model, machine, low * CONTEXT_STEP, wanted)
     return None if alone is None else _widened(model, machine, alone, wanted.sequences)
 
 
-def _first(model: ModelFacts, machine: Machine, context_tokens: int) -> Layout | None:
+def _first(model: ModelFacts, machine: Machine, context_tokens: int, wanted: Wanted) -> Layout | None:
     """Returns how a single request runs: with as many layers on the GPU as can be, and with 16 bits before 8."""
     return next(
-        (one for one in _alone(model, machine, context_tokens) if min(_spare(model, machine, one)) >= 0),
+        (one for one in _alone(model, machine, context_tokens, wanted) if min(_spare(model, machine, one)) >= 0),
         None,
     )
 
 
-def _alone(model: ModelFacts, machine: Machine, context_tokens: int) -> Iterator[Layout]:
-    """Yields every way to run a single request, the best first."""
+def _alone(model: ModelFacts, machine: Machine, context_tokens: int, wanted: Wanted) -> Iterator[Layout]:
+    """Yields every way to run a single request, the best first; 8 bits save nothing where nothing is kept (pooled)."""
     most_layers = model.layers + 1 if machine.gpus else 0
     for layers in range(most_layers, -1, -1):
-        yield Layout(context_tokens, 1, F16, flash=layers > 0 and _fuses(model), gpu_layers=layers)
-        if _takes_eight_bits(model) and (layers == 0 or _fuses(model)):
+        fused = layers > 0 and _fuses(model)
+        yield Layout(context_tokens, 1, F16, flash=fused, gpu_layers=layers, pooled=wanted.pooled)
+        if not wanted.pooled and _takes_eight_bits(model) and (layers == 0 or _fuses(model)):
             yield Layout(context_tokens, 1, Q8, flash=True, gpu_layers=layers)
 
 
@@ -191,7 +203,7 @@ def _takes_eight_bits(model: ModelFacts) -> bool:
 def _refusal(model: ModelFacts, machine: Machine, wanted: Wanted) -> DoesNotFit:
     tokens = min(-(-wanted.context_tokens // CONTEXT_STEP) * CONTEXT_STEP, LEAST_CONTEXT_TOKENS)
     least = min(
-        (need(model, one) for one in _alone(model, machine, tokens) if not one.gpu_layers),
+        (need(model, one) for one in _alone(model, machine, tokens, wanted) if not one.gpu_layers),
         key=lambda one: one.host_bytes,
     )
     kept = reserve_bytes(machine.free_bytes)
@@ -247,6 +259,8 @@ def _where(model: ModelFacts, machine: Machine, plan: Plan) -> str:
 
 
 def _slots(wanted: Wanted, plan: Plan, taken: Need) -> str:
+    if wanted.pooled:
+        return f"Texts of up to {plan.context_tokens} tokens become vectors, several in a batch."
     each = (taken.host_cache_bytes + taken.gpu_cache_bytes) // plan.sequences
     several = f"{plan.sequences} requests run at once" if plan.sequences > 1 else "One request runs at a time"
     said = f"{several}, with {plan.context_tokens} tokens and {_size(each)} of cache each"

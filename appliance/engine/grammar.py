@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import OrderedDict
 
 import numpy as np
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer
@@ -15,6 +16,8 @@ from appliance.engine.options import Refused
 # A state takes 1 to 2 kB: 20,000 bound what one request may hold at 40 MB. A step may take about 20 ms.
 _LIMITS = LLParserLimits(max_lexer_states=20_000, verbose_errors=False)
 _BITS = 32
+# Grammars that are kept compiled, by the bytes of their text: 128 KiB of schema can take 30 MiB (measured).
+_KEPT_BYTES = 256 * 1024
 
 
 class DeadEnd(Exception):
@@ -58,11 +61,21 @@ class Matcher:
 
 
 class Grammars:
-    """Makes matchers for one model; safe to share between threads."""
+    """Makes matchers for one model; safe to share between threads.
+
+    A request that waits holds the text of its grammar alone. What was compiled last is kept within _KEPT_BYTES, and
+    compiled again where it fell out meanwhile.
+    """
 
     def __init__(self, model: Model) -> None:
         self._model, self._lock = model, threading.Lock()
         self._tokenizer: LLTokenizer | None = None
+        self._kept: OrderedDict[str, LLMatcher] = OrderedDict()
+
+    @property
+    def kept_bytes(self) -> int:
+        """The texts of the grammars that are kept compiled, in characters."""
+        return sum(map(len, self._kept))
 
     def matcher(self, grammar: str) -> Matcher:
         """Returns a matcher at the grammar's start.
@@ -70,13 +83,26 @@ class Grammars:
         Raises:
             Refused: The grammar or a schema in it cannot be followed; the message says what of it.
         """
+        with self._lock:
+            if (found := self._kept.get(grammar)) is not None:
+                self._kept.move_to_end(grammar)
+                return Matcher(found.deep_copy(), self._model.vocabulary_size)
+        compiled = self._compiled(grammar)
+        fresh = Matcher(compiled.deep_copy(), self._model.vocabulary_size)
+        with self._lock:
+            self._kept[grammar] = compiled
+            while self.kept_bytes > _KEPT_BYTES:
+                self._kept.popitem(last=False)
+        return fresh
+
+    def _compiled(self, grammar: str) -> LLMatcher:
         with self._lock:  # a quarter of a second, once
             if self._tokenizer is None:
                 self._tokenizer = lltokenizer_from_vocab(self._model.vocabulary, eos_token=self._model.ends_of_answers)
         matcher = LLMatcher(self._tokenizer, grammar, limits=_LIMITS, log_level=0)
         if matcher.is_error():
             raise Refused(f"the JSON schema cannot be followed: {_fact(matcher.get_error())}", "invalid_schema")
-        return Matcher(matcher, self._model.vocabulary_size)
+        return matcher
 
 
 def _fact(error: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 MIB = 2**20
 _UNLIMITED = 2**60  # cgroup v1 says "none" by a number near 2**63
@@ -78,11 +79,38 @@ def group_free_bytes(limit: str, usage: str, statistics: str) -> int | None:
         usage: `memory.current`, or `memory.usage_in_bytes`.
         statistics: `memory.stat`: file pages not in use are given back when memory is wanted.
     """
-    if limit.strip() == "max" or int(limit) >= _UNLIMITED:
+    most = group_limit_bytes(limit)
+    if most is None:
         return None
     numbers = dict(line.split()[:2] for line in statistics.splitlines() if len(line.split()) > 1)
     pages = int(numbers.get("total_inactive_file", numbers.get("inactive_file", "0")))
-    return max(0, int(limit) - max(0, int(usage) - pages))
+    return max(0, most - max(0, int(usage) - pages))
+
+
+def group_limit_bytes(text: str | None) -> int | None:
+    """Returns the limit that `memory.max`, or `memory.limit_in_bytes` of version 1, sets; None where there is none."""
+    words = (text or "").strip()
+    return int(words) if words.isdecimal() and int(words) < _UNLIMITED else None
+
+
+def group_folders(cgroup: str, controller: str) -> tuple[PurePosixPath, ...]:
+    """Returns where the limits of a controller lie, below /sys/fs/cgroup: of the own groups and of all above them.
+
+    Each of them sets a limit. Version 2 has one tree, which may be mounted as `unified` beside those of version 1; in a
+    container the path of the host may not be there, and then the root of the tree is the container's own group.
+
+    Args:
+        cgroup: /proc/self/cgroup.
+        controller: Such as "memory".
+    """
+    found: dict[PurePosixPath, None] = {}
+    for controllers, path in group_paths(cgroup):
+        if controllers and controller not in controllers.split(","):
+            continue
+        own = PurePosixPath(path.lstrip("/"))
+        for root in (controller,) if controllers else ("", "unified"):
+            found |= dict.fromkeys(PurePosixPath(root) / part for part in (own, *own.parents))
+    return tuple(found)
 
 
 def group_paths(cgroup: str) -> tuple[tuple[str, str], ...]:

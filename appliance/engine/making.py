@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 
 from appliance.engine.grammar import Matcher
@@ -39,7 +40,7 @@ class Answer:
         options: What was asked.
         limit: The longest answer in tokens.
         seed: Of its draw, or None.
-        matcher: The grammar that it follows, or None.
+        matcher: Makes the grammar that it follows, once it is its turn; or None.
         public_tokens: How many of the first tokens of the prompt are of the bundle, and no secret of a tenant.
         special: The text of control tokens is part of the answer (tool calls can be such).
         cached_tokens: How many tokens of the prompt were in the cache.
@@ -52,7 +53,7 @@ class Answer:
     limit: int
     _: KW_ONLY
     seed: int | None = None
-    matcher: Matcher | None = None
+    matcher: Callable[[], Matcher] | None = None
     public_tokens: int = 0
     special: bool = False
     cached_tokens: int = 0
@@ -67,7 +68,8 @@ class Making:
         self.answer = answer
         self._model = model
         options = answer.options
-        self._sampler = Sampler(model, options.sampling, answer.seed, answer.matcher, options.logprobs)
+        matcher = None if answer.matcher is None else answer.matcher()
+        self._sampler = Sampler(model, options.sampling, answer.seed, matcher, options.logprobs)
         self._text = TextOut(options.stops)
         self._scores: deque[tuple[int, Score]] = deque()  # with the characters before each
         self._sent = 0

@@ -7,12 +7,19 @@ the kernel ends, since it raises its own `oom_score_adj`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+from appliance.engine.machine import group_folders, group_limit_bytes
 
 _SHARE = 0.9
 _SLACK_BYTES = 2**30
-_CGROUPS = Path("/sys/fs/cgroup")
+_CGROUPS, _OWN_GROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+# What ggml's backends, llama.cpp and the C++ library say where a buffer cannot be had.
+_LACKS = re.compile(
+    r"(fail|unable|cannot|could not)\w*\b.{0,80}\b(re)?(alloc|reserve)|bad_alloc|out of memory", re.IGNORECASE
+)
 _FIRST_TO_GO = "1000"  # proc(5): the highest, so that the kernel takes it before anything else
 
 
@@ -26,6 +33,14 @@ def most_memory_bytes() -> int:
     return int(_SHARE * min(_machine_bytes(), *_group_bytes()))
 
 
+def lacks_memory(words: Sequence[str]) -> bool:
+    """Whether the errors that llama.cpp told of a load mean that memory was short, and not that the model is no good.
+
+    Where it told nothing that counts as short memory: one wrong start more costs less than never to start again.
+    """
+    return not words or any(_LACKS.search(line) for line in words)
+
+
 def first_to_go() -> None:
     """Offers this process to the kernel for the day that the machine runs out of memory."""
     Path("/proc/self/oom_score_adj").write_text(_FIRST_TO_GO)
@@ -37,15 +52,10 @@ def _machine_bytes() -> int:
 
 
 def _group_bytes() -> Iterator[int]:
-    """The limits of this process's cgroup and of those around it (cgroups(7), version 2); nothing where none is set."""
-    group = _CGROUPS / _own_group().lstrip("/")
+    """The limits of this process's control groups and of those around them, version 1 and 2; no limit is 2**63."""
     yield 2**63
-    for folder in (group, *group.parents):
-        limit = folder / "memory.max"
-        if folder.is_relative_to(_CGROUPS) and limit.is_file() and (text := limit.read_text().strip()).isdigit():
-            yield int(text)
-
-
-def _own_group() -> str:
-    lines = Path("/proc/self/cgroup").read_text().splitlines()
-    return next((line[3:] for line in lines if line.startswith("0::")), "/")
+    for folder in group_folders(_OWN_GROUPS.read_text(), "memory"):
+        for name in ("memory.max", "memory.limit_in_bytes"):
+            file = _CGROUPS / folder / name
+            if file.is_file() and (limit := group_limit_bytes(file.read_text())) is not None:
+                yield limit

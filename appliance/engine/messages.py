@@ -38,9 +38,14 @@ def inert(values: Sequence[Message], control: re.Pattern[str] | None) -> list[Me
     return list(values) if control is None else [_inert(value, control) for value in values]
 
 
+def inert_text(text: str, control: re.Pattern[str] | None) -> str:
+    """Does the same to one text."""
+    return text if control is None else control.sub(lambda found: f"{found[0][0]}\u200b{found[0][1:]}", text)
+
+
 def _inert(value: Any, control: re.Pattern[str]) -> Any:
     if isinstance(value, str):
-        return control.sub(lambda found: f"{found[0][0]}\u200b{found[0][1:]}", value)
+        return inert_text(value, control)
     if isinstance(value, list | tuple):
         return [_inert(item, control) for item in value]
     if isinstance(value, dict):

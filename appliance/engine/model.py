@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,23 +13,13 @@ from appliance.engine import need
 from appliance.engine.fit import Plan
 from appliance.engine.reading import ReadAt
 from appliance.engine.step import Row
-from appliance.engine.stream import CookieFile
+from appliance.engine.weights import Weights
 
-_PIECE_BYTES = 256
-_ERROR_LEVEL = 4
 _CACHE_TYPES = {need.F16: llama_cpp.GGML_TYPE_F16, need.Q8: llama_cpp.GGML_TYPE_Q8_0}
 _NO_ROOM = 1  # llama.h: no slot of the cache for the batch
 
 
-class LoadFailed(Exception):
-    """llama.cpp refused the model; the message holds its last words."""
-
-
-class NoMemory(LoadFailed):
-    """There was not the memory for the model or its context."""
-
-
-class Model:
+class Model(Weights):
     """A loaded model with a context of several sequences.
 
     Args:
@@ -41,79 +30,32 @@ class Model:
         sequences: How many there are.
         context_tokens: Of each.
         batch_tokens: The most rows of a batch.
-        device: "cpu" or "gpu".
 
     Raises:
         LoadFailed: llama.cpp did not load it.
     """
 
     def __init__(self, reader: ReadAt, plan: Plan) -> None:
-        self._log: list[str] = []
-        # The library keeps the pointer: a collected callback would crash the process.
-        self._callback = llama_cpp.llama_log_callback(self._on_log)
-        llama_cpp.llama_log_set(self._callback, ctypes.c_void_p(0))
-        llama_cpp.llama_backend_init()
+        super().__init__(reader, plan.gpu_layers)
         self.sequences, self.batch_tokens = plan.sequences, need.batch_tokens(flash=plan.flash)
-        self._model = self._load(reader, plan.gpu_layers)
         self.context = llama_cpp.llama_init_from_model(self._model, _context_params(plan))
         if not self.context:
-            raise NoMemory(f"no context of {plan.sequences} x {plan.context_tokens} tokens: {self._words()}")
-        self.vocabulary = llama_cpp.llama_model_get_vocab(self._model)
+            raise self._failure(f"no context of {plan.sequences} x {plan.context_tokens} tokens: ")
         numbers = range(self.vocabulary_size)
         self._ends = frozenset(n for n in numbers if llama_cpp.llama_vocab_is_eog(self.vocabulary, n))
         self.context_tokens = int(llama_cpp.llama_n_ctx_seq(self.context))
         self._memory = llama_cpp.llama_get_memory(self.context)
         self._batch = llama_cpp.llama_batch_init(self.batch_tokens, 0, 1)
-        self.device = "gpu" if plan.gpu_layers and llama_cpp.llama_supports_gpu_offload() else "cpu"
-
-    @property
-    def vocabulary_size(self) -> int:
-        return int(llama_cpp.llama_vocab_n_tokens(self.vocabulary))
 
     @property
     def rewinds(self) -> bool:
         """Whether a sequence can forget its last tokens: not where a recurrent state holds them all."""
-        recurrent = llama_cpp.llama_model_is_recurrent(self._model) or llama_cpp.llama_model_is_hybrid(self._model)
-        return not recurrent
-
-    def template(self) -> str:
-        """Returns the model's own chat template, or "" where it has none."""
-        text = llama_cpp.llama_model_chat_template(self._model, None)
-        return text.decode() if text else ""
+        return not self.recurrent
 
     def special(self, which: str) -> str:
         """Returns the text of the `bos` or `eos` token, or ""."""
         token = getattr(llama_cpp, f"llama_vocab_{which}")(self.vocabulary)
         return self.piece(token, special=True).decode(errors="replace") if token >= 0 else ""
-
-    def tokenize(self, text: str, *, special: bool, begins: bool = False) -> list[int]:
-        """Returns the tokens of a text.
-
-        Args:
-            text: What to cut into tokens.
-            special: The text of control tokens becomes those tokens.
-            begins: Put the token in front that begins a text, where the model wants one.
-
-        Raises:
-            ValueError: llama.cpp cannot cut it.
-        """
-        data = text.encode()
-        room = len(data) + 8
-        tokens = (llama_cpp.llama_token * room)()
-        count = llama_cpp.llama_tokenize(self.vocabulary, data, len(data), tokens, room, begins, special)
-        if count < 0:
-            raise ValueError("the text does not fit its own token buffer")
-        return list(tokens[:count])
-
-    def piece(self, token: int, *, special: bool = False) -> bytes:
-        """Returns the bytes of a token: possibly a part of a character."""
-        room = _PIECE_BYTES
-        while True:
-            buffer = ctypes.create_string_buffer(room)
-            count = llama_cpp.llama_token_to_piece(self.vocabulary, token, buffer, room, 0, special)
-            if count >= 0:
-                return buffer.raw[:count]
-            room = -count
 
     def ends(self, token: int) -> bool:
         return token in self._ends
@@ -122,14 +64,6 @@ class Model:
     def ends_of_answers(self) -> list[int]:
         """The tokens that end an answer, in order."""
         return sorted(self._ends)
-
-    def control_texts(self) -> list[str]:
-        """Returns the texts that stand for control tokens where a prompt is tokenized with `special`."""
-        control = llama_cpp.LLAMA_TOKEN_ATTR_CONTROL
-        numbers = range(self.vocabulary_size)
-        found = [number for number in numbers if llama_cpp.llama_vocab_get_attr(self.vocabulary, number) & control]
-        texts = (self.piece(number, special=True).decode(errors="replace") for number in found)
-        return sorted({text for text in texts if len(text) > 1})
 
     def trim(self, sequence: int, tokens: int) -> None:
         """Lets a sequence forget all but its first tokens."""
@@ -169,28 +103,6 @@ class Model:
     def sample(self, sampler: Any, place: int) -> int:
         """Draws the token that follows the row at `place` of the last batch."""
         return int(llama_cpp.llama_sampler_sample(sampler, self.context, place))
-
-    def _load(self, reader: ReadAt, gpu_layers: int) -> Any:
-        params = llama_cpp.llama_model_default_params()
-        params.n_gpu_layers = gpu_layers
-        params.load_mode = llama_cpp.LLAMA_LOAD_MODE_NONE  # a cookie FILE cannot be mapped
-        file = CookieFile(reader)
-        try:
-            model = llama_cpp.llama_model_load_from_file_ptr(file.pointer, params)
-        finally:
-            file.close()
-        if not model:
-            # What every backend of ggml says when a buffer cannot be had.
-            failure = NoMemory if any("alloc" in line for line in self._log) else LoadFailed
-            raise failure(self._words())
-        return model
-
-    def _on_log(self, level: int, text: bytes, _: Any) -> None:
-        if level >= _ERROR_LEVEL and len(self._log) < 20:
-            self._log.append(text.decode(errors="replace").strip())
-
-    def _words(self) -> str:
-        return "; ".join(self._log[-3:])[:500] or "llama.cpp gave no reason"
 
 
 def _context_params(plan: Plan) -> Any:

@@ -38,6 +38,7 @@ class Layout:
         kv_type: F16 or Q8.
         flash: Whether attention is computed in one fused step.
         gpu_layers: Layers on the GPU, the output counted as the first of them.
+        pooled: Whole texts become vectors: the context is one batch, of which every row is an output.
     """
 
     context_tokens: int
@@ -45,6 +46,7 @@ class Layout:
     kv_type: str
     flash: bool
     gpu_layers: int
+    pooled: bool = False
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ def compute_bytes(model: ModelFacts, layout: Layout) -> int:
     scores = 0 if layout.flash else cells * model.heads
     attention = tokens * (scores + 6 * model.embedding + 3 * model.query_width + _widest_cached(model))
     inner = tokens * (3 * model.feed_forward + 6 * model.embedding)
-    output = output_rows(layout.sequences) * model.vocabulary + 2 * tokens * model.embedding
+    output = _output_rows(layout) * model.vocabulary + 2 * tokens * model.embedding
     mask = tokens * cells * (6 if layout.flash else 4) * (2 if model.sliding else 1)
     whole = 4 * max(attention, inner, output) + mask
     state = max(model.state_bytes, default=0) * layout.sequences
@@ -134,9 +136,17 @@ def output_rows(sequences: int) -> int:
     return max(sequences, 1 + MOST_GUESSES)
 
 
+def _output_rows(layout: Layout) -> int:
+    return _reserved_tokens(layout) if layout.pooled else output_rows(layout.sequences)
+
+
 def _output_bytes(model: ModelFacts, layout: Layout) -> int:
-    """The rows of logits that are handed out, and the candidates of the sampler (12 bytes a token)."""
-    return model.vocabulary * (4 * output_rows(layout.sequences) + 12)
+    """The rows that are handed out, and the candidates of the sampler (12 bytes a token).
+
+    llama.cpp keeps room for logits also where only vectors are wanted (llama-context.cpp `output_reserve`).
+    """
+    rows, width = _output_rows(layout), model.vocabulary + (model.embedding if layout.pooled else 0)
+    return 4 * rows * width + 12 * model.vocabulary
 
 
 def _widest_cached(model: ModelFacts) -> int:
@@ -150,4 +160,6 @@ def batch_tokens(*, flash: bool) -> int:
 
 def _reserved_tokens(layout: Layout) -> int:
     """Tokens that buffers are made for; llama.cpp rounds a batch up to as many for every sequence."""
+    if layout.pooled:
+        return layout.context_tokens
     return min(batch_tokens(flash=layout.flash), layout.context_tokens * layout.sequences) + layout.sequences - 1

@@ -12,19 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from appliance.engine import transfer
-from appliance.engine.child import EXIT_MISSING, EXIT_NO_MEMORY, EXIT_REFUSED
-from appliance.engine.fit import DoesNotFit, Fit, Wanted
+from appliance.engine.child import EXIT_MISSING, EXIT_NO_MEMORY, EXIT_REFUSED, EXIT_UNREAD
+from appliance.engine.fit import DoesNotFit, Fit
 from appliance.engine.fitting import Fitter, Room
 from appliance.engine.memory import limit_bytes
 from appliance.engine.process import COMMAND, Child
 from appliance.engine.reading import ReadAt
-from appliance.engine.watchdog import Patience, Seen, Watch, next_wait_s, why
+from appliance.engine.watchdog import Patience, Seen, Watch, may_heal, next_wait_s, why
 from bundler.format.errors import LifeboatError
 from bundler.format.service import ModelSpec
 
 _MISSING_RETRY_S = 5.0
 _NOTICE_S = 2.0  # the end of a child is seen some moments after its connections broke
-SEQUENCES = 16  # requests at once, where memory allows
 
 
 class Engine:
@@ -68,7 +67,7 @@ class Engine:
     ) -> None:
         self.spec, self._reader, self._threads = spec, reader, threads
         self.fit: Fit | None = None
-        self._fitter = Fitter(reader, Wanted(spec.context_tokens, SEQUENCES), room or Room())
+        self._fitter = Fitter(reader, spec, room or Room())
         self._queue_requests = queue_requests
         self._patience, self._command = patience or Patience(), command
         self._memory_bytes = memory_bytes
@@ -134,9 +133,9 @@ class Engine:
             where the old one has not ended at all.
         """
         with suppress(TimeoutError):
-            if self.state == "ready" and self.generation <= after:
-                await asyncio.wait_for(self._changed.wait(), min(limit_s, _NOTICE_S))
             async with asyncio.timeout(limit_s):
+                if self.state == "ready" and self.generation <= after:
+                    await asyncio.wait_for(self._changed.wait(), _NOTICE_S)
                 while self.generation <= after or self.state != "ready":
                     if self._over or self.load_s > limit_s:
                         return False
@@ -174,7 +173,7 @@ class Engine:
             self._become("failed", reason)
             return None
         self.short = code == EXIT_NO_MEMORY
-        if self.short:  # the reason holds the figures; tried again, since memory may come free
+        if code in (EXIT_NO_MEMORY, EXIT_UNREAD):  # memory may come free, a medium may come back
             self._become("failed", reason)
             return next_wait_s(failures + 1)
         self.restarts, self.last_end = self.restarts + 1, reason
@@ -189,10 +188,8 @@ class Engine:
         except DoesNotFit as refusal:
             self.fit = None
             return EXIT_NO_MEMORY, f"{refusal.fact}; {refusal.hint}"
-        except LifeboatError as failure:
-            return EXIT_REFUSED, failure.fact
-        except OSError as failure:
-            return EXIT_NO_MEMORY, f"the model cannot be looked at: {failure}"
+        except (LifeboatError, OSError) as failure:
+            return _unread(failure)
         try:
             return await self._run(fit)
         except OSError as failure:  # no process, no descriptor, no memory for either: it may pass
@@ -226,8 +223,9 @@ class Engine:
             await child.close()
             self._child = None
             self.socket.unlink(missing_ok=True)
-        fault = child.failure.fact if child.failure is not None else ""
-        return ended.result(), self._verdict or fault or self._told or why(ended.result())
+        if child.failure is not None and not self._verdict:
+            return _unread(child.failure)
+        return ended.result(), self._verdict or self._told or why(ended.result())
 
     def _look(self, child: Child, watch: Watch) -> None:
         """Kills a child that shows no life or takes too much."""
@@ -262,9 +260,16 @@ class Engine:
         return {
             "name": self.spec.name,
             "digest": self.spec.digest,
+            "serves": self.spec.serves,
             "size": self._reader.size,
             "plan": asdict(fit.plan),
             "max_output_tokens": self.spec.max_output_tokens,
             "queue_requests": self._queue_requests,
             "socket": str(self.socket),
         }
+
+
+def _unread(failure: LifeboatError | OSError) -> tuple[int, str]:
+    """Returns how a start ends whose model could not be read, and why."""
+    fact = failure.fact if isinstance(failure, LifeboatError) else f"the model cannot be read: {failure}"
+    return (EXIT_UNREAD if may_heal(failure) else EXIT_REFUSED), fact

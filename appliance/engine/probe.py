@@ -8,7 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from appliance.engine.machine import (
     GPU_FIELDS,
@@ -17,8 +17,8 @@ from appliance.engine.machine import (
     Machine,
     available_bytes,
     core_count,
+    group_folders,
     group_free_bytes,
-    group_paths,
     least_memory,
     quota_cpus,
     read_gpus,
@@ -45,9 +45,12 @@ def look() -> Machine:
 
 
 def resident_bytes(process: int) -> int:
-    """Returns the memory that a process holds, 0 where it is gone (proc(5), statm)."""
-    words = (_text(Path(f"/proc/{process}/statm")) or "0 0").split()
-    return int(words[1]) * os.sysconf("SC_PAGE_SIZE")
+    """Returns the memory that a process has of its own, 0 where it is gone (proc(5), statm).
+
+    Pages of files and of shared memory are not its own: the buffer through which it reads the model is the parent's.
+    """
+    words = (_text(Path(f"/proc/{process}/statm")) or "0 0 0").split()
+    return max(0, int(words[1]) - int(words[2])) * os.sysconf("SC_PAGE_SIZE")
 
 
 def query_gpus() -> tuple[tuple[Gpu, ...], str]:
@@ -116,13 +119,8 @@ def _quota() -> float | None:
 
 
 def _folders(controller: str) -> Iterator[Path]:
-    """Yields the folders of this process's control groups and of all above them: each sets a limit."""
-    for controllers, path in group_paths(_text(Path("/proc/self/cgroup")) or ""):
-        if controllers and controller not in controllers.split(","):
-            continue
-        for root in (_GROUPS / controller if controllers else _GROUPS, _GROUPS / "unified"):
-            relative = PurePosixPath(path.lstrip("/"))
-            yield from (root / part for part in (relative, *relative.parents))
+    cgroup = _text(Path("/proc/self/cgroup")) or ""
+    return (_GROUPS / folder for folder in group_folders(cgroup, controller))
 
 
 def _text(path: Path) -> str | None:

@@ -37,7 +37,7 @@ class Child:
         self._fed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.pid = process.pid
         self.reads = 0
-        self.failure: LifeboatError | None = None
+        self.failure: LifeboatError | OSError | None = None
 
     @classmethod
     async def start(

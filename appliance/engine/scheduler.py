@@ -294,7 +294,8 @@ class Scheduler:
         if running.guesser is None:
             return
         left = running.job.most_new - (len(running.tokens) - len(running.job.prompt)) - 1
-        for place, token in enumerate(running.guesser.guess(running.tokens, left), start=len(running.tokens)):
+        room = min(left, self.limits.batch_tokens - 1)
+        for place, token in enumerate(running.guesser.guess(running.tokens, room), start=len(running.tokens)):
             yield Row(running.job.id, running.sequence, token, place, wanted=True)
 
     def _row(self, running: _Running, place: int) -> Row:

@@ -89,7 +89,7 @@ def serve_reads(
     reader: ReadAt,
     on_status: Callable[[dict[str, Any]], None],
     on_read: Callable[[], None],
-) -> LifeboatError | None:
+) -> LifeboatError | OSError | None:
     """The parent's end: answers until the child closes; blocking, for a thread.
 
     Args:
@@ -100,9 +100,9 @@ def serve_reads(
         on_read: Called after each read.
 
     Returns:
-        The error that reading met (a chunk that is not what was signed), or None.
+        The error that reading met (a chunk that is not what was signed, a disk that is gone), or None.
     """
-    failure: LifeboatError | None = None
+    failure: LifeboatError | OSError | None = None
     with mmap.mmap(buffer, BUFFER_BYTES) as shared:
         pieces = Ahead(reader, memoryview(shared))
         try:
@@ -116,7 +116,7 @@ def serve_reads(
                     continue
                 try:
                     piece = pieces.get(*_ASK.unpack(message[1:]))
-                except LifeboatError as error:
+                except (LifeboatError, OSError) as error:
                     failure, piece = error, Piece(0, 0, 0)
                 on_read()
                 with suppress(OSError):  # the child has ended meanwhile, and so does the loop

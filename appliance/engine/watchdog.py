@@ -10,8 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from appliance.engine.pulse import Signs
+from bundler.format.errors import FileMissing, LifeboatError, SystemFailed
 
 _BACKOFF_LONGEST_S = 60.0
+EXIT_STUCK = 45  # of a child whose threads do not end
 
 
 @dataclass(frozen=True)
@@ -95,8 +97,18 @@ def next_wait_s(failures: int) -> float:
     return 0.0 if failures <= 1 else float(min(_BACKOFF_LONGEST_S, 2.0 ** min(failures - 2, 10)))
 
 
+def may_heal(failure: Exception) -> bool:
+    """Whether what broke the reading of a model may be gone at the next try: a medium that was pulled comes back.
+
+    What was read and is not what was signed stays so, and so does a header that is none.
+    """
+    return isinstance(failure, SystemFailed | FileMissing) or not isinstance(failure, LifeboatError)
+
+
 def why(code: int) -> str:
     """Returns words for an exit code that nobody asked for."""
+    if code == EXIT_STUCK:
+        return "the engine ended because the preparation of a request did not"
     if code == -9:
         return "the engine was killed (signal 9), by hand or because the machine ran out of memory"
     return f"the engine ended with {f'signal {-code}' if code < 0 else f'code {code}'}"

@@ -3,44 +3,41 @@
 from __future__ import annotations
 
 import asyncio
-import math
-from collections.abc import AsyncGenerator, Callable, Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import msgspec
-import uvloop
 from aiohttp import web
 
-from appliance.engine.door import Door
+from appliance.engine import endpoint
+from appliance.engine.desk import Desk
+from appliance.engine.endpoint import BODY_BYTES, as_json, error_body, read_object, refusal
 from appliance.engine.making import Answer, Piece
 from appliance.engine.model import Model
 from appliance.engine.options import MOST_CHOICES, Refused
 from appliance.engine.prepare import Prepared, Preparer
 from appliance.engine.pulse import Pulse
 from appliance.engine.reply import CHAT, TEXT, Reply
+from appliance.engine.standing import Standing, from_headers
 from appliance.engine.step import Limits
-from appliance.engine.worker import Standing, Worker
+from appliance.engine.worker import Worker
 
-_BODY_BYTES = 16 * 2**20
-_RETRY_AFTER_S = 5
 Pieces = AsyncGenerator[tuple[Answer, Piece | None], None]
-# The gateway tells with each request how it stands among others.
-PRIORITY, TENANT, DEADLINE_MS = "X-Lifeboat-Priority", "X-Lifeboat-Tenant", "X-Lifeboat-Deadline-Ms"
-# And how many of the first messages are text of the signed bundle.
-PUBLIC = "X-Lifeboat-Public-Messages"
 
 
 class Wire:
     """The handlers of one model."""
 
-    def __init__(self, model: Model, order: dict[str, Any], worker: Worker) -> None:
-        self._model, self._order, self._worker = model, order, worker
+    def __init__(self, model: Model, order: dict[str, Any], worker: Worker, desk: Desk) -> None:
+        self._model, self._order, self._worker, self._desk = model, order, worker, desk
         self._preparer = Preparer(model, order["max_output_tokens"])
         self._inside = 0
 
     def app(self) -> web.Application:
-        app = web.Application(client_max_size=_BODY_BYTES)
+        app = web.Application(client_max_size=BODY_BYTES)
         app.router.add_get("/health", self._health)
         app.router.add_post("/v1/chat/completions", self._chat)
         app.router.add_post("/v1/completions", self._completion)
@@ -48,36 +45,52 @@ class Wire:
 
     async def _health(self, _: web.Request) -> web.Response:
         running, waiting = self._worker.load
-        return _json({"state": "ready", "requests": self._inside, "running": running, "waiting": waiting})
+        return as_json({"state": "ready", "requests": self._inside, "running": running, "waiting": waiting})
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
-        public = int(request.headers.get(PUBLIC, "0"))
-        return await self._answer(request, CHAT, lambda body: self._preparer.chat(body, public))
+        return await self._answer(request, CHAT, self._preparer.chat)
 
     async def _completion(self, request: web.Request) -> web.StreamResponse:
-        return await self._answer(request, TEXT, self._preparer.text)
+        return await self._answer(request, TEXT, lambda body, _: self._preparer.text(body))
 
     async def _answer(
-        self, request: web.Request, kind: str, prepare: Callable[[dict[str, Any]], Prepared]
+        self, request: web.Request, kind: str, prepare: Callable[[dict[str, Any], int], Prepared]
     ) -> web.StreamResponse:
         try:
-            body = await _body(request)
+            arrived_s, standing = time.monotonic(), _standing(request)
+            body = await read_object(request)
             # Template, tokenizer and grammar take their time, and streams go on meanwhile.
-            prepared = await asyncio.to_thread(prepare, body)
-            self._admit(len(prepared.answers))
+            prepared = await self._prepared(partial(prepare, body, standing.public_messages))
         except Refused as refused:
-            return _refusal(refused)
+            return refusal(refused)
+        waited_s = time.monotonic() - arrived_s
+        standing = replace(standing, deadline_s=standing.deadline_s - waited_s)
         self._inside += len(prepared.answers)
         try:
             reply = Reply(
                 self._order["name"], self._order["digest"], kind, prepared.answers, prepared.toolbox, prepared.echo
             )
-            pieces = self._worker.pieces(prepared.answers, _standing(request))
+            pieces = self._worker.pieces(prepared.answers, standing)
             return await _Sending(request, reply, prepared).send(pieces)
         except Refused as refused:
-            return _refusal(refused)
+            return refusal(refused)
         finally:
             self._inside -= len(prepared.answers)
+
+    async def _prepared(self, work: Callable[[], Prepared]) -> Prepared:
+        """Prepares a request that may come in; until its answers are known it counts as one."""
+        self._admit(1)
+        self._inside += 1
+        try:
+            prepared = await self._desk.prepare(work)
+        except RecursionError as error:
+            raise Refused("the request is nested too deeply", "invalid_request") from error
+        except UnicodeEncodeError as error:  # JSON can write half of a surrogate pair, which is no character
+            raise Refused("the request holds text that is not Unicode", "invalid_request") from error
+        finally:
+            self._inside -= 1
+        self._admit(len(prepared.answers))
+        return prepared
 
     def _admit(self, answers: int) -> None:
         waiting = self._inside + answers - self._model.sequences
@@ -104,7 +117,7 @@ class _Sending:
                 async for answer, piece in pieces:
                     if piece is not None:
                         self.reply.take(answer, piece)
-                return _json(self.reply.whole())
+                return as_json(self.reply.whole())
             return await self._stream(pieces)
         finally:
             await pieces.aclose()
@@ -118,7 +131,7 @@ class _Sending:
         except Refused as refused:
             if not response.prepared:
                 raise
-            await self._write(response, [_error(refused)])
+            await self._write(response, [error_body(refused)])
             return response
         if self.prepared.answers[0].options.include_usage:
             await self._write(response, [self.reply.usage_chunk()])
@@ -134,58 +147,19 @@ class _Sending:
 
 def serve(model: Model, order: dict[str, Any], pulse: Pulse, on_ready: Callable[[], None]) -> None:
     """Serves until the process is told to end; `on_ready` is called once the socket takes connections."""
-    uvloop.run(_serve(model, order, pulse, on_ready))
 
+    def make(loop: asyncio.AbstractEventLoop, desk: Desk) -> tuple[web.Application, Worker]:
+        # A burst waits for its first step as a whole: `_admit` holds the bound, the scheduler's own only backs it.
+        waiting = model.sequences + order["queue_requests"] + MOST_CHOICES
+        limits = Limits(model.sequences, model.context_tokens, model.batch_tokens, waiting, model.rewinds)
+        worker = Worker(model, limits, loop, pulse)
+        return Wire(model, order, worker, desk).app(), worker
 
-async def _serve(model: Model, order: dict[str, Any], pulse: Pulse, on_ready: Callable[[], None]) -> None:
-    door, loop = Door(), asyncio.get_running_loop()
-    door.listen(loop)
-    pulse.follow(loop)
-    # A burst waits for its first step as a whole: `_admit` holds the bound, the scheduler's own only backs it.
-    waiting = model.sequences + order["queue_requests"] + MOST_CHOICES
-    limits = Limits(model.sequences, model.context_tokens, model.batch_tokens, waiting, model.rewinds)
-    worker = Worker(model, limits, loop, pulse)
-    worker.start()
-    app = door.guard(Wire(model, order, worker).app())
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0, handler_cancellation=True)
-    await runner.setup()
-    try:
-        await web.UnixSite(runner, order["socket"]).start()
-        on_ready()
-        await door.closed()
-    finally:
-        await runner.cleanup()
-        worker.stop()
+    endpoint.serve(make, order["socket"], pulse, on_ready)
 
 
 def _standing(request: web.Request) -> Standing:
-    """Reads how a request stands; the gateway wrote it, so that anything malformed is our bug."""
-    headers = request.headers
-    deadline_s = int(headers[DEADLINE_MS]) / 1000 if DEADLINE_MS in headers else math.inf
-    return Standing(int(headers.get(PRIORITY, "0")), headers.get(TENANT, ""), deadline_s)
-
-
-async def _body(request: web.Request) -> dict[str, Any]:
     try:
-        body = await request.json()
-    except (ValueError, RecursionError) as error:
-        raise Refused("the body is not JSON", "invalid_request") from error
-    if not isinstance(body, dict):
-        raise Refused("the body is not an object", "invalid_request")
-    return body
-
-
-def _refusal(refused: Refused) -> web.Response:
-    headers = {"Retry-After": str(_RETRY_AFTER_S)} if refused.status == 429 else {}
-    return _json(_error(refused), status=refused.status, headers=headers)
-
-
-def _json(value: dict[str, Any], *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
-    data = msgspec.json.encode(value)
-    return web.Response(body=data, status=status, headers=headers, content_type="application/json")
-
-
-def _error(refused: Refused) -> dict[str, Any]:
-    kind = {429: "rate_limit_error", 500: "api_error", 503: "api_error"}.get(refused.status, "invalid_request_error")
-    error = {"message": str(refused), "type": kind, "code": refused.code, "param": None}
-    return {"error": error}
+        return from_headers(request.headers)
+    except ValueError as error:  # not by the gateway
+        raise Refused("a header of the standing is not a number", "invalid_request") from error

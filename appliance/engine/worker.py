@@ -6,7 +6,6 @@ One thread for all steps, since two in one context abort the process.
 from __future__ import annotations
 
 import asyncio
-import os
 import queue
 import sys
 import threading
@@ -14,32 +13,17 @@ import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 
+from appliance.engine.endpoint import end_broken
 from appliance.engine.grammar import DeadEnd
 from appliance.engine.making import Answer, Making, Piece
 from appliance.engine.model import Model
 from appliance.engine.options import Refused
 from appliance.engine.pulse import Pulse
 from appliance.engine.scheduler import Scheduler
+from appliance.engine.standing import Standing
 from appliance.engine.step import Copy, Job, Limits, QueueFull, Row
 
-EXIT_BROKEN = 42  # llama.cpp failed in the middle of a step: only a new process helps
-
 Event = tuple[Answer, Piece | Refused | None]
-
-
-@dataclass(frozen=True)
-class Standing:
-    """How a request stands among others.
-
-    Attributes:
-        priority: Lower goes first.
-        tenant: Whose it is: tenants take turns.
-        deadline_s: Seconds until it is of no use to begin.
-    """
-
-    priority: int = 0
-    tenant: str = ""
-    deadline_s: float = float("inf")
 
 
 @dataclass(eq=False)
@@ -50,6 +34,15 @@ class _Order:
     standing: Standing
     jobs: list[int] = field(default_factory=list)
     events: asyncio.Queue[Event] = field(default_factory=asyncio.Queue)
+
+
+@dataclass(eq=False)
+class _Work:
+    """An answer of a request; `making` from its first token on, since samplers and grammars are for those who run."""
+
+    answer: Answer
+    order: _Order
+    making: Making | None = None
 
 
 class Worker:
@@ -66,7 +59,7 @@ class Worker:
         self._model, self._loop, self._pulse = model, loop, pulse
         self._scheduler = Scheduler(limits)
         self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._making: dict[int, tuple[Making, _Order]] = {}
+        self._work: dict[int, _Work] = {}
         self._outbox: list[tuple[_Order, Event]] = []
         self._last = 0
         self._thread = threading.Thread(target=self._run, name="llama", daemon=True)
@@ -123,19 +116,20 @@ class Worker:
                 self._outbox.append((order, (answer, Refused(str(error), "context_length_exceeded"))))
                 return
             order.jobs.append(job.id)
-            self._making[job.id] = (Making(self._model, answer), order)
+            self._work[job.id] = _Work(answer, order)
 
     def _cancel(self, order: _Order) -> None:
         """Forgets answers that nobody reads any more; those that have ended are forgotten already."""
         for job in order.jobs:
-            if job in self._making:
+            if job in self._work:
                 self._forget(job)
                 self._scheduler.cancel(job)
 
-    def _forget(self, job: int) -> tuple[Making, _Order]:
-        making, order = self._making.pop(job)
-        making.free()
-        return making, order
+    def _forget(self, job: int) -> _Work:
+        work = self._work.pop(job)
+        if work.making is not None:
+            work.making.free()
+        return work
 
     def _run(self) -> None:
         try:
@@ -144,8 +138,7 @@ class Worker:
                 self._step()
                 self._send()
         except Exception as error:  # noqa: BLE001 - whatever it is, nobody would be answered any more
-            print(f"the engine failed: {type(error).__name__}: {error}", file=sys.stderr, flush=True)  # noqa: T201
-            os._exit(EXIT_BROKEN)
+            end_broken(error)
 
     def _listen(self) -> bool:
         """Takes what came in, and waits for it where there is nothing else to do; returns False at the end."""
@@ -165,9 +158,9 @@ class Worker:
     def _step(self) -> None:
         step = self._scheduler.step(time.monotonic())
         for job in step.expired:
-            making, order = self._forget(job)
+            work = self._forget(job)
             refused = Refused("the request waited too long", "queue_timeout", 429)
-            self._outbox.append((order, (making.answer, refused)))
+            self._outbox.append((work.order, (work.answer, refused)))
         for operation in step.operations:
             if isinstance(operation, Copy):
                 self._model.copy(operation.source, operation.target, operation.tokens)
@@ -191,11 +184,12 @@ class Worker:
 
     def _take(self, job: int, place: int) -> bool:
         """Draws what follows the row at `place`; returns whether the next row of the same answer is of use."""
-        making, order = self._making[job]
-        answer = making.answer
+        work = self._work[job]
+        answer, order = work.answer, work.order
         if answer.completion_tokens == 0:
             answer.cached_tokens = self._scheduler.cached(job)
         try:
+            work.making = making = work.making or Making(self._model, answer)
             token, piece = making.take(place)
         except DeadEnd as error:
             refused = Refused(f"the answer cannot follow its JSON schema any further: {error}", "schema_dead_end", 500)
@@ -213,9 +207,9 @@ class Worker:
 
     def _fail(self, job: int, refused: Refused) -> bool:
         """Ends one answer with an error; returns that no further row of it is of use."""
-        making, order = self._forget(job)
+        work = self._forget(job)
         self._scheduler.cancel(job)
-        self._outbox.append((order, (making.answer, refused)))
+        self._outbox.append((work.order, (work.answer, refused)))
         return False
 
     def _send(self) -> None:

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-CHAT, TEXT = "chat", "text"
-PATHS = {CHAT: "/chat/completions", TEXT: "/completions"}
+CHAT, TEXT, VECTORS, RANKING = "chat", "text", "vectors", "ranking"
+PATHS = {CHAT: "/chat/completions", TEXT: "/completions", VECTORS: "/embeddings", RANKING: "/rerank"}
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class Call:
     """One request, checked, on its way up the ladder.
 
     Args:
-        wire: CHAT for `/v1/chat/completions`, TEXT for `/v1/completions`.
+        wire: CHAT for `/v1/chat/completions`, TEXT for `/v1/completions`; VECTORS and RANKING climb no ladder.
         body: The request as it came, decoded; `model` is replaced for each upstream.
         question: What the caller asks, as plain text: the last user message, or the prompt.
         stream: Whether the caller wants events.

@@ -13,11 +13,12 @@ from typing import Any
 
 import aiohttp
 
+from appliance.engine.standing import Standing, to_headers
 from appliance.gateway.call import PATHS, Call, Chunk
 from appliance.gateway.commit import StreamReader, in_band
 from appliance.gateway.foreign_json import object_of
 from appliance.gateway.outcome import Failed, Kind
-from appliance.gateway.upstream import Client, read_some, read_whole
+from appliance.gateway.upstream import BODY_BYTES_MAX, Client, read_some, read_whole
 
 
 def prepared(call: Call, model: str, *, drop: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -31,18 +32,26 @@ async def whole(client: Client, call: Call, body: dict[str, Any]) -> dict[str, A
     Raises:
         Failed: Anything but an answer with content.
     """
+    return checked(await fetched(client, call, body, BODY_BYTES_MAX))
+
+
+async def fetched(client: Client, call: Call, body: dict[str, Any], limit_bytes: int) -> bytes:
+    """Returns the body of a 200, of at most `limit_bytes`.
+
+    Raises:
+        Failed: No answer in time, another status, or a longer body.
+    """
     target = client.target
     limit_s = _limit_s(target.whole_s, call.deadline_s)
     try:
         async with asyncio.timeout(limit_s):
             response = await client.post(PATHS[call.wire], body, _standing(client, call))
             try:
-                data = await read_whole(response)
+                return await read_whole(response, limit_bytes)
             finally:
                 response.release()
     except TimeoutError:
         raise Failed(Kind.SILENT, f"no answer within {limit_s:.0f} s") from None
-    return checked(data)
 
 
 def checked(data: bytes) -> dict[str, Any]:
@@ -140,16 +149,14 @@ def _standing(client: Client, call: Call) -> dict[str, str]:
     if client.target.socket is None:
         return {}
     left_s = max(0.0, call.deadline_s - time.monotonic())
-    return {
-        "X-Lifeboat-Priority": str(int(call.batch)),
-        "X-Lifeboat-Tenant": call.tenant,
-        "X-Lifeboat-Deadline-Ms": str(int(left_s * 1000)),
-        "X-Lifeboat-Public-Messages": str(call.public_messages),
-    }
+    return to_headers(Standing(int(call.batch), call.tenant, left_s, call.public_messages))
 
 
 def _limit_s(limit_s: float, deadline_s: float) -> float:
-    return max(0.0, min(limit_s, deadline_s - time.monotonic()))
+    left_s = deadline_s - time.monotonic()
+    if left_s <= 0:  # nobody is asked for an answer that would come too late
+        raise Failed(Kind.SILENT, "the time of the request was over before it was asked")
+    return min(limit_s, left_s)
 
 
 def _has_content(choice: dict[str, Any]) -> bool:

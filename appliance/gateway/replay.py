@@ -1,8 +1,9 @@
 """Asks a local engine again where it died under a request of which the caller has not seen a byte.
 
 Rules:
-1. A whole answer and a stream before its commit lose nothing: they are sent to the next child, within their deadline.
-2. Whoever asked for `auto` waits at most PATIENCE_S for it, and not at all where loading is known to take longer: the
+1. A whole answer and a stream before its commit lose nothing: they are sent to the next child. All attempts and all
+   waits together have the one deadline of their call.
+2. Whoever asked for `auto` waits at most PATIENCE_S in all, and not at all where loading is known to take longer: the
    ladder has other rungs. Whoever named the model waits to the deadline.
 3. A request may be what kills the engine. The first replay goes with all the others; the second alone among those that
    were there at two deaths. So the guilty one dies by itself, and at its third death it gets the error.
@@ -12,8 +13,10 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import math
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Protocol, TypeVar
 
 from appliance.gateway.call import Call
@@ -49,18 +52,20 @@ class Replays:
         Raises:
             Failed: The engine did not come back in time, the request was there at three deaths, or another outcome.
         """
+        patience = _Patience(call)
         for _ in range(REPLAYS):
             seen = self._engine.generation
             try:
                 return await attempt()
             except Failed as failure:
-                await self._again(failure, seen, call)
-        return await self._quarantined(call, attempt)
+                await self._again(failure, seen, patience)
+        return await self._quarantined(patience, attempt)
 
-    async def _quarantined(self, call: Call, attempt: Callable[[], Awaitable[T]]) -> T:
+    async def _quarantined(self, patience: _Patience, attempt: Callable[[], Awaitable[T]]) -> T:
         try:
-            async with asyncio.timeout(_wait_s(call)):
-                await self._alone.acquire()
+            with patience.waiting() as limit_s:
+                async with asyncio.timeout(limit_s):
+                    await self._alone.acquire()
         except TimeoutError:
             raise Failed(Kind.CUT, "the local model ended twice under this request, and its time is over") from None
         seen = self._engine.generation
@@ -68,20 +73,33 @@ class Replays:
             return await attempt()
         except Failed as failure:
             # The next one in this line must not meet the dead child: it waits for the new one here.
-            await self._again(failure, seen, call)
+            await self._again(failure, seen, patience)
             raise Failed(failure.kind, "the local model ended three times under this request") from failure
         finally:
             self._alone.release()
 
-    async def _again(self, failure: Failed, seen: int, call: Call) -> None:
+    async def _again(self, failure: Failed, seen: int, patience: _Patience) -> None:
         """Returns once the engine is back; raises the failure where it was not its end, or it does not come back."""
-        if failure.kind not in (Kind.CONNECT, Kind.CUT) or not await self._engine.back(seen, _wait_s(call)):
+        if failure.kind not in (Kind.CONNECT, Kind.CUT):
+            raise failure
+        with patience.waiting() as limit_s:
+            back = await self._engine.back(seen, limit_s)
+        if not back:
             raise failure
 
 
-def _wait_s(call: Call) -> float:
-    return min(_left_s(call), PATIENCE_S) if call.model == AUTO else _left_s(call)
+class _Patience:
+    """How long one request still waits for an engine: all its waits are taken from the same."""
 
+    def __init__(self, call: Call) -> None:
+        self._left_s = PATIENCE_S if call.model == AUTO else math.inf
+        self._deadline_s = call.deadline_s
 
-def _left_s(call: Call) -> float:
-    return max(0.0, call.deadline_s - time.monotonic())
+    @contextmanager
+    def waiting(self) -> Iterator[float]:
+        """Counts the time inside; yields the longest that it may be, in seconds."""
+        began_s = time.monotonic()
+        try:
+            yield max(0.0, min(self._left_s, self._deadline_s - began_s))
+        finally:
+            self._left_s -= time.monotonic() - began_s

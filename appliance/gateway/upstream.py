@@ -2,6 +2,11 @@
 
 No redirects, no proxies or netrc from the environment, no cookies, and a key goes only to its own origin: each
 target has its own session, made for one base URL.
+
+A request is sent once. Where a connection breaks, nobody can tell whether it was served already, and paid for; only
+`replay` asks a local engine again, whose end is known. So connections are not kept so long that the other side closes
+them: not at all to an engine, and to a provider less than servers keep theirs (uvicorn's and node's 5 s are the least
+of the common ones).
 """
 
 from __future__ import annotations
@@ -22,6 +27,7 @@ from appliance.gateway.outcome import Failed, Kind
 BODY_BYTES_MAX = 16 * 2**20
 ERROR_BYTES_MAX = 64 * 2**10
 MESSAGE_CHARS_MAX = 500
+_IDLE_S = 4.0
 
 
 @dataclass(frozen=True)
@@ -61,7 +67,9 @@ class Client:
     async def __aenter__(self) -> Client:
         target = self.target
         connector = (
-            aiohttp.TCPConnector(limit=0) if target.socket is None else aiohttp.UnixConnector(str(target.socket))
+            aiohttp.TCPConnector(limit=0, keepalive_timeout=_IDLE_S)
+            if target.socket is None
+            else aiohttp.UnixConnector(str(target.socket), limit=0, force_close=True)
         )
         headers = {"Authorization": f"Bearer {target.key}"} if target.key else {}
         self._session = aiohttp.ClientSession(
@@ -95,11 +103,7 @@ class Client:
         """
         data = msgspec.json.encode(body)
         try:
-            try:
-                response = await self._send(path, data, headers)
-            except (aiohttp.ServerDisconnectedError, ConnectionResetError):
-                # A kept connection that the other side has closed looks like this: once more, on a fresh one.
-                response = await self._send(path, data, headers)
+            response = await self._send(path, data, headers)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise Failed(Kind.CONNECT, connection_reason(error)) from error
         if response.status == 200:

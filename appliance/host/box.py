@@ -37,7 +37,7 @@ class Box:
         bundle: Id of the bundle.
         knowledge: FAQ, documents and routers; None where the profile has no embedding model.
         encoder: The embedding model.
-        engines: A chat engine a model, by the model's name.
+        engines: An engine a GGUF model, by the model's name.
         policy: The hosts that the box may talk to.
         selftest: Lines of the self-test at activation.
         hosts: Names by which the MSP lets clients reach this box.

@@ -16,7 +16,6 @@ from appliance.engine.fit import DoesNotFit, Wanted
 from appliance.engine.fitting import Room, read_facts
 from appliance.engine.machine import Machine
 from appliance.engine.need import Q8
-from appliance.engine.parent import SEQUENCES
 from appliance.engine.reading import ReadAt
 from appliance.store import versions
 from appliance.store.layout import StateLayout
@@ -175,8 +174,7 @@ def examine_models(
     for spec in service.models:
         subject = f"model {spec.name}"
         try:
-            wanted = Wanted(spec.context_tokens, SEQUENCES)
-            found = room.take(spec.name, read_facts(reader(spec.asset)), whole, wanted)
+            found = room.take(spec.name, read_facts(reader(spec.asset)), whole, Wanted.of(spec))
         except DoesNotFit as refusal:
             yield Finding(subject, BAD, refusal.fact, refusal.hint)
         except LifeboatError as error:

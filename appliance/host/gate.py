@@ -10,16 +10,24 @@ import asyncio
 import json
 import statistics
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from typing import Any
 
 from appliance.answer.answering import engine_target
 from appliance.engine.parent import Engine
 from appliance.gateway.outcome import Failed
 from appliance.gateway.upstream import Client, read_whole
+from bundler.format.service import CHAT, EMBEDDING, RERANK
 
 ASKED, TOKENS = 5, 32
 _ASK_S = 120.0
+NOT_TESTED = "not tested"
 _PROMPT = "Say in one sentence what a lifeboat is for."
+_QUESTIONS: Mapping[str, tuple[str, dict[str, Any]]] = {
+    CHAT: ("/chat/completions", {"messages": [{"role": "user", "content": _PROMPT}], "max_tokens": TOKENS}),
+    EMBEDDING: ("/embeddings", {"input": _PROMPT}),
+    RERANK: ("/rerank", {"query": _PROMPT, "documents": [_PROMPT]}),
+}
 MODEL_MS = 60_000
 
 
@@ -66,38 +74,40 @@ async def _one(engine: Engine, leaving: Collection[Engine], ended: list[Engine],
         ended += holding
         await asyncio.gather(*(other.stop() for other in holding))
         await engine.start()
-    name = engine.spec.name
-    if engine.state == "missing":
-        return f"model {name}: not tested, {engine.reason}"
-    if engine.state != "ready":
-        raise NotProved(f"model {name}: {engine.reason}", short=engine.short)
-    return f"model {name}: answers, {await median_ms(engine, limit_ms):.0f} ms for {TOKENS} tokens"
+    return await asked(engine, limit_ms)
 
 
-async def median_ms(engine: Engine, limit_ms: int) -> float:
-    """Returns how long an answer takes: the median of five after one to warm up.
+async def asked(engine: Engine, limit_ms: int = MODEL_MS) -> str:
+    """Returns a line about an engine that was started.
 
     Raises:
-        NotProved: It fails, says nothing, or takes longer than `limit_ms`.
+        NotProved: It is not ready, fails, says nothing, or the median of five answers after one to warm up takes longer
+            than `limit_ms`.
     """
     name, taken = engine.spec.name, []
+    if engine.state == "missing":
+        return f"model {name}: {NOT_TESTED}, {engine.reason}"
+    if engine.state != "ready":
+        raise NotProved(f"model {name}: {engine.reason}", short=engine.short)
     try:
         async with Client(engine_target(engine.spec, engine, _ASK_S)) as client:
             for _ in range(1 + ASKED):
                 began = time.monotonic()
-                if not await _answer(client):
+                if not await _answer(client, engine.spec.serves):
                     raise NotProved(f"model {name}: an empty answer")
                 taken.append((time.monotonic() - began) * 1000)
     except Failed as failure:
         raise NotProved(f"model {name}: {failure}") from failure
     found = statistics.median(taken[1:])
     if found > limit_ms:
-        raise NotProved(f"model {name}: {TOKENS} tokens take {found:.0f} ms, at most {limit_ms} are allowed")
-    return found
+        raise NotProved(f"model {name}: an answer takes {found:.0f} ms, at most {limit_ms} are allowed")
+    return f"model {name}: answers in {found:.0f} ms"
 
 
-async def _answer(client: Client) -> str:
-    body = {"messages": [{"role": "user", "content": _PROMPT}], "max_tokens": TOKENS}
-    response = await client.post("/chat/completions", body)
-    value = json.loads(await read_whole(response))
-    return str(value["choices"][0]["message"]["content"]).strip()
+async def _answer(client: Client, serves: str) -> str:
+    """Asks what the model is there for; returns what it said, "" for nothing."""
+    path, body = _QUESTIONS[serves]
+    value = json.loads(await read_whole(await client.post(path, body)))
+    if serves == CHAT:
+        return str(value["choices"][0]["message"]["content"]).strip()
+    return str(value["data"] if serves == EMBEDDING else value["results"])

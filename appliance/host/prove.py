@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from appliance.answer.answering import engine_target
 from appliance.engine.parent import Engine
-from appliance.gateway.outcome import Failed
-from appliance.gateway.upstream import Client, read_whole
 from appliance.host.box import load_knowledge, make_engines
+from appliance.host.gate import NOT_TESTED, NotProved, asked
 from appliance.store.install import Proof
 from bundler.files import scratch_folder
 from bundler.format.bundle import Bundle
 from bundler.knowledge import selftest
-
-_LIMIT_S, _TOKENS = 120.0, 32
-_PROMPT = "Say in one sentence what a lifeboat is for."
 
 
 @dataclass(frozen=True)
@@ -47,27 +41,15 @@ class Prover:
     async def _models(self, bundle: Bundle) -> list[tuple[str, bool | None]]:
         """Returns a line and an outcome a model: True answered, False failed, None could not be tried."""
         with scratch_folder(self.run, "prove-") as folder:
-            return [await _ask(name, engine) for name, engine in make_engines(bundle, folder).items()]
+            return [await _asked(engine) for engine in make_engines(bundle, folder).values()]
 
 
-async def _ask(name: str, engine: Engine) -> tuple[str, bool | None]:
+async def _asked(engine: Engine) -> tuple[str, bool | None]:
     await engine.start()
     try:
-        if engine.state == "missing":
-            return f"model {name}: not tested, {engine.reason}", None
-        if engine.state != "ready":
-            return f"model {name}: FAILED, {engine.reason}", False
-        answer = await _answer(engine)
-    except Failed as failure:
-        return f"model {name}: FAILED, {failure}", False
+        line = await asked(engine)
+    except NotProved as failure:
+        return f"FAILED, {failure}", False
     finally:
         await engine.stop()
-    return (f"model {name}: answers", True) if answer.strip() else (f"model {name}: FAILED, empty answer", False)
-
-
-async def _answer(engine: Engine) -> str:
-    body = {"messages": [{"role": "user", "content": _PROMPT}], "max_tokens": _TOKENS}
-    async with Client(engine_target(engine.spec, engine, _LIMIT_S)) as client:
-        response = await client.post("/chat/completions", body)
-        value = json.loads(await read_whole(response))
-    return str(value["choices"][0]["message"]["content"])
+    return line, None if NOT_TESTED in line else True

@@ -18,12 +18,14 @@ from typing import Any
 
 from appliance.answer.chroma_index import chroma
 from appliance.app import serve
+from appliance.edge.limits import SHUTDOWN_S
 from appliance.edge.server import Server
 from appliance.edge.tls import Certificate, make_leaf
 from appliance.host.authority import box_authority
 from appliance.host.box import Box, site_hosts
 from appliance.host.channel import Channel
-from appliance.host.gate import NotProved, proved
+from appliance.host.gate import NOT_TESTED, NotProved, proved
+from appliance.host.leaving import Leaving
 from appliance.host.listen import CHROMA, Listen
 from appliance.host.loaded import Loaded, Loader
 from appliance.host.shelf import Shelf
@@ -70,6 +72,11 @@ class Serving:
         elif self._current is not None:
             await self._current.answer(scope, receive, send)
 
+    async def cut(self) -> None:
+        """Ends what the engines still make."""
+        if self._current is not None:
+            await self._current.box.stop()
+
     async def _lifespan(self, receive: Any, send: Any) -> None:
         await receive()
         self._spawn(self._show_life())
@@ -100,7 +107,7 @@ class Serving:
             elif "leave" in message and self._server is not None:
                 self._server.leave(float(message["leave"]))
         if self._server is not None:
-            self._server.should_exit = True
+            self._server.stop()
 
     async def _try(self, number: int) -> None:
         """Switches to a version and says so, or says why not and stays."""
@@ -136,7 +143,7 @@ class Serving:
         coming = set(loaded.box.engines.values())
         lines = await proved(coming - serving, serving - coming)
         if lines:
-            proof = current.Proof(tuple(lines), tested=not any("not tested" in line for line in lines))
+            proof = current.Proof(tuple(lines), tested=not any(NOT_TESTED in line for line in lines))
             await asyncio.to_thread(current.note_proof, self._loader.layout, loaded.version.number, proof)
 
     async def _hold_models(self, *, held: bool) -> None:
@@ -205,7 +212,12 @@ async def _serve_version(listener: socket.socket, channel: Channel, order: dict[
         loader = Loader(layout, secrets, settings, chroma if listen.dense == CHROMA else Exact, Shelf(run))
         greeting = {"ca_sha256": Certificate(ca_pem, b"").fingerprint if ca_pem else ""}
         serving = Serving(loader, channel, number, greeting, proves=bool(order["proves"]))
-        await serve(serving, listener, tls=certificate, on_ready=serving.runs_on)
+        leaving = Leaving(serving)
+
+        async def finish() -> None:
+            await leaving.finish(SHUTDOWN_S, serving.cut)
+
+        await serve(leaving, listener, tls=certificate, on_ready=serving.runs_on, finish=finish)
         if serving.failure is not None:
             raise serving.failure
 

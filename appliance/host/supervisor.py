@@ -31,7 +31,7 @@ from bundler.terminal import Terminal, error_of
 _LOOK_S = 0.5
 # A process that leaves may stay as long as its longest request, and as an idle connection may.
 _STAY_S = 300.0 + KEEP_ALIVE_S
-_END_S = SHUTDOWN_S + 10.0
+_END_S = SHUTDOWN_S + 20.0
 _LIFE_S = 5.0
 
 
@@ -71,7 +71,7 @@ class Supervisor:
         """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._stopping.set)
+            loop.add_signal_handler(number, self._stop)
         living = asyncio.create_task(_show_life())
         try:
             while not self._stopping.is_set():
@@ -80,6 +80,13 @@ class Supervisor:
             living.cancel()
             notify("STOPPING=1")
             await self._end()
+
+    def _stop(self) -> None:
+        """Stops; at the second time without waiting for what is being answered."""
+        if self._stopping.is_set():
+            for worker in self._workers():
+                worker.kill()
+        self._stopping.set()
 
     async def _keep_serving(self) -> None:
         """Starts the current version, and returns when the process that serves has ended, or none should."""
@@ -235,8 +242,10 @@ class Supervisor:
     async def _end(self) -> None:
         for task in self._leaving.values():
             task.cancel()
-        workers = [*self._leaving, *([self._worker] if self._worker is not None else [])]
-        await asyncio.gather(*(worker.end(_END_S) for worker in workers))
+        await asyncio.gather(*(worker.end(_END_S) for worker in self._workers()))
+
+    def _workers(self) -> list[Worker]:
+        return [*self._leaving, *([self._worker] if self._worker is not None else [])]
 
 
 async def _show_life() -> None:

@@ -90,12 +90,27 @@ class TextRequest(_Generation, kw_only=True):
 
 
 class EmbeddingRequest(Struct):
-    """`POST /v1/embeddings`; at most 2048 texts, as OpenAI has it."""
+    """`POST /v1/embeddings`: a text, token numbers, or a list of either; which of them a model takes it says itself."""
 
-    input: str | Annotated[list[str], Meta(min_length=1, max_length=2048)]
+    input: str | Annotated[list[str | int | list[int]], Meta(min_length=1)]
     model: str = "auto"
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: int | None = None
+
+
+class Document(Struct):
+    """A document to be ranked, where it is no plain text."""
+
+    text: str
+
+
+class RerankRequest(Struct):
+    """`POST /v1/rerank`; documents are texts, or objects with a `text`."""
+
+    query: Question
+    documents: Annotated[list[str | Document], Meta(min_length=1, max_length=2048)]
+    model: str = "auto"
+    top_n: Count | None = None
 
 
 class SearchRequest(Struct):

@@ -13,6 +13,7 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException
 
 from appliance.answer.answering import Answering, UnknownModel
+from appliance.answer.pooling import NotServing
 from appliance.gateway.climb import NoRung
 from appliance.gateway.outcome import Refused
 from bundler.format.errors import Busy
@@ -74,6 +75,8 @@ def as_api_error(error: Exception, answering: Answering) -> ApiError:
         return no_rung(error)
     if isinstance(error, Refused):
         return ApiError(error.status, error.code or "refused_by_upstream", error.message)
+    if isinstance(error, NotServing):
+        return not_ready(str(error))
     if isinstance(error, Busy):
         return ApiError(429, "queue_full", f"{error.fact}; {error.hint}", headers={"Retry-After": "1"})
     if isinstance(error, HTTPException):

@@ -65,11 +65,22 @@ def readiness(answering: Answering) -> dict[str, Any]:
         "device": devices,
         "embedding_precision": box.encoder.precision if box.encoder is not None else None,
         "models": [
-            {"name": model.name, "digest": model.digest, "fit": _fit(box.engines.get(model.name))}
+            {
+                "name": model.name,
+                "serves": model.serves,
+                "digest": model.digest,
+                "fit": _fit(box.engines.get(model.name)),
+            }
             for model in box.service.models
         ],
         "engines": [
-            {"name": name, "state": engine.state, "restarts": engine.restarts, "last_end": engine.last_end}
+            {
+                "name": name,
+                "state": engine.state,
+                "reason": engine.reason,
+                "restarts": engine.restarts,
+                "last_end": engine.last_end,
+            }
             for name, engine in box.engines.items()
         ],
         "selftest": list(box.selftest),

@@ -1,4 +1,4 @@
-"""`/v1/search`, `/v1/faq`, `/v1/route`, `/v1/ask` and `/v1/rerank`: what the box knows, in its own shapes."""
+"""`/v1/search`, `/v1/faq`, `/v1/route` and `/v1/ask`: what the box knows, in its own shapes."""
 
 from __future__ import annotations
 
@@ -79,11 +79,6 @@ async def ask(request: Request[Any, Any, Any]) -> ASGIApp:
         "lifeboat": present.lifeboat(served),
     }
     return as_json(body, headers=present.headers(served))
-
-
-@post("/rerank", status_code=200)
-async def rerank() -> ASGIApp:
-    raise ApiError(501, "not_implemented", "no model of this box reranks")
 
 
 def said(answer: Answer) -> str:

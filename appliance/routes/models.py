@@ -1,9 +1,10 @@
-"""`/v1/models` and `/v1/embeddings`; a vector of one model never stands for another's."""
+"""`/v1/models`, `/v1/embeddings` and `/v1/rerank`; the numbers of one model never stand for another's."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,16 @@ from litestar.types import ASGIApp
 from numpy.typing import NDArray
 
 from appliance.answer.answering import Answering
+from appliance.answer.pooling import named
+from appliance.gateway.call import RANKING, VECTORS
 from appliance.gateway.ladder import AUTO
-from appliance.routes.bodies import EmbeddingRequest, read
+from appliance.routes.bodies import EmbeddingRequest, RerankRequest, read
 from appliance.routes.errors import ApiError, not_ready, unknown_model
 from appliance.routes.present import MODE, SERVED_BY
-from appliance.routes.reply import as_json
+from appliance.routes.reply import Whole, as_json
+from bundler.format.service import EMBEDDING, RERANK
+
+TEXTS_MAX = 2048  # of a request, as OpenAI has it
 
 
 @get("/models")
@@ -36,17 +42,43 @@ async def one_model(request: Request[Any, Any, Any]) -> ASGIApp:
 @post("/embeddings", status_code=200)
 async def embeddings(request: Request[Any, Any, Any]) -> ASGIApp:
     answering: Answering = request.app.state.answering
-    asked, _ = await read(request, EmbeddingRequest, answering.settings.body_wait_s)
-    spec = answering.box.service.embedding
-    if spec is None or asked.model not in (AUTO, spec.name):
-        raise unknown_model(asked.model, [AUTO, spec.name] if spec else [])
-    encoder = answering.box.encoder
-    if encoder is None:
+    asked, body = await read(request, EmbeddingRequest, answering.settings.body_wait_s)
+    spec, local = answering.box.service.embedding, answering.pooling.serving(EMBEDDING)
+    names = [*([spec.name] if spec else []), *local]
+    name = named(asked.model, names)
+    if name is None:
+        raise unknown_model(asked.model, [AUTO, *names] if names else [])
+    if name in local:
+        return _pooled(answering, name, await answering.pool(name, body, VECTORS, request.state.tenant))
+    return await _embedded(answering, asked)
+
+
+@post("/rerank", status_code=200)
+async def rerank(request: Request[Any, Any, Any]) -> ASGIApp:
+    answering: Answering = request.app.state.answering
+    names = answering.pooling.serving(RERANK)
+    if not names:
+        raise ApiError(501, "not_implemented", "no model of this box reranks")
+    asked, body = await read(request, RerankRequest, answering.settings.body_wait_s)
+    name = named(asked.model, names)
+    if name is None:
+        raise unknown_model(asked.model, [AUTO, *names])
+    return _pooled(answering, name, await answering.pool(name, body, RANKING, request.state.tenant))
+
+
+def _pooled(answering: Answering, name: str, body: bytes) -> Whole:
+    return Whole(body, headers={MODE: answering.climber.mode, SERVED_BY: name})
+
+
+async def _embedded(answering: Answering, asked: EmbeddingRequest) -> ASGIApp:
+    """Answers by the embedding model of documents and FAQ, in this process."""
+    spec, encoder = answering.box.service.embedding, answering.box.encoder
+    if spec is None or encoder is None:
         raise not_ready("the embedding model is not loaded")
     if asked.dimensions not in (None, spec.dimensions):
         message = f"{spec.name} makes vectors of {spec.dimensions} dimensions, not {asked.dimensions}"
         raise ApiError(400, "unsupported_option", message, param="dimensions")
-    texts = [asked.input] if isinstance(asked.input, str) else asked.input
+    texts = texts_of(asked.input)
     ids = await answering.threads.run(lambda: encoder.tokenise(texts))
     # Not in one of those threads: a large request would keep one for as long as it takes, and questions need them.
     vectors = await asyncio.wrap_future(encoder.submit(ids))
@@ -55,6 +87,16 @@ async def embeddings(request: Request[Any, Any, Any]) -> ASGIApp:
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}
     body = {"object": "list", "data": data, "model": spec.name, "usage": usage}
     return as_json(body, headers={MODE: answering.climber.mode, SERVED_BY: spec.name})
+
+
+def texts_of(given: str | Sequence[Any]) -> list[str]:
+    """Returns the texts of a request; raises ApiError where there are too many, or token numbers among them."""
+    texts = [given] if isinstance(given, str) else list(given)
+    if len(texts) > TEXTS_MAX:
+        raise ApiError(400, "invalid_value", f"input has {len(texts)} texts, at most {TEXTS_MAX}", param="input")
+    if not all(isinstance(text, str) for text in texts):
+        raise ApiError(400, "unsupported_option", "this model takes texts, not token numbers", param="input")
+    return texts
 
 
 def encoded(vectors: NDArray[np.float32], encoding: str) -> list[Any]:
@@ -68,7 +110,8 @@ def encoded(vectors: NDArray[np.float32], encoding: str) -> list[Any]:
 def known(answering: Answering) -> list[str]:
     """Returns every model name that this box takes."""
     embedding = answering.box.service.embedding
-    return [*answering.models(), *([embedding.name] if embedding else [])]
+    pooling = (*answering.pooling.serving(EMBEDDING), *answering.pooling.serving(RERANK))
+    return [*answering.models(), *([embedding.name] if embedding else []), *pooling]
 
 
 def _model(name: str) -> dict[str, Any]:

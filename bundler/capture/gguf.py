@@ -15,8 +15,15 @@ from bundler.format.errors import BadInput
 from bundler.format.gguf_header import Header, read_header
 from bundler.format.gguf_types import FILE_TYPES
 from bundler.format.record import from_json, to_json
+from bundler.format.service import CHAT, RERANK
 
 CHAT_TEMPLATE_CHARS = 256 * 1024
+RANKING_HEAD = "cls."
+# llama.cpp's names of architectures that read a text at once and make no next token (llama-model.cpp `create_memory`).
+ENCODERS = frozenset(
+    "bert modern-bert neo-bert nomic-bert nomic-bert-moe jina-bert-v2 jina-bert-v3 eurobert gemma-embedding".split()
+)
+PAIRED = frozenset({"t5", "t5encoder"})
 
 
 @dataclass(frozen=True)
@@ -62,6 +69,18 @@ def inspect(path: Path) -> GgufFacts:
     """
     result = run_confined("bundler.capture.gguf:inspect_stream", {"name": path.name}, inputs={"gguf": path})
     return from_json(GgufFacts, result, f"the facts of {path.name}")
+
+
+def unfit(facts: GgufFacts, serves: str) -> str | None:
+    """Returns why a model cannot do what a profile wants of it, or None."""
+    ranks = any(tensor.name.startswith(RANKING_HEAD) for tensor in facts.tensors)
+    if serves == RERANK and not ranks:
+        return 'serves is "rerank", and the model has no head that ranks (no tensor cls.*)'
+    if serves == CHAT and facts.architecture in ENCODERS:
+        return f'a model of architecture {facts.architecture} cannot chat: serves is "embedding" or "rerank"'
+    if facts.architecture in PAIRED:
+        return f"a model of architecture {facts.architecture} is not served"
+    return None
 
 
 def cut_points(facts: GgufFacts) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ from bundler.format import canonical, paths
 from bundler.format.errors import BadBundle
 from bundler.format.limits import ASSETS, CHUNK_BYTES_MAX, CHUNKS, INDEX_BYTES, bounded
 from bundler.format.record import from_json, to_json
-from bundler.format.service import Service
+from bundler.format.service import SERVES, Service
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -106,6 +106,7 @@ def decode_index(data: bytes, *, volumes: int) -> Index:
     for asset in index.assets:
         _check_asset(asset, volumes)
     _check_places(index)
+    _check_models(index.service)
     return index
 
 
@@ -118,6 +119,12 @@ def _check_asset(asset: Asset, volumes: int) -> None:
         sound = _SHA256.fullmatch(chunk.sha256) and 0 < chunk.length <= CHUNK_BYTES_MAX
         if not sound or not 0 <= chunk.volume < volumes or chunk.offset < 0:
             raise BadBundle(f"{asset.path} has a chunk that cannot be")
+
+
+def _check_models(service: Service) -> None:
+    for model in service.models:
+        if model.serves not in SERVES:
+            raise BadBundle(f"the model {model.name} serves {model.serves!r}, which this reader does not know")
 
 
 def _check_places(index: Index) -> None:

@@ -12,12 +12,15 @@ from typing import Any, TypeVar
 from bundler.format.errors import BadBundle
 
 T = TypeVar("T")
+# Metadata of a field that the first version had not (SPEC 11.3): it has a default, and is absent where it holds that.
+LATER = types.MappingProxyType({"later": True})
 
 
 def to_json(record: Any) -> Any:
     """Returns dicts, lists and scalars for a frozen dataclass (or for a tuple or mapping of them)."""
     if dataclasses.is_dataclass(record) and not isinstance(record, type):
-        return {field.name: to_json(getattr(record, field.name)) for field in dataclasses.fields(record)}
+        fields = ((field, getattr(record, field.name)) for field in dataclasses.fields(record))
+        return {field.name: to_json(value) for field, value in fields if not _left_out(field, value)}
     if isinstance(record, list | tuple):
         return [to_json(item) for item in record]
     if isinstance(record, Mapping):
@@ -43,7 +46,14 @@ def from_json(kind: type[T], value: object, where: str) -> T:
     unknown, missing = value.keys() - hints.keys(), _required(record) - value.keys()
     if unknown or missing:
         raise BadBundle(f"{where}: unknown fields {sorted(unknown)}, missing fields {sorted(missing)}")
+    if spare := [field.name for field in dataclasses.fields(record) if _left_out(field, value.get(field.name))]:
+        raise BadBundle(f"{where}: {', '.join(spare)} is written though it holds its default")
     return kind(**{name: _value(hints[name], item, f"{where}.{name}") for name, item in value.items()})
+
+
+def _left_out(field: dataclasses.Field[Any], value: object) -> bool:
+    """One value has one encoding: a later field is written only where it says something."""
+    return bool(field.metadata.get("later")) and value == field.default
 
 
 @cache

@@ -5,20 +5,31 @@ No floats (canonical JSON holds none): thresholds that are fractions live in the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from bundler.format.record import LATER
 
 RUNG_KINDS = ("upstream", "model", "faq", "documents", "message")
+# What a model of its own engine does: answers, gives vectors, or ranks documents. Only the first is a rung.
+CHAT, EMBEDDING, RERANK = SERVES = ("chat", "embedding", "rerank")
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A chat model: a GGUF asset and how to run it; `digest` is `index.content_digest` of the asset."""
+    """A GGUF asset and how to run it.
+
+    Attributes:
+        digest: `index.content_digest` of the asset.
+        max_output_tokens: The longest answer; 0 where `serves` is not CHAT.
+        serves: One of SERVES.
+    """
 
     name: str
     asset: str
     digest: str
     context_tokens: int
     max_output_tokens: int
+    serves: str = field(default=CHAT, metadata=LATER)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from bundler.format.service import DependencySpec, LadderSpec, LimitsSpec, UpstreamSpec
+from bundler.format.service import CHAT, DependencySpec, LadderSpec, LimitsSpec, UpstreamSpec
 
 # "auto" is int8 where that strays little from fp32 (`bundler.capture.bert_to_onnx`), else fp32; fp16 is for GPUs.
 PRECISIONS = ("auto", "fp32", "int8", "fp16")
@@ -13,7 +13,12 @@ PRECISIONS = ("auto", "fp32", "int8", "fp16")
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """A `[[model]]`: a chat model to be snapshotted as GGUF; `licence_file` is "" where its source brings the text."""
+    """A `[[model]]`: a GGUF to be snapshotted; `licence_file` is "" where its source brings the text.
+
+    Attributes:
+        serves: One of `service.SERVES`.
+        max_output_tokens: 0 where it serves no chat.
+    """
 
     name: str
     source: str
@@ -21,6 +26,7 @@ class ModelEntry:
     licence_file: str
     context_tokens: int
     max_output_tokens: int
+    serves: str = CHAT
 
 
 @dataclass(frozen=True)

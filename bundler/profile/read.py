@@ -10,7 +10,7 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 from bundler.format.errors import BadInput, BadInputs
-from bundler.format.service import DependencySpec, LadderSpec, LimitsSpec, RungSpec, UpstreamSpec
+from bundler.format.service import CHAT, SERVES, DependencySpec, LadderSpec, LimitsSpec, RungSpec, UpstreamSpec
 from bundler.format.trust.policy import origin
 from bundler.profile.model import PRECISIONS, ContentEntry, EmbeddingEntry, ModelEntry, Profile, SelftestEntry
 from bundler.profile.table import Table
@@ -71,9 +71,9 @@ def parse_profile(values: object, base: Path, subject: str, addresses: Mapping[s
         selftest=_selftest(top.table("selftest")) if top.has("selftest") else None,
         inventory=tuple(_dependency(table) for table in top.tables("service")),
     )
-    if not (models or upstreams or any(contents.values())):
+    if not (any(model.serves == CHAT for model in models) or upstreams or any(contents.values())):
         issues.append(
-            "it names nothing to answer with: no [[model]], [[faq]], [[documents]], [[router]] or [[upstream]]"
+            "it names nothing to answer with: no chat [[model]], [[faq]], [[documents]], [[router]] or [[upstream]]"
         )
     bundle.close()
     top.close()
@@ -84,13 +84,18 @@ def parse_profile(values: object, base: Path, subject: str, addresses: Mapping[s
 
 
 def _model(table: Table) -> ModelEntry:
+    serves = table.choice("serves", SERVES, CHAT)
+    if serves != CHAT and table.has("max_output_tokens"):
+        table.issue(f"max_output_tokens is for chat models, and this one serves {serves!r}")
+    longest = table.integer("max_output_tokens", 512, 1, 65_536)
     return ModelEntry(
         name=table.name(),
         source=table.text("source"),
         licence=table.text("licence"),
         licence_file=table.text("licence_file", ""),
         context_tokens=table.integer("context_tokens", 4096, 256, 1_048_576),
-        max_output_tokens=table.integer("max_output_tokens", 512, 1, 65_536),
+        max_output_tokens=longest if serves == CHAT else 0,
+        serves=serves,
     )
 
 
@@ -157,7 +162,8 @@ def _rungs(
     models: tuple[ModelEntry, ...],
     contents: Mapping[str, tuple[ContentEntry, ...]],
 ) -> tuple[RungSpec, ...]:
-    named = [("upstream", spec.name) for spec in upstreams] + [("model", model.name) for model in models]
+    named = [("upstream", spec.name) for spec in upstreams]
+    named += [("model", model.name) for model in models if model.serves == CHAT]
     named += [("faq", entry.name) for entry in contents["faq"]]
     named += [("documents", entry.name) for entry in contents["documents"]]
     return (*(RungSpec(name, kind, name) for kind, name in named), RungSpec(MESSAGE, MESSAGE, ""))
@@ -218,7 +224,10 @@ def _dependency(table: Table) -> DependencySpec:
 
 
 def _conflicts(profile: Profile) -> list[str]:
-    names = [rung.name for rung in profile.ladder.rungs]
+    others = [model.name for model in profile.models if model.serves != CHAT]
+    if others and profile.embedding is not None:
+        others.append(profile.embedding.name)
+    names = [*(rung.name for rung in profile.ladder.rungs), *others]
     issues = [f"the name {name!r} is used twice" for name in sorted({n for n in names if names.count(n) > 1})]
     needs = [("documents", profile.documents), ("faq", profile.faqs), ("router", profile.routers)]
     if profile.embedding is None:

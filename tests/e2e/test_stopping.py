@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
+import httpx2
 import openai
 import pytest
 
@@ -20,7 +21,7 @@ pytestmark = [pytest.mark.llm, pytest.mark.timeout(300)]
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stop_finishes_what_was_accepted(customer: Any, tmp_path: Path, number: signal.Signals) -> None:
-    """The whole process group gets the signal; the stream in flight ends whole, nothing is left, nothing is printed."""
+    """The stream in flight ends whole, who comes meanwhile gets 503, nothing is left and nothing is printed."""
     token = json.loads(customer.must("appliance", "token", "create", "stop", "--state", customer.state, "--json"))
     url_file, log = tmp_path / "url", tmp_path / "log"
     words = ["serve", "--state", str(customer.state), "--port", "0", "--port-file", str(url_file)]
@@ -32,11 +33,12 @@ def test_a_stop_finishes_what_was_accepted(customer: Any, tmp_path: Path, number
         with openai.OpenAI(base_url=f"{url}/v1", api_key=token["token"], max_retries=0) as client:
             message: Any = {"role": "user", "content": "Count from one to one hundred in words."}
             stream = client.chat.completions.create(
-                model="smollm2-135m", messages=[message], stream=True, max_tokens=120
+                model="smollm2-135m", messages=[message], stream=True, max_tokens=500
             )
             events = iter(stream)
             next(events)
             os.killpg(process.pid, number)
+            _refuses_soon(url, token["token"])
             finished = [event.choices[0].finish_reason for event in events if event.choices]
         assert finished[-1] in ("stop", "length")
         assert process.wait(30) == 0
@@ -55,6 +57,18 @@ def _url_when_ready(url_file: Path, process: subprocess.Popen[bytes]) -> str:
                 return url
         time.sleep(0.1)
     raise AssertionError("the box did not become ready")
+
+
+def _refuses_soon(url: str, token: str) -> None:
+    """Waits until the box has heard the signal; then a question gets 503 and Retry-After, and the box lives."""
+    end = time.monotonic() + 30
+    while time.monotonic() < end and httpx2.get(f"{url}/health/ready").status_code != 503:
+        time.sleep(0.01)
+    body = {"model": "auto", "messages": [{"role": "user", "content": "Too late?"}]}
+    late = httpx2.post(f"{url}/v1/chat/completions", json=body, headers={"Authorization": f"Bearer {token}"})
+    assert (late.status_code, late.json()["error"]["code"]) == (503, "stopping")
+    assert int(late.headers["Retry-After"]) > 0
+    assert httpx2.get(f"{url}/health/live").status_code == 200
 
 
 def _group_is_alive(group: int) -> bool:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from appliance.engine import transfer
 from appliance.engine.ahead import BUFFER_BYTES, SLOT_BYTES, SLOTS, Ahead, bounds
 from appliance.engine.reading import READ_BYTES, BytesReader
-from bundler.format.errors import BadBundle, LifeboatError
+from bundler.format.errors import BadBundle
 
 MIB = 2**20
 DATA = random.Random(1).randbytes(64 * MIB)
@@ -123,11 +123,11 @@ def test_chunks_longer_than_a_slot_are_cut() -> None:
 
 
 @contextmanager
-def linked(reader: Chunked) -> Iterator[tuple[transfer.RemoteReader, list[LifeboatError | None]]]:
+def linked(reader: Chunked) -> Iterator[tuple[transfer.RemoteReader, list[Exception | None]]]:
     """A child's reader with the parent's end in a thread."""
     mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     memory = transfer.make_buffer()
-    found: list[LifeboatError | None] = []
+    found: list[Exception | None] = []
 
     def serve() -> None:
         found.append(transfer.serve_reads(mine, memory, reader, lambda _: None, lambda: None))
@@ -165,7 +165,7 @@ def test_the_child_gets_nothing_of_a_bad_chunk() -> None:
         assert read(remote, 0, 9 * MIB) == DATA[: 9 * MIB]
         with pytest.raises(OSError, match="could not read"):
             read(remote, 8 * MIB, 2 * MIB)
-    assert found[0] is not None
+    assert isinstance(found[0], BadBundle)
     assert "chunk 3" in found[0].fact
 
 

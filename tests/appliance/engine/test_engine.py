@@ -1,5 +1,6 @@
 import asyncio
 import hashlib
+import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -31,12 +32,18 @@ def gguf(smollm_gguf: Path) -> bytes:
 
 
 def with_engine(
-    reader: ReadAt, folder: Path, work: Callable[[Engine], Awaitable[Any]], *, queue: int = 8, context: int = 512
+    reader: ReadAt,
+    folder: Path,
+    work: Callable[[Engine], Awaitable[Any]],
+    *,
+    queue: int = 8,
+    context: int = 512,
+    most_tokens: int = 48,
 ) -> Any:
     """Runs `work` with a started engine and stops it whatever happens."""
     folder.mkdir(exist_ok=True)
     digest = hashlib.sha256(b"model").hexdigest()
-    spec = ModelSpec("smol", "models/smol.gguf", digest, context, 48)
+    spec = ModelSpec("smol", "models/smol.gguf", digest, context, most_tokens)
 
     async def run() -> Any:
         engine = Engine(spec, reader, runtime_dir=folder, threads=2, queue_requests=queue)
@@ -109,6 +116,31 @@ def test_over_long_prompts_and_unsupported_options_are_told(gguf: bytes, tmp_pat
     with_engine(BytesReader(gguf), tmp_path / "run", work)
 
 
+def test_what_no_tokenizer_takes_is_told(gguf: bytes, tmp_path: Path) -> None:
+    """Half a surrogate pair, deep nesting and megabytes of text are 400, and leave nothing behind."""
+    deep: Any = {}
+    for _ in range(900):
+        deep = {"items": deep}
+    tool = {"type": "function", "function": {"name": "f", "parameters": deep}}
+    words = '{"messages": [{"role": "user", "content": %s}], "max_tokens": 2, "tools": %s}'
+    bodies = [
+        words % ('"\\ud800"', "null"),
+        words % ('"x"', json.dumps([tool])),
+        words % (json.dumps("a" * 10**6), "null"),
+    ]
+
+    async def work(engine: Engine) -> None:
+        transport = httpx2.AsyncHTTPTransport(uds=str(engine.socket))
+        async with httpx2.AsyncClient(transport=transport, timeout=60) as http:
+            asked = [await http.post("http://e/v1/chat/completions", content=body.encode()) for body in bodies]
+            assert [answer.status_code for answer in asked] == [400] * 3, [answer.text for answer in asked]
+            codes = [answer.json()["error"]["code"] for answer in asked]
+            assert codes == ["invalid_request", "invalid_request", "context_length_exceeded"]
+            assert (await http.get("http://e/health")).json()["requests"] == 0
+
+    with_engine(BytesReader(gguf), tmp_path / "run", work)
+
+
 def test_a_full_queue_answers_429(gguf: bytes, tmp_path: Path) -> None:
     """Beyond the bound a request is refused at once, with Retry-After."""
 
@@ -125,19 +157,33 @@ def test_a_full_queue_answers_429(gguf: bytes, tmp_path: Path) -> None:
     with_engine(BytesReader(gguf), tmp_path / "run", work, queue=1)
 
 
-def test_a_client_that_leaves_frees_the_engine(gguf: bytes, tmp_path: Path) -> None:
-    """A cancelled stream does not hold the next request back for its whole answer."""
+def test_a_client_that_leaves_frees_the_engine(gguf: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In an engine of one place the next is answered after few steps, where the one who left had asked for 1,500."""
+    monkeypatch.setattr("appliance.engine.fit.SEQUENCES", 1)
+
+    def steps(engine: Engine) -> int:
+        assert engine._child is not None
+        return int.from_bytes(engine._child.signs().work[-8:], "little")
 
     async def work(engine: Engine) -> None:
-        async with client(engine) as openai:
-            stream = await openai.chat.completions.create(model="smol", messages=said("Count to 900."), stream=True)
-            async for _ in stream:
-                break
+        transport = httpx2.AsyncHTTPTransport(uds=str(engine.socket))
+        async with client(engine) as openai, httpx2.AsyncClient(transport=transport) as http:
+            stream = await openai.completions.create(
+                model="smol", prompt="Once", stream=True, max_tokens=1500, extra_body={"ignore_eos": True}
+            )
+            await anext(aiter(stream))
+            asked = asyncio.create_task(openai.completions.create(model="smol", prompt="Hi", max_tokens=3))
+            while (health := (await http.get("http://e/health")).json())["waiting"] == 0:
+                assert health["running"] == 1
+            left = steps(engine)
             await stream.close()
-            answer = await openai.chat.completions.create(model="smol", messages=said("Hi."), max_tokens=3)
-            assert answer.choices[0].message.content
+            assert (await asked).choices[0].text
+            assert steps(engine) - left < 150
+            assert (await http.get("http://e/health")).json() == {
+                "state": "ready", "requests": 0, "running": 0, "waiting": 0
+            }  # fmt: skip
 
-    with_engine(BytesReader(gguf), tmp_path / "run", work)
+    with_engine(BytesReader(gguf), tmp_path / "run", work, context=2048, most_tokens=1500)
 
 
 @pytest.mark.parametrize("damage", ["digest", "garbage"])

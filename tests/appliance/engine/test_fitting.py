@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from appliance.engine.facts import ModelFacts
-from appliance.engine.fit import DoesNotFit, Wanted
-from appliance.engine.fitting import Room, read_facts
+from appliance.engine.fit import DoesNotFit, Fit, Wanted
+from appliance.engine.fitting import Fitter, Room, read_facts
 from appliance.engine.machine import Gpu, Machine
 from appliance.engine.parent import Engine
 from appliance.engine.reading import BytesReader
@@ -57,6 +58,48 @@ def test_what_one_engine_was_promised_another_does_not_get(smol: ModelFacts) -> 
     assert again.free_bytes == second.free_bytes
     room.give_back("first")
     assert room.take("second", smol, Memory(2500 * MIB).look(), Wanted(2048, 16)) == first
+
+
+def test_what_a_child_takes_during_the_look_is_not_promised_again(smol: ModelFacts) -> None:
+    """Free memory was read, and then the first child took its own: the second is not given it once more."""
+    free, held = 2500 * MIB, {7: 0}
+    memory = Memory(free)
+
+    def look() -> Machine:
+        found = memory.look()
+        held[7] = free // 2  # after the reading
+        return found
+
+    room = Room(look, lambda process: held[process])
+    first = room.claim("first", smol, Wanted(2048, 16))
+    room.started("first", 7)
+    held[7] = 0
+    second = room.claim("second", smol, Wanted(2048, 16))
+    assert second.free_bytes == free - first.need.host_bytes
+
+
+def test_engines_that_start_together_are_fitted_one_after_the_other(smollm_gguf: Path) -> None:
+    """No look begins before the last one's claim stands: all promises together fit the machine."""
+    memory, inside, most = Memory(3000 * MIB), [0], [0]
+
+    def look() -> Machine:
+        inside[0] += 1
+        most[0] = max(most[0], inside[0])
+        found = memory.look()
+        time.sleep(0.05)
+        inside[0] -= 1
+        return found
+
+    room, data = Room(look, lambda process: 0), smollm_gguf.read_bytes()
+    spec = replace(SPEC, context_tokens=2048)
+    fitters = [Fitter(BytesReader(data), spec, room) for _ in range(3)]
+
+    async def run() -> list[Fit]:
+        return await asyncio.gather(*(fitter.fit() for fitter in fitters))
+
+    fits = asyncio.run(run())
+    assert most == [1]
+    assert sum(found.need.host_bytes for found in fits) < memory.free_bytes
 
 
 def test_gpu_memory_is_promised_while_a_child_loads(smol: ModelFacts) -> None:

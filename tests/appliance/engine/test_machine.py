@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -147,3 +149,24 @@ def test_this_machine() -> None:
     assert resident_bytes(os.getpid()) > 5 * MIB
     assert resident_bytes(2**22 + 1) == 0
     assert engines_bytes() >= 0
+
+
+SHARING = """
+import mmap, os, sys
+memory = os.memfd_create("shared")
+os.truncate(memory, 64 * 2**20)
+shared = mmap.mmap(memory, 64 * 2**20)
+shared.write(b"x" * len(shared))
+own = b"y" * (16 * 2**20)
+print(flush=True)
+sys.stdin.read()
+"""
+
+
+def test_shared_memory_is_nobodys_own() -> None:
+    """What a process holds is told without the pages that it shares, such as those of the model's transfer."""
+    with subprocess.Popen([sys.executable, "-c", SHARING], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        assert 16 * MIB < resident_bytes(process.pid) < 64 * MIB
+        process.communicate()

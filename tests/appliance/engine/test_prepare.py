@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from appliance.engine.constraint import read_constraint
 from appliance.engine.options import Refused
 from appliance.engine.prepare import Preparer
 
@@ -87,3 +88,40 @@ def test_prompts_and_choices_have_a_bound(preparer: Preparer) -> None:
     with pytest.raises(Refused, match="context") as caught:
         preparer.text({"prompt": "a" * 2_100})
     assert caught.value.code == "context_length_exceeded"
+
+
+def schema(value: Any) -> dict[str, Any]:
+    return {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": value}}}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"type": "integer", "multipleOf": 99_999_989},
+        {"type": "number", "multipleOf": 123.456789},
+        {"allOf": [{"type": "integer", "multipleOf": 9973}, {"multipleOf": 9967}]},
+        {"type": "array", "items": {"multipleOf": 10**400}},
+        {"allOf": [{"multipleOf": 1e-9 * number} for number in range(1, 999)]},
+    ],
+)
+def test_remainders_that_no_machine_can_list_are_refused(value: Any) -> None:
+    """A list that llguidance would go on with for ever, whatever its limits, until the memory is full."""
+    with pytest.raises(Refused, match="multipleOf") as caught:
+        read_constraint(schema(value), None, special=False)
+    assert caught.value.code == "invalid_schema"
+
+
+@pytest.mark.parametrize("step", [7, 0.01, 1000, 0.25, True, -5, 0, "x", None])
+def test_steps_of_everyday_are_kept(step: Any) -> None:
+    """Cents, quarters and dozens together; what is no step is llguidance's to refuse."""
+    value = {"properties": {"a": {"multipleOf": step}, "multipleOf": {"multipleOf": 12}, "b": {"multipleOf": 0.5}}}
+    assert read_constraint(schema(value), None, special=False)
+
+
+def test_a_schema_that_is_nested_too_deeply_is_refused() -> None:
+    """Python's own recursion is at its end before llguidance's: 400 as well."""
+    value: Any = {}
+    for _ in range(5000):
+        value = {"items": value}
+    with pytest.raises(Refused, match="nested too deeply"):
+        read_constraint(schema(value), None, special=False)

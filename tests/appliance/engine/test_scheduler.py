@@ -17,18 +17,21 @@ PREFIXES = (tuple(range(100, 140)), tuple(range(200, 225)), ())
 
 
 class Cache:
-    """The tokens of each sequence, as llama.cpp holds them."""
+    """The tokens of each sequence, as llama.cpp holds them; one that cannot rewind is emptied or left as it is."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, rewinds: bool = True) -> None:
         self.held: dict[int, list[int]] = {}
+        self._rewinds = rewinds
 
     def do(self, step: Step) -> None:
         for operation in step.operations:
             if isinstance(operation, Copy):
+                assert self._rewinds or operation.tokens == len(self.held[operation.source])
                 assert not self.held.get(operation.target)
                 assert operation.tokens <= len(self.held[operation.source])
                 self.held[operation.target] = self.held[operation.source][: operation.tokens]
             else:
+                assert self._rewinds or operation.tokens in (0, len(self.held.get(operation.sequence, [])))
                 assert operation.tokens <= len(self.held.get(operation.sequence, []))
                 self.held[operation.sequence] = self.held.get(operation.sequence, [])[: operation.tokens]
         for row in step.rows:
@@ -38,14 +41,17 @@ class Cache:
 
 
 class Machine(RuleBasedStateMachine):
-    """Requests come, go and end in any order; now and then the cache finds no room."""
+    """Requests come, go, guess, wait too long and end in any order; now and then the cache finds no room."""
 
     jobs: Bundle[int] = Bundle("jobs")
 
-    @initialize(sequences=st.integers(1, 5), batch=st.integers(5, 32))
-    def begin(self, sequences: int, batch: int) -> None:
-        self.limits = Limits(sequences, CONTEXT, batch, 6)
-        self.scheduler, self.cache = Scheduler(self.limits), Cache()
+    @initialize(sequences=st.integers(1, 5), batch=st.integers(5, 32), rewinds=st.booleans())
+    def begin(self, sequences: int, batch: int, rewinds: bool) -> None:
+        self.limits = Limits(sequences, CONTEXT, batch, 6, rewinds)
+        self.scheduler, self.cache = Scheduler(self.limits), Cache(rewinds=rewinds)
+        self.deadlines: dict[int, float] = {}
+        self.guessing: set[int] = set()
+        self.begun: set[int] = set()
         self.now, self.number = 0.0, 0
         self.texts: dict[int, list[int]] = {}
         self.room: dict[int, int] = {}
@@ -60,11 +66,17 @@ class Machine(RuleBasedStateMachine):
         own=st.integers(1, 30),
         new=st.integers(1, 20),
         public=st.integers(0, 40),
+        patience=st.none() | st.integers(0, 6),
+        guesses=st.booleans(),
     )
-    def submit(self, prefix: tuple[int, ...], own: int, new: int, public: int) -> Any:
+    def submit(
+        self, prefix: tuple[int, ...], own: int, new: int, public: int, patience: int | None, *, guesses: bool
+    ) -> Any:
         self.number += 1
         prompt = (*prefix, *(1000 * self.number + place for place in range(own)))
-        job = Job(self.number, prompt, new, self.now, self.number % 3, f"tenant {self.number % 2}", public=public)
+        deadline = self.now + patience if patience is not None else float("inf")
+        whose = (self.number % 3, f"tenant {self.number % 2}", deadline)
+        job = Job(self.number, prompt, new, self.now, *whose, public=public, guesses=guesses)
         self.public[job.id] = public
         self.asked[job.id] = (job.tenant, prefix)
         try:
@@ -73,7 +85,8 @@ class Machine(RuleBasedStateMachine):
             assert self.scheduler.waiting >= self.limits.queued
             return multiple()
         self.texts[job.id], self.room[job.id] = list(prompt), new
-        self.prompts[job.id] = prompt
+        self.prompts[job.id], self.deadlines[job.id] = prompt, deadline
+        self.guessing |= {job.id} if guesses and self.limits.rewinds else set()
         return job.id
 
     @rule(job=consumes(jobs))
@@ -81,13 +94,14 @@ class Machine(RuleBasedStateMachine):
         self.scheduler.cancel(job)
         self.ended.add(job)
 
-    @rule(full=st.booleans(), ends=st.integers(0, 9))
-    def advance(self, full: bool, ends: int) -> None:
-        self.turn(full=full, ends=ends)
+    @rule(full=st.booleans(), ends=st.integers(0, 9), quotes=st.booleans())
+    def advance(self, full: bool, ends: int, quotes: bool) -> None:
+        self.turn(full=full, ends=ends, quotes=quotes)
 
-    def turn(self, *, full: bool, ends: int) -> None:
+    def turn(self, *, full: bool, ends: int, quotes: bool) -> None:
         self.now += 1
         step = self.scheduler.step(self.now)
+        self.expire(step)
         self.check(step)
         self.cache.do(Step(step.operations, (), ()))
         for number, batch in enumerate(step.batches):
@@ -96,10 +110,11 @@ class Machine(RuleBasedStateMachine):
                 return
             self.cache.do(Step((), (batch,), ()))
             self.scheduler.decoded(batch)
-            for row in batch:
+            going = dict.fromkeys((row.job for row in batch), True)
+            for row in (row for row in batch if going[row.job]):
                 assert self.cache.held[row.sequence][: row.position + 1] == self.texts[row.job][: row.position + 1]
                 if row.wanted:
-                    self.answer(row.job, last=ends == 0)
+                    going[row.job] = self.answer(row.job, last=ends == 0, quotes=quotes)
 
     def full(self, batch: tuple[Row, ...]) -> None:
         try:
@@ -107,13 +122,26 @@ class Machine(RuleBasedStateMachine):
         except RuntimeError:  # nothing was changed, and the engine would end here
             assert self.scheduler.running == 1
 
-    def answer(self, job: int, *, last: bool) -> None:
-        token = 10**6 + job * 1000 + len(self.texts[job])
+    def expire(self, step: Step) -> None:
+        """Who never began and is past its deadline is handed back, once, and nobody else is."""
+        for job in step.expired:
+            assert job not in self.ended | self.begun
+            assert self.deadlines[job] < self.now
+            self.ended.add(job)
+        self.begun |= {row.job for row in step.rows}
+
+    def answer(self, job: int, *, last: bool, quotes: bool) -> bool:
+        """Says a token: one that nobody can guess, or the one that follows in the prompt from its beginning."""
+        text, prompt = self.texts[job], self.prompts[job]
+        said = len(text) - len(prompt)
+        token = prompt[said % len(prompt)] if quotes else 10**6 + job * 1000 + len(text)
         self.texts[job].append(token)
         self.room[job] -= 1
-        self.scheduler.sampled(job, token, last=last)
+        more = self.scheduler.sampled(job, token, last=last)
         if last or self.room[job] == 0:
             self.ended.add(job)
+        assert not more or job in self.guessing, "a guess was taken where none may be"
+        return more and job not in self.ended
 
     def check(self, step: Step) -> None:
         assert len(step.rows) <= self.limits.batch_tokens
@@ -122,6 +150,8 @@ class Machine(RuleBasedStateMachine):
             jobs = {row.job for row in batch}
             answers = len(jobs) == len(batch) and all(row.wanted for row in batch)
             assert answers or len(jobs) == 1, "prompts and answers are mixed"
+            guesses = len(batch) > 1 and len(jobs) == 1 and batch[0].wanted
+            assert not guesses or jobs <= self.guessing, "guessed where the same bits were asked for"
             lone = len(batch) == 1 and 0 < batch[0].position < len(self.prompts[batch[0].job])
             assert not lone, "a token of a prompt is computed alone"
         for job in {row.job for row in step.rows}:
@@ -143,7 +173,7 @@ class Machine(RuleBasedStateMachine):
         for _ in range(3_000):
             if self.scheduler.idle:
                 break
-            self.turn(full=False, ends=1)
+            self.turn(full=False, ends=1, quotes=True)
         assert self.scheduler.idle, "a request is stuck"
         assert self.ended >= set(self.texts)
 

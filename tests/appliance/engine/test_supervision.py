@@ -22,6 +22,7 @@ from appliance.engine.parent import Engine
 from appliance.engine.reading import BytesReader
 from appliance.engine.watchdog import Patience
 from appliance.gateway.climb import NoRung
+from appliance.gateway.outcome import Refused
 from appliance.host.box import Box, Policy
 from appliance.routes import present
 from appliance.settings import Settings
@@ -224,6 +225,25 @@ def test_a_child_that_hangs_or_grows_is_replaced(smollm_gguf: Path, tmp_path: Pa
             await asyncio.wait({hanging})
             await until(lambda: engine.state == "ready")
             assert await whole(answering, "Say hello.")
+
+    asyncio.run(work())
+
+
+def test_a_request_that_cannot_be_prepared_is_refused_and_does_not_stay(smollm_gguf: Path, tmp_path: Path) -> None:
+    """Its template or grammar hangs: it gets 400, the others go on and end whole, and a new child takes over."""
+
+    async def work() -> None:
+        async with running(smollm_gguf, tmp_path / "run", command=FAULTY) as (engine, answering):
+            alone = await whole(answering, QUESTIONS[0])
+            tangled = [asyncio.create_task(whole(answering, "TANGLE")) for _ in range(3)]
+            beside = [asyncio.create_task(whole(answering, QUESTIONS[0])) for _ in range(4)]
+            assert await asyncio.gather(*beside) == [alone] * 4
+            for refused in await asyncio.gather(*tangled, return_exceptions=True):
+                assert isinstance(refused, Refused)
+                assert (refused.status, refused.code) == (400, "too_slow_to_prepare")
+            await until(lambda: engine.generation == 2 and engine.state == "ready")
+            assert "preparation of a request" in engine.last_end
+            assert await whole(answering, QUESTIONS[0]) == alone
 
     asyncio.run(work())
 

@@ -110,3 +110,34 @@ def test_auto_waits_less_than_who_named_the_model(model: str, left_s: float, mos
     with pytest.raises(Failed):
         asyncio.run(Replays(engine).ask(call(model, left_s), lambda: engine.answer("poison")))
     assert most_s - 1 < engine.waits[0] <= most_s
+
+
+class Slow(Mortal):
+    """An engine that takes a while to come back, on a clock of its own."""
+
+    def __init__(self, clock: list[float], loads_s: float) -> None:
+        super().__init__()
+        self._clock, self._loads_s = clock, loads_s
+
+    async def back(self, after: int, limit_s: float) -> bool:
+        self.waits.append(limit_s)
+        await asyncio.sleep(0)
+        self._clock[0] += min(limit_s, self._loads_s)
+        return limit_s >= self._loads_s
+
+
+@pytest.mark.parametrize(
+    ("model", "left_s", "waits", "deaths"),
+    [("auto", 100, [10, 6, 2], 3), ("auto", 7, [7, 3], 2), ("smol", 100, [100, 96, 92], 3), ("smol", 9, [9, 5, 1], 3)],
+)
+def test_all_waits_together_have_one_limit(
+    monkeypatch: pytest.MonkeyPatch, model: str, left_s: float, waits: list[float], deaths: int
+) -> None:
+    """Each wait leaves less for the next: of the patience with `auto`, and of the deadline always."""
+    clock = [1000.0]
+    monkeypatch.setattr("appliance.gateway.replay.time.monotonic", lambda: clock[0])
+    engine = Slow(clock, 4)
+    with pytest.raises(Failed):
+        asyncio.run(Replays(engine).ask(call(model, left_s), lambda: engine.answer("poison")))
+    assert engine.waits == waits
+    assert engine.deaths == deaths

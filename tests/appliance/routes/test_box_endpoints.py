@@ -152,7 +152,7 @@ def test_ready_tells_version_device_and_rungs(world: World) -> None:
     found = world.http.get("/health/ready").json()
     assert (found["ready"], found["mode"], found["version"], found["bundle"]) == (True, "LOCAL", 3, "b-1")
     assert found["device"] == {"small": "cpu", "mini": "CPUExecutionProvider"}
-    assert found["engines"] == [{"name": "small", "state": "ready", "restarts": 0, "last_end": ""}]
+    assert found["engines"] == [{"name": "small", "state": "ready", "reason": "", "restarts": 0, "last_end": ""}]
     assert found["embedding_precision"] == "fp32"
     states = {rung["rung"]: rung["state"] for rung in found["rungs"]}
     assert states == {

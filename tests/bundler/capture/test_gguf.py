@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bundler.capture.gguf import cut_points, facts_of, inspect
+from bundler.capture.gguf import cut_points, facts_of, inspect, unfit
 from bundler.format.errors import BadInput
 from bundler.format.gguf_header import read_header
 from bundler.format.gguf_types import TENSOR_TYPES
@@ -256,3 +256,28 @@ def test_inspection_changes_nothing(tmp_path: Path) -> None:
     path.write_bytes(bytes(GOOD))
     inspect(path)
     assert hashlib.sha256(path.read_bytes()).digest() == hashlib.sha256(bytes(GOOD)).digest()
+
+
+def served(architecture: str, name: str, serves: str) -> str | None:
+    pairs = (pair("general.architecture", STRING, text(architecture)), u32(f"{architecture}.context_length", 512))
+    return unfit(facts(replace(GOOD, pairs=pairs, tensors=(tensor(name, [3], 0, 0),), data_bytes=32)), serves)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "name", "serves", "expected"),
+    [
+        ("llama", "a", "chat", None),
+        ("llama", "a", "embedding", None),
+        ("bert", "a", "embedding", None),
+        ("bert", "cls.weight", "rerank", None),
+        ("bert", "a", "rerank", "no head that ranks"),
+        ("bert", "a", "chat", "bert cannot chat"),
+        ("t5", "a", "embedding", "t5 is not served"),
+    ],
+)
+def test_a_model_must_be_able_to_do_what_is_wanted(
+    architecture: str, name: str, serves: str, expected: str | None
+) -> None:
+    """Told at the build, and not by a box."""
+    found = served(architecture, name, serves)
+    assert found is None if expected is None else found is not None and expected in found

@@ -130,3 +130,39 @@ def test_an_absent_profile_is_named(tmp_path: Path) -> None:
     """The message names the file that is not there."""
     with pytest.raises(BadInput, match=r"absent\.toml"):
         read_profile(tmp_path / "absent.toml")
+
+
+VECTORS = """
+[[model]]
+name = "vec"
+source = "file:v.gguf"
+licence = "MIT"
+serves = "embedding"
+context_tokens = 512
+"""
+
+
+def test_a_model_that_does_not_chat_is_no_rung() -> None:
+    """It is in the bundle with what it serves, and in no ladder."""
+    profile = parse(FAQ + VECTORS)
+    assert [(model.serves, model.max_output_tokens) for model in profile.models] == [("embedding", 0)]
+    assert profile.ladder.chat == ("f", "message")
+    assert "vec" not in {rung.target for rung in profile.ladder.rungs}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (FAQ + VECTORS.replace('"embedding"', '"speech"'), "serves is 'speech'"),
+        (FAQ + VECTORS + "max_output_tokens = 5\n", "max_output_tokens is for chat models"),
+        (FAQ + VECTORS + '[ladder]\nchat = ["vec", "message"]\n', "chat names 'vec'"),
+        (FAQ + VECTORS.replace('"vec"', '"e"'), "the name 'e' is used twice"),
+        (FAQ + VECTORS.replace('"vec"', '"f"'), "the name 'f' is used twice"),
+        (VECTORS, "nothing to answer with"),
+    ],
+)
+def test_models_that_do_not_chat_are_checked(text: str, expected: str) -> None:
+    """Also against what only a chat model has."""
+    with pytest.raises(BadInputs) as caught:
+        parse(text)
+    assert expected in "\n".join(caught.value.issues)
