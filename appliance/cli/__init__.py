@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import click
 
+from appliance.cli.check import check
 from appliance.cli.doctor import doctor
 from appliance.cli.install import install
+from appliance.cli.rollback import rollback
 from appliance.cli.serve import serve
 from appliance.cli.status import status
 from appliance.cli.token import token
+from appliance.cli.unit import unit
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -17,8 +20,11 @@ def main() -> None:
     """Installs signed bundles on this box and answers from them when the cloud does not."""
 
 
+main.add_command(check)
 main.add_command(doctor)
 main.add_command(install)
+main.add_command(rollback)
 main.add_command(serve)
 main.add_command(status)
 main.add_command(token)
+main.add_command(unit)

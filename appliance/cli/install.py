@@ -25,6 +25,7 @@ def install(terminal: Terminal, *, medium: Path, state: Path, site: str | None, 
     """Verify the newest bundle of the repository in MEDIUM, check that it answers, and switch to it."""
     from appliance.host.authority import authority_fingerprint
     from appliance.host.prove import Prover
+    from appliance.host.switching import Switcher, is_served
     from appliance.store.enrol import Enroller
     from appliance.store.install import Installer
     from appliance.store.layout import StateLayout
@@ -35,8 +36,12 @@ def install(terminal: Terminal, *, medium: Path, state: Path, site: str | None, 
         return str(click.prompt("Site code (on the site card)", err=True))
 
     layout = StateLayout(state)
+    layout.make()
+    switch = Switcher(layout, terminal).switch
     now = datetime.now(UTC)
-    report = Installer(layout, Enroller(site, code), Prover(layout.run), terminal).install(medium, now)
+    report = Installer(
+        layout, Enroller(site, code), Prover(layout.run, models=not is_served(layout)), switch, terminal
+    ).install(medium, now)
     fingerprint = authority_fingerprint(layout, now)
     if report.changed:
         lines = [f"installed bundle {report.bundle} as version {report.version} ({size(report.copied_bytes)} copied)"]

@@ -41,6 +41,7 @@ def serve_box(root: Path, listen: Listen, terminal: Terminal, programs: Path = P
             terminal.note(f"listening on {url}")
             if certificate:
                 terminal.note(f"clients need {url}/ca.crt; its SHA-256 is {certificate}")
+            write_atomic(layout.run / "url", f"{url}\n".encode(), mode=0o600)
             if listen.url_file is not None:
                 write_atomic(listen.url_file, f"{url}\n".encode())
 

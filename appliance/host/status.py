@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from appliance.store import versions
+from appliance.store import current, versions
 from appliance.store.layout import StateLayout
 from appliance.store.seal import SLOT_WARNING, Seal
 
 
 @dataclass(frozen=True)
 class Status:
-    """The serving version and what to know about it; `age_days` counts from the making of the bundle."""
+    """The serving version and what to know about it.
+
+    Attributes:
+        age_days: Since the bundle was made.
+        given_up: A line for each newer version that does not serve, and why.
+    """
 
     site: str
     version: int
@@ -24,12 +30,14 @@ class Status:
     selftest: tuple[str, ...]
     model_tested: bool
     comes_back_alone: str
+    given_up: tuple[str, ...]
     warnings: tuple[str, ...]
 
     def lines(self) -> list[str]:
         return [
             f"site {self.site}: version {self.version}, bundle {self.bundle}, made {self.age_days} days ago",
             *(f"  {line}" for line in self.selftest),
+            *self.given_up,
             self.comes_back_alone,
         ]
 
@@ -45,7 +53,12 @@ def read_status(root: Path, now: datetime) -> Status:
     secrets = Seal(layout.keys).open()
     version = versions.read_current(layout, secrets)
     warnings = [SLOT_WARNING]
-    if not version.model_tested:
+    proof = current.proof_of(layout, version.number)
+    lines, tested = version.selftest, version.model_tested
+    if proof is not None:
+        lines = (*(line for line in lines if not line.startswith("model ")), *proof.lines)
+        tested = proof.tested
+    if not tested:
         warnings.append("the local model was not tested when this version was installed")
     return Status(
         site=secrets.site,
@@ -54,8 +67,16 @@ def read_status(root: Path, now: datetime) -> Status:
         made=version.made,
         installed=version.installed,
         age_days=(now - datetime.fromisoformat(version.made)).days,
-        selftest=version.selftest,
-        model_tested=version.model_tested,
+        selftest=lines,
+        model_tested=tested,
         comes_back_alone="after a power cut it can start with nobody present: the key file is on this disk",
+        given_up=tuple(_given_up(layout, version.number)),
         warnings=tuple(warnings),
     )
+
+
+def _given_up(layout: StateLayout, serving: int) -> Iterator[str]:
+    for number in sorted(current.numbers(layout)):
+        why = current.given_up(layout, number)
+        if number > serving and why is not None:
+            yield f"version {number} was {why.what} on {why.when}: {why.reason}"

@@ -175,7 +175,7 @@ class Supervisor:
         waiting, number = current.waiting_number(self._layout), current.current_number(self._layout)
         if waiting is not None and current.given_up(self._layout, waiting) is None:
             await self._change(worker, waiting)
-        elif number not in (worker.version, None):
+        elif number not in (worker.version, None) and current.given_up(self._layout, int(number or 0)) is None:
             await self._change(worker, int(number or 0))
 
     async def _change(self, worker: Worker, number: int) -> None:

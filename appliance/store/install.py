@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from appliance.store import current, medium, versions
+from appliance.store import current, gc, medium, versions
+from appliance.store.current import GivenUp
 from appliance.store.enrol import Enroller
 from appliance.store.layout import StateLayout
 from appliance.store.seal import Seal, SiteSecrets
@@ -59,6 +60,7 @@ class Installer:
         layout: The state.
         enroller: Opens the site card on first contact.
         prove: Loads a candidate and runs its self-test.
+        switch: Makes a version the serving one; raises SelftestFailed where what serves refuses it.
         terminal: Progress.
         layer: Where faults can be put.
     """
@@ -66,6 +68,7 @@ class Installer:
     layout: StateLayout
     enroller: Enroller
     prove: Callable[[Bundle], Proof]
+    switch: Callable[[int], None]
     terminal: Terminal
     layer: FileLayer = DISK
 
@@ -99,9 +102,21 @@ class Installer:
             if fresh:
                 seal.store(secrets)
             trust.store(trusted)
+            self._give_up_revoked(secrets, trusted, now)
             if report.changed:
-                current.activate(self.layout, report.version, self.layer)
-            return report
+                self.switch(report.version)
+                gc.collect(self.layout, secrets, self.layer)
+            return _with_proof(report, current.proof_of(self.layout, report.version))
+
+    def _give_up_revoked(self, secrets: SiteSecrets, trusted: TrustedRepository, now: datetime) -> None:
+        """No version whose bundle is revoked is ever gone back to."""
+        for number in current.numbers(self.layout):
+            if not (self.layout.version(number) / "version.mac").is_file():
+                continue  # a power cut left it
+            bundle = versions.read_version(self.layout, secrets, number).bundle
+            if bundle in trusted.policy.revoked and current.given_up(self.layout, number) is None:
+                why = GivenUp("revoked", f"bundle {bundle} is revoked", now.isoformat(timespec="seconds"))
+                current.give_up(self.layout, number, why, self.layer)
 
     def _install(self, folder: Path, secrets: SiteSecrets, trusted: TrustedRepository, now: datetime) -> InstallReport:
         path, descriptor = newest(folder, trusted)
@@ -187,6 +202,14 @@ def _report(
         selftest=version.selftest,
         model_tested=version.model_tested,
     )
+
+
+def _with_proof(report: InstallReport, proof: current.Proof | None) -> InstallReport:
+    """The report with what the models said to whom served, where they were asked there."""
+    if proof is None:
+        return report
+    lines = tuple(line for line in report.selftest if not line.startswith("model "))
+    return replace(report, selftest=(*lines, *proof.lines), model_tested=proof.tested)
 
 
 def site_settings(folder: Path, secrets: SiteSecrets, trusted: TrustedRepository) -> dict[str, str]:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
@@ -16,7 +17,7 @@ from urllib.request import Request, urlopen
 import openai
 import pytest
 
-from appliance.store import versions
+from appliance.store import current, versions
 from appliance.store.enrol import Enroller
 from appliance.store.install import Installer, Proof
 from appliance.store.layout import StateLayout
@@ -128,7 +129,7 @@ def attempt(customer: Any, repository: Path, state: Path) -> subprocess.Complete
     return done
 
 
-def current(state: Path) -> int:
+def served_bundle(state: Path) -> int:
     layout = StateLayout(state)
     secrets = Seal(layout.keys).open()
     version = versions.read_current(layout, secrets)
@@ -178,7 +179,7 @@ def test_a_flipped_byte_in_any_file_is_refused(customer: Any, place: float, tmp_
         # A flipped header of keys.age can also look like a file for somebody else.
         assert done.returncode in ((14, 17) if path.name == "keys.age" else (14,)), (path, done.stderr)
         assert "error:" in done.stderr
-        assert current(tmp_path / "state") == 1
+        assert served_bundle(tmp_path / "state") == 1
 
 
 def test_a_missing_file_is_refused(customer: Any, tmp_path: Path) -> None:
@@ -187,7 +188,7 @@ def test_a_missing_file_is_refused(customer: Any, tmp_path: Path) -> None:
         done = attempt(customer, changed(customer, path, place=None), tmp_path / "state")
         assert done.returncode == 16, (path, done.stderr)
         assert "missing" in done.stderr
-        assert current(tmp_path / "state") == 1
+        assert served_bundle(tmp_path / "state") == 1
 
 
 def test_a_wrong_site_code_and_a_foreign_root(customer: Any, tmp_path: Path) -> None:
@@ -206,7 +207,9 @@ def test_a_wrong_site_code_and_a_foreign_root(customer: Any, tmp_path: Path) -> 
 
 def installer(customer: Any, state: Path) -> Installer:
     prove = lambda _: Proof(passed=True, lines=(), model_tested=True)  # noqa: E731 - one line of a fake
-    return Installer(StateLayout(state), Enroller("bristol", customer.code.read_text), prove, Terminal())
+    layout = StateLayout(state)
+    switch = partial(current.activate, layout)
+    return Installer(layout, Enroller("bristol", customer.code.read_text), prove, switch, Terminal())
 
 
 def test_expired_metadata_and_an_older_medium(customer: Any, tmp_path: Path) -> None:
@@ -250,7 +253,7 @@ def test_a_file_that_the_disk_damaged_is_copied_again(customer: Any, tmp_path: P
     (state / "repository" / index).write_bytes(bytes((customer.repository / index).stat().st_size))
     done = customer.install(customer.repository, state)
     assert done.returncode == 0, done.stderr
-    assert current(state) == 2
+    assert served_bundle(state) == 2
 
 
 def test_deep_verification_by_the_builder(customer: Any) -> None:
@@ -302,15 +305,15 @@ def test_settings_of_a_site_reach_the_box(customer: Any, tmp_path: Path) -> None
     copy = ("copy", customer.repository, usb, "--site", "bristol", "--full", *keys)
     customer.must("bundler", *copy)
     assert customer.install(usb, state).returncode == 0
-    before = current(state)
+    before = served_bundle(state)
     values = ("hosts=help.example, 10.0.0.9", "handoff=Ring 555-0100 and ask for Ada.")
     customer.must("bundler", "site", "set", "bristol", *values, "--repository", customer.repository, *keys)
     customer.must("bundler", *copy)
     done = customer.install(usb, state)
     assert done.returncode == 0, done.stderr
-    assert current(state) == before + 1
+    assert served_bundle(state) == before + 1
     assert customer.install(usb, state).returncode == 0
-    assert current(state) == before + 1  # the same settings again are no change
+    assert served_bundle(state) == before + 1  # the same settings again are no change
     with serving(customer, state, tmp_path) as box:
         headers = {"Authorization": f"Bearer {box.token}", "Host": "help.example", "Content-Type": "application/json"}
         body = json.dumps({"question": "Who won the football match last night?"}).encode()

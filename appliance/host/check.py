@@ -1,0 +1,117 @@
+"""One line for monitoring: whether the box answers, and what will soon keep it from doing so.
+
+The exit codes are those of monitoring plugins: 0 good, 1 warning, 2 critical, 3 unknown.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import shutil
+import ssl
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from appliance.host.status import Status, read_status
+from appliance.host.switching import is_served
+from appliance.store.layout import StateLayout
+from bundler.format.errors import LifeboatError
+
+GOOD, WARNING, CRITICAL, UNKNOWN = range(4)
+_WORDS = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
+_WAIT_S, _ANSWER_BYTES = 5.0, 1 << 20
+_LEAST_FREE = 0.1
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a look at the box found.
+
+    Attributes:
+        status: From its state.
+        served: A supervisor runs.
+        answer: What `/status.json` told, or None where nothing answered.
+        free_share: Of the disk.
+    """
+
+    status: Status
+    served: bool
+    answer: dict[str, Any] | None
+    free_share: float
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The exit code, and why."""
+
+    code: int
+    reasons: tuple[str, ...]
+
+    @property
+    def word(self) -> str:
+        return _WORDS[self.code]
+
+    def line(self) -> str:
+        return f"LIFEBOAT {self.word}: {'; '.join(self.reasons)}"
+
+
+def look(root: Path, now: datetime, max_age_days: int) -> Verdict:
+    """Looks at a box; whatever cannot be looked at is told as unknown."""
+    layout = StateLayout(root)
+    try:
+        status = read_status(root, now)
+    except LifeboatError as error:
+        return Verdict(UNKNOWN, (error.fact,))
+    disk = shutil.disk_usage(root)
+    return judge(Seen(status, is_served(layout), _asked(layout), disk.free / disk.total), max_age_days)
+
+
+def judge(seen: Seen, max_age_days: int) -> Verdict:
+    """Returns the worst of what was seen. Pure."""
+    status = seen.status
+    found = [(GOOD, f"version {status.version}, bundle {status.bundle}, {status.age_days} days old")]
+    if not seen.served:
+        found.append((CRITICAL, "nothing serves"))
+    elif seen.answer is None:
+        found.append((CRITICAL, "it serves and does not answer"))
+    else:
+        found += _of_answer(seen.answer)
+    if status.age_days > max_age_days:
+        found.append((WARNING, f"older than {max_age_days} days: no refresh has come"))
+    if not status.model_tested:
+        found.append((WARNING, "the local model is not tested"))
+    found += [(WARNING, line) for line in status.given_up]
+    if seen.free_share < _LEAST_FREE:
+        found.append((WARNING, f"{seen.free_share:.0%} of the disk are free"))
+    worst = max(code for code, _ in found)
+    return Verdict(worst, tuple(text for code, text in sorted(found, key=lambda item: -item[0])))
+
+
+def _of_answer(answer: dict[str, Any]) -> list[tuple[int, str]]:
+    found = [(GOOD, f"mode {answer.get('mode')}")]
+    if not answer.get("ready"):
+        found.append((CRITICAL, "no rung can answer"))
+    failed = [rung["rung"] for rung in answer.get("rungs", []) if rung.get("state") == "failed"]
+    return [*found, *((WARNING, f"rung {name} has failed") for name in failed)]
+
+
+def _asked(layout: StateLayout) -> dict[str, Any] | None:
+    """Asks the box itself, whose address its supervisor wrote down."""
+    with suppress(OSError, ValueError, http.client.HTTPException):
+        url = urlsplit((layout.run / "url").read_text().strip())
+        host, port = str(url.hostname), int(url.port or 0)
+        if url.scheme == "https":
+            context = ssl._create_unverified_context()  # noqa: S323 - no secret is sent, and nothing else is on this port
+            connection: http.client.HTTPConnection = http.client.HTTPSConnection(
+                host, port, timeout=_WAIT_S, context=context
+            )
+        else:
+            connection = http.client.HTTPConnection(host, port, timeout=_WAIT_S)
+        connection.request("GET", "/status.json")
+        value = json.loads(connection.getresponse().read(_ANSWER_BYTES))
+        return value if isinstance(value, dict) else None
+    return None

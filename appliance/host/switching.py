@@ -1,0 +1,62 @@
+"""Makes a version the serving one: what serves proves it and moves on; where nothing serves, one rename does it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from appliance.store import current
+from appliance.store.layout import StateLayout
+from bundler.files import DISK, FileLayer, exclusive
+from bundler.format.errors import Busy, SelftestFailed
+from bundler.terminal import Terminal
+
+_LOOK_S = 0.2
+
+
+def is_served(layout: StateLayout) -> bool:
+    """Whether a supervisor serves this state now."""
+    try:
+        with exclusive(layout.serving, ""):
+            return False
+    except Busy:
+        return True
+
+
+@dataclass(frozen=True)
+class Switcher:
+    """Switches one box.
+
+    Attributes:
+        layout: Its state.
+        terminal: Where to say what is waited for.
+        layer: Where faults can be put.
+    """
+
+    layout: StateLayout
+    terminal: Terminal
+    layer: FileLayer = DISK
+
+    def switch(self, number: int) -> None:
+        """Returns once a version serves, or is the one to serve.
+
+        Raises:
+            SelftestFailed: It was refused; what served goes on.
+        """
+        if not is_served(self.layout):
+            current.activate(self.layout, number, self.layer)
+            return
+        current.propose(self.layout, number, self.layer)
+        self.terminal.note("the new version proves itself beside the one that serves")
+        while current.current_number(self.layout) != number:
+            refused = current.given_up(self.layout, number)
+            if refused is not None:
+                raise SelftestFailed(
+                    f"version {number} is {refused.what}: {refused.reason}",
+                    "the box keeps what it had; send this line to the builder",
+                )
+            if not is_served(self.layout):
+                # Whoever served was stopped meanwhile. It was checked, and its documents proved themselves.
+                current.activate(self.layout, number, self.layer)
+                return
+            time.sleep(_LOOK_S)

@@ -1,0 +1,129 @@
+"""The systemd unit of a box: its own user, a sandbox, a watchdog, started again whatever happens. Pure.
+
+Directives as in systemd.exec(5) and systemd.service(5) of version 252, which Debian 12 has.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+# The loop of the supervisor feeds it every five seconds.
+_WATCHDOG_S = 60
+# What is being answered has 30 seconds to end, an engine a few more.
+_STOP_S = 75
+_TEXT = """\
+# Written by `lifeboat-appliance unit`; change its options there, since a refresh of the software writes it again.
+[Unit]
+Description=Lifeboat: answers when the cloud does not
+After=network.target
+# Started again for ever: a box that gives up after five tries is dark until somebody comes.
+StartLimitIntervalSec=0
+
+[Service]
+Type=notify
+NotifyAccess=main
+User={user}
+Group={user}
+ExecStart={program} serve --state {state} --host {host} --port {port}
+Restart=always
+RestartSec=1
+WatchdogSec={watchdog_s}
+TimeoutStartSec=infinity
+TimeoutStopSec={stop_s}
+# The supervisor gets SIGTERM and ends its processes itself; what is left after that is killed.
+KillMode=mixed
+# A model that takes too much memory ends alone; the rest serves on.
+OOMPolicy=continue
+UMask=0077
+LimitCORE=0
+LimitNOFILE=65536
+# Content in memory must not reach a swap file.
+MemorySwapMax=0
+
+StateDirectory={state_directory}
+StateDirectoryMode=0700
+ProtectSystem=strict
+ProtectHome=yes
+PrivateTmp=yes
+{devices}
+ProtectKernelTunables=yes
+ProtectKernelModules=yes
+ProtectKernelLogs=yes
+ProtectControlGroups=yes
+ProtectClock=yes
+ProtectHostname=yes
+ProtectProc=invisible
+NoNewPrivileges=yes
+CapabilityBoundingSet=
+AmbientCapabilities=
+RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+LockPersonality=yes
+RemoveIPC=yes
+KeyringMode=private
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+SystemCallFilter=~@privileged @mount @swap @reboot @module @raw-io @clock @debug
+SystemCallErrorNumber=EPERM
+
+[Install]
+WantedBy=multi-user.target
+"""
+_NO_DEVICES = "PrivateDevices=yes\nMemoryDenyWriteExecute=yes"
+# The driver compiles kernels into memory that it runs, and wants its own devices.
+_NVIDIA = """\
+DevicePolicy=closed
+DeviceAllow=/dev/nvidiactl rw
+DeviceAllow=/dev/nvidia-uvm rw
+DeviceAllow=/dev/nvidia-uvm-tools rw
+DeviceAllow=char-nvidia-frontend rw
+DeviceAllow=char-nvidia rw"""
+_STATES = Path("/var/lib")
+
+
+@dataclass(frozen=True)
+class Service:
+    """What differs from box to box.
+
+    Attributes:
+        program: The program to run, absolute.
+        state: The state folder, under /var/lib.
+        user: Whom it runs as.
+        host: Address to listen on.
+        port: Port to listen on.
+        gpu: Whether a GPU of NVIDIA is to be reached.
+    """
+
+    program: Path
+    state: Path
+    user: str
+    host: str
+    port: int
+    gpu: bool
+
+
+def unit_text(service: Service) -> str:
+    """Returns the unit.
+
+    Raises:
+        ValueError: The state is not under /var/lib, or a value would not be one word of a command line.
+    """
+    words = (str(service.program), str(service.state), service.user, service.host)
+    if any(not word or not word.isprintable() or set(word) & set(" \t\"'%$\\;") for word in words):
+        raise ValueError(f"not all of these are plain words: {words}")
+    if not service.program.is_absolute() or not service.state.is_relative_to(_STATES) or service.state == _STATES:
+        raise ValueError(f"the program must be absolute and the state under {_STATES}: {words}")
+    return _TEXT.format(
+        user=service.user,
+        program=service.program,
+        state=service.state,
+        state_directory=service.state.relative_to(_STATES),
+        host=service.host,
+        port=service.port,
+        devices=_NVIDIA if service.gpu else _NO_DEVICES,
+        watchdog_s=_WATCHDOG_S,
+        stop_s=_STOP_S,
+    )

@@ -1,0 +1,81 @@
+"""Removes what no version needs any more: volumes by reachability, records of versions that will never serve again.
+
+Kept are the serving version, the one that waits, and the one to which the box would go back. A file goes before the
+record that names it would, so that a rerun after a power cut finds what is left.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from appliance.store import current, medium, versions
+from appliance.store.layout import StateLayout
+from appliance.store.seal import SiteSecrets
+from bundler.files import DISK, FileLayer, read_limited
+from bundler.format import paths
+from bundler.format.limits import DESCRIPTOR_BYTES
+from bundler.format.manifest import decode_descriptor
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What was removed: files of the repository, their bytes, and records of versions."""
+
+    files: int
+    bytes: int
+    versions: tuple[int, ...]
+
+
+def collect(layout: StateLayout, secrets: SiteSecrets, layer: FileLayer = DISK) -> Collected:
+    """Removes what is not needed; the caller holds the lock under which versions are installed.
+
+    Raises:
+        BadBundle: A record that is needed was changed on this disk; nothing is removed.
+    """
+    kept = _kept(layout)
+    if not kept:
+        return Collected(0, 0, ())
+    needed = {path for number in kept for path in _reached(layout, secrets, number)}
+    files, freed = 0, 0
+    for path in sorted(layout.repository.rglob("*")):
+        if path.is_file() and path not in needed:
+            freed += path.stat().st_size
+            files += 1
+            path.unlink()
+    for folder in sorted((path for path in layout.repository.rglob("*") if path.is_dir()), reverse=True):
+        if not any(folder.iterdir()):
+            folder.rmdir()
+    layer.sync_folder(layout.repository)
+    gone = tuple(sorted(set(current.numbers(layout)) - kept - _told(layout)))
+    for number in gone:
+        shutil.rmtree(layout.version(number))
+    layer.sync_folder(layout.versions)
+    return Collected(files, freed, gone)
+
+
+def _kept(layout: StateLayout) -> set[int]:
+    serving = current.current_number(layout)
+    if serving is None:
+        return set()
+    found = {serving, current.previous(layout, serving), current.waiting_number(layout)}
+    return {number for number in found if number is not None}
+
+
+def _told(layout: StateLayout) -> set[int]:
+    """Versions that were given up after the one that serves was made: their reason is still news."""
+    serving = current.current_number(layout) or 0
+    return {
+        number
+        for number in current.numbers(layout)
+        if number > serving and current.given_up(layout, number) is not None
+    }
+
+
+def _reached(layout: StateLayout, secrets: SiteSecrets, number: int) -> set[Path]:
+    version = versions.read_version(layout, secrets, number)
+    descriptor_path = paths.inside(layout.repository, version.descriptor_path)
+    descriptor = decode_descriptor(read_limited(descriptor_path, DESCRIPTOR_BYTES))
+    files = {paths.inside(layout.repository, file.path) for file in medium.files_of(descriptor)}
+    return {descriptor_path, *files}

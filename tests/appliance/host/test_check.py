@@ -1,0 +1,51 @@
+"""The one line for monitoring: the worst of what was seen decides the exit code."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from appliance.host.check import CRITICAL, GOOD, WARNING, Seen, judge
+from appliance.host.status import Status
+
+STATUS = Status("bristol", 3, "1-0003-0123abcd", "then", "now", 5, (), True, "", (), ())
+ANSWER: dict[str, Any] = {"mode": "NORMAL", "ready": True, "rungs": [{"rung": "faq", "state": "ready"}]}
+WELL = Seen(STATUS, True, ANSWER, 0.5)
+
+
+def test_a_healthy_box_is_good() -> None:
+    """The line says what serves."""
+    verdict = judge(WELL, 45)
+    assert verdict.code == GOOD
+    assert verdict.line() == "LIFEBOAT OK: version 3, bundle 1-0003-0123abcd, 5 days old; mode NORMAL"
+
+
+@pytest.mark.parametrize(
+    ("seen", "code", "words"),
+    [
+        (replace(WELL, served=False), CRITICAL, "nothing serves"),
+        (replace(WELL, answer=None), CRITICAL, "does not answer"),
+        (replace(WELL, answer={**ANSWER, "ready": False}), CRITICAL, "no rung can answer"),
+        (
+            replace(WELL, answer={**ANSWER, "rungs": [{"rung": "llm", "state": "failed"}]}),
+            WARNING,
+            "rung llm has failed",
+        ),
+        (replace(WELL, status=replace(STATUS, age_days=46)), WARNING, "no refresh has come"),
+        (replace(WELL, status=replace(STATUS, model_tested=False)), WARNING, "not tested"),
+        (replace(WELL, status=replace(STATUS, given_up=("version 4 was refused",))), WARNING, "version 4 was refused"),
+        (replace(WELL, free_share=0.05), WARNING, "5% of the disk"),
+    ],
+)
+def test_what_is_wrong_stands_first(seen: Seen, code: int, words: str) -> None:
+    """The reason that decides is the first one of the line."""
+    verdict = judge(seen, 45)
+    assert verdict.code == code
+    assert words in verdict.reasons[0]
+
+
+def test_the_worst_decides() -> None:
+    """A warning beside something critical stays critical."""
+    verdict = judge(replace(WELL, served=False, free_share=0.01), 45)
+    assert verdict.code == CRITICAL
+    assert len(verdict.reasons) == 3
