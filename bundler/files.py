@@ -37,6 +37,9 @@ class FileLayer:
     def rename(self, source: Path, target: Path) -> None:
         source.rename(target)
 
+    def remove(self, path: Path) -> None:
+        path.unlink()
+
     def replace_link(self, link: Path, target: str) -> None:
         """Points a symbolic link at `target` by one rename."""
         fresh = _beside(link)

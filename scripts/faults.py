@@ -39,6 +39,10 @@ class Recorder(FileLayer):
         self.step(target)
         super().rename(source, target)
 
+    def remove(self, path: Path) -> None:
+        self.step(path)
+        super().remove(path)
+
     def sync_data(self, descriptor: int) -> None:
         self.step(None)
         super().sync_data(descriptor)
@@ -98,9 +102,9 @@ class Cut(Recorder):
 
     def rename(self, source: Path, target: Path) -> None:
         saved = None
-        if target.is_file() and not target.is_symlink():
+        if target.is_symlink() or target.is_file():
             saved = target.with_name(f".saved-{len(self._renamed)}-{target.name}")
-            os.link(target, saved)
+            os.link(target, saved, follow_symlinks=False)
         super().rename(source, target)
         self._renamed.append((target, saved, source))
         # A name that is durable says nothing of the bytes under it.
@@ -127,7 +131,7 @@ class Cut(Recorder):
             if path.exists():
                 path.write_bytes(b"")
         for target, saved, source in reversed(self._renamed):
-            if target.exists():
+            if target.is_symlink() or target.exists():
                 target.rename(source)
             if saved is not None:
                 saved.replace(target)

@@ -88,7 +88,7 @@ def give_up(layout: StateLayout, number: int, why: GivenUp, layer: FileLayer = D
     """Records why a version does not serve; withdraws it where it was proposed."""
     write_atomic(layout.version(number) / "given-up.json", canonical.encode(to_json(why)), mode=0o600, layer=layer)
     if waiting_number(layout) == number:
-        layout.following.unlink()
+        layer.remove(layout.following)
         layer.sync_folder(layout.root)
 
 

@@ -43,7 +43,7 @@ def collect(layout: StateLayout, secrets: SiteSecrets, layer: FileLayer = DISK) 
         if path.is_file() and path not in needed:
             freed += path.stat().st_size
             files += 1
-            path.unlink()
+            layer.remove(path)
     for folder in sorted((path for path in layout.repository.rglob("*") if path.is_dir()), reverse=True):
         if not any(folder.iterdir()):
             folder.rmdir()
