@@ -8,6 +8,7 @@ from appliance.cli.check import check
 from appliance.cli.doctor import doctor
 from appliance.cli.install import install
 from appliance.cli.rollback import rollback
+from appliance.cli.secret import secret
 from appliance.cli.serve import serve
 from appliance.cli.status import status
 from appliance.cli.token import token
@@ -24,6 +25,7 @@ main.add_command(check)
 main.add_command(doctor)
 main.add_command(install)
 main.add_command(rollback)
+main.add_command(secret)
 main.add_command(serve)
 main.add_command(status)
 main.add_command(token)

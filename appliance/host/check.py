@@ -25,6 +25,7 @@ GOOD, WARNING, CRITICAL, UNKNOWN = range(4)
 _WORDS = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
 _WAIT_S, _ANSWER_BYTES = 5.0, 1 << 20
 _LEAST_FREE = 0.1
+_NIGHTS = 3
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,10 @@ def judge(seen: Seen, max_age_days: int) -> Verdict:
         found.append((WARNING, f"older than {max_age_days} days: no refresh has come"))
     if not status.model_tested:
         found.append((WARNING, "the local model is not tested"))
+    if status.nightly_failed:
+        found.append((WARNING, status.nightly))
+    elif status.nightly_age_days is not None and status.nightly_age_days > _NIGHTS:
+        found.append((WARNING, f"no nightly look for {status.nightly_age_days} days"))
     found += [(WARNING, line) for line in status.given_up]
     if seen.free_share < _LEAST_FREE:
         found.append((WARNING, f"{seen.free_share:.0%} of the disk are free"))

@@ -32,7 +32,7 @@ class Loaded:
     """
 
     def __init__(self, version: versions.Version, bundle: Bundle, box: Box, app: Litestar) -> None:
-        self.version, self.box, self.app, self._bundle = version, box, app, bundle
+        self.version, self.box, self.app, self.bundle = version, box, app, bundle
         self._idle, self._closing = asyncio.Event(), asyncio.Event()
         self._idle.set()
         self._requests = 0
@@ -51,7 +51,7 @@ class Loaded:
     def own_engines(self) -> None:
         """Lets engines that ran before read from this version's files: those of the older one will be closed."""
         for engine in self.box.engines.values():
-            engine.reads_from(self._bundle.reader(engine.spec.asset))
+            engine.reads_from(self.bundle.reader(engine.spec.asset))
 
     async def drain(self) -> None:
         """Closes the version once its requests are answered, or after the longest that one may take."""

@@ -28,11 +28,13 @@ from appliance.host.gate import NOT_TESTED, NotProved, proved
 from appliance.host.leaving import Leaving
 from appliance.host.listen import CHROMA, Listen
 from appliance.host.loaded import Loaded, Loader
+from appliance.host.nightly import every_night
 from appliance.host.shelf import Shelf
 from appliance.settings import Settings, read_keys
 from appliance.store import current, versions
 from appliance.store.layout import StateLayout
 from appliance.store.seal import Seal, SiteSecrets
+from appliance.store.secrets import Secrets
 from bundler.files import scratch_folder
 from bundler.format.errors import LifeboatError
 from bundler.knowledge.dense import Exact
@@ -87,6 +89,7 @@ class Serving:
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
         self._spawn(self._obey())
+        self._spawn(every_night(lambda: self._current, self._loader.layout, self._loader.secrets.site))
         await send({"type": "lifespan.startup.complete"})
         await receive()
         for task in self._tasks:
@@ -206,7 +209,9 @@ async def _serve_version(listener: socket.socket, channel: Channel, order: dict[
     certificate, ca_pem = _certificate(seal, secrets, listen, versions.read_version(layout, secrets, number))
 
     def settings(box: Box) -> Settings:
-        return Settings(hosts=(*listen.reached_by(), *box.hosts), keys=read_keys(box.service, {}), ca_pem=ca_pem)
+        return Settings(
+            hosts=(*listen.reached_by(), *box.hosts), keys=read_keys(box.service, Secrets(seal).read()), ca_pem=ca_pem
+        )
 
     with scratch_folder(layout.run, "s-") as run:
         loader = Loader(layout, secrets, settings, chroma if listen.dense == CHROMA else Exact, Shelf(run))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from appliance.store import current, versions
+from appliance.store import current, nightly, versions
 from appliance.store.layout import StateLayout
 from appliance.store.seal import SLOT_WARNING, Seal
 
@@ -18,6 +18,9 @@ class Status:
 
     Attributes:
         age_days: Since the bundle was made.
+        nightly: When the last nightly look was, and what it found.
+        nightly_failed: Whether it found anything wrong.
+        nightly_age_days: How long ago it was, None where there was none.
         given_up: A line for each newer version that does not serve, and why.
     """
 
@@ -31,6 +34,9 @@ class Status:
     model_tested: bool
     comes_back_alone: str
     given_up: tuple[str, ...]
+    nightly: str
+    nightly_failed: bool
+    nightly_age_days: int | None
     warnings: tuple[str, ...]
 
     def lines(self) -> list[str]:
@@ -38,6 +44,7 @@ class Status:
             f"site {self.site}: version {self.version}, bundle {self.bundle}, made {self.age_days} days ago",
             *(f"  {line}" for line in self.selftest),
             *self.given_up,
+            self.nightly,
             self.comes_back_alone,
         ]
 
@@ -60,6 +67,7 @@ def read_status(root: Path, now: datetime) -> Status:
         tested = proof.tested
     if not tested:
         warnings.append("the local model was not tested when this version was installed")
+    night = nightly.read(layout)
     return Status(
         site=secrets.site,
         version=version.number,
@@ -71,6 +79,9 @@ def read_status(root: Path, now: datetime) -> Status:
         model_tested=tested,
         comes_back_alone="after a power cut it can start with nobody present: the key file is on this disk",
         given_up=tuple(_given_up(layout, version.number)),
+        nightly=_told(night),
+        nightly_failed=night is not None and not night.passed,
+        nightly_age_days=None if night is None else (now - datetime.fromisoformat(night.when)).days,
         warnings=tuple(warnings),
     )
 
@@ -80,3 +91,12 @@ def _given_up(layout: StateLayout, serving: int) -> Iterator[str]:
         why = current.given_up(layout, number)
         if number > serving and why is not None:
             yield f"version {number} was {why.what} on {why.when}: {why.reason}"
+
+
+def _told(night: nightly.Nightly | None) -> str:
+    if night is None:
+        return "nightly look: none yet"
+    wrong = [line for line in night.lines if "FAILED" in line]
+    return (
+        f"nightly look of version {night.version} on {night.when}: {'all held' if night.passed else '; '.join(wrong)}"
+    )

@@ -25,6 +25,7 @@ from appliance.host.worker import Gone, Refused, Worker, order, python_of
 from appliance.store import current
 from appliance.store.current import GivenUp
 from appliance.store.layout import StateLayout
+from appliance.store.secrets import stamp
 from bundler.format.errors import NotReady
 from bundler.terminal import Terminal, error_of
 
@@ -62,6 +63,7 @@ class Supervisor:
         self._leaving: dict[Worker, asyncio.Task[None]] = {}
         self._stopping = asyncio.Event()
         self._greeted = False
+        self._secrets = (0, 0)
 
     async def run(self) -> None:
         """Serves until SIGINT or SIGTERM.
@@ -92,6 +94,7 @@ class Supervisor:
         """Starts the current version, and returns when the process that serves has ended, or none should."""
         number = self._chosen()
         starts = current.note_start(self._layout, number)
+        self._secrets = stamp(self._layout.keys)
         await self._rest(boots.wait_s(starts - 1))
         try:
             self._worker = await self._start(number, proves=False)
@@ -177,6 +180,19 @@ class Supervisor:
             await self._change(worker, waiting)
         elif number not in (worker.version, None) and current.given_up(self._layout, int(number or 0)) is None:
             await self._change(worker, int(number or 0))
+        else:
+            await self._renew(worker)
+
+    async def _renew(self, worker: Worker) -> None:
+        """Opens the version anew where the box's secrets have changed: its models stay, and so do its clients."""
+        now = stamp(self._layout.keys)
+        if now == self._secrets:
+            return
+        self._secrets = now
+        try:
+            await worker.switch(worker.version)
+        except (Refused, Gone) as error:
+            self._terminal.warn(f"the changed secrets are not used: {error}")
 
     async def _change(self, worker: Worker, number: int) -> None:
         """Has a version prove itself and lets it take over; where it does not, what serves goes on."""

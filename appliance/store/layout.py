@@ -64,6 +64,11 @@ class StateLayout:
         return self.root / "run"
 
     @property
+    def nightly(self) -> Path:
+        """What the last nightly look found."""
+        return self.root / "nightly.json"
+
+    @property
     def serving(self) -> Path:
         """Locked by the supervisor that serves this state."""
         return self.run / "serve.lock"

@@ -8,7 +8,7 @@ import pytest
 from appliance.host.check import CRITICAL, GOOD, WARNING, Seen, judge
 from appliance.host.status import Status
 
-STATUS = Status("bristol", 3, "1-0003-0123abcd", "then", "now", 5, (), True, "", (), ())
+STATUS = Status("bristol", 3, "1-0003-0123abcd", "then", "now", 5, (), True, "", (), "", False, None, ())
 ANSWER: dict[str, Any] = {"mode": "NORMAL", "ready": True, "rungs": [{"rung": "faq", "state": "ready"}]}
 WELL = Seen(STATUS, True, ANSWER, 0.5)
 
@@ -34,6 +34,8 @@ def test_a_healthy_box_is_good() -> None:
         (replace(WELL, status=replace(STATUS, age_days=46)), WARNING, "no refresh has come"),
         (replace(WELL, status=replace(STATUS, model_tested=False)), WARNING, "not tested"),
         (replace(WELL, status=replace(STATUS, given_up=("version 4 was refused",))), WARNING, "version 4 was refused"),
+        (replace(WELL, status=replace(STATUS, nightly="disk: FAILED", nightly_failed=True)), WARNING, "disk: FAILED"),
+        (replace(WELL, status=replace(STATUS, nightly_age_days=4)), WARNING, "no nightly look for 4 days"),
         (replace(WELL, free_share=0.05), WARNING, "5% of the disk"),
     ],
 )

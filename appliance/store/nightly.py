@@ -1,0 +1,35 @@
+"""What the last nightly look found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from appliance.store.layout import StateLayout
+from bundler.files import DISK, FileLayer, read_limited, write_atomic
+from bundler.format import canonical
+from bundler.format.errors import BadBundle, FileMissing
+from bundler.format.record import from_json, to_json
+
+_RECORD_BYTES = 65_536
+
+
+@dataclass(frozen=True)
+class Nightly:
+    """What was looked at, when (ISO 8601), whether all held, and a line for each part."""
+
+    version: int
+    when: str
+    passed: bool
+    lines: tuple[str, ...]
+
+
+def write(layout: StateLayout, found: Nightly, layer: FileLayer = DISK) -> None:
+    write_atomic(layout.nightly, canonical.encode(to_json(found)), mode=0o600, layer=layer)
+
+
+def read(layout: StateLayout) -> Nightly | None:
+    """Returns what was found, or None where no night has passed or the record cannot be read."""
+    try:
+        return from_json(Nightly, canonical.decode(read_limited(layout.nightly, _RECORD_BYTES), "nightly"), "nightly")
+    except (FileMissing, BadBundle):
+        return None
