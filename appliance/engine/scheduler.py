@@ -75,7 +75,7 @@ class Scheduler:
     def __post_init__(self) -> None:
         self._free = list(range(self.limits.sequences))
         self._ticks = count()
-        self._prefill_tokens = self.limits.batch_tokens
+        self._prefill_tokens = self.limits.step_tokens
 
     @property
     def waiting(self) -> int:
@@ -132,7 +132,7 @@ class Scheduler:
             if _guessing(batch):
                 first.guess, first.guessed = tuple(row.token for row in batch[1:]), len(batch) - 1
             return
-        self._prefill_tokens = self.limits.batch_tokens
+        self._prefill_tokens = self.limits.step_tokens
         first.computed += len(batch)
 
     def sampled(self, job: int, token: int, *, last: bool) -> bool:
@@ -267,11 +267,11 @@ class Scheduler:
         return sum(number + 1 not in taken for number in taken)
 
     def _batches(self) -> list[tuple[Row, ...]]:
-        """Plans one token of each answer, and then pieces of prompts: in all as many tokens as a batch may have."""
+        """Plans one token of each answer, and then pieces of prompts: in all as many tokens as a step may have."""
         decoding = (running for running in self._running.values() if running.decoding)
         answers = sorted(decoding, key=lambda item: item.sequence)[: self.limits.batch_tokens]
         batches = [tuple(self._row(running, running.computed) for running in answers)] if answers else []
-        room = min(self.limits.batch_tokens - len(answers), self._prefill_tokens)
+        room = min(self.limits.step_tokens - len(answers), self._prefill_tokens)
         prompts = [running for running in self._running.values() if not running.decoding]
         if len(answers) == 1 and not prompts:
             return [(*batches[0], *self._guessed(answers[0]))]
@@ -281,13 +281,13 @@ class Scheduler:
         shares += [(running, room) for running in sorted(prompts, key=lambda item: item.left)]
         planned: dict[int, int] = {}
         for running, most in shares:
-            begun = planned.get(running.job.id, 0)
-            taken = _piece(running.left - begun, min(most, room))
-            start = running.computed + begun
-            if taken:
-                batches.append(tuple(self._row(running, place) for place in range(start, start + taken)))
-            planned[running.job.id] = begun + taken
-            room -= taken
+            begun = end = planned.get(running.job.id, 0) + running.computed
+            until = begun + min(most, room)
+            while taken := _piece(len(running.tokens) - end, min(until - end, self.limits.batch_tokens)):
+                batches.append(tuple(self._row(running, place) for place in range(end, end + taken)))
+                end += taken
+            planned[running.job.id] = end - running.computed
+            room -= end - begun
         return batches
 
     def _guessed(self, running: _Running) -> Iterator[Row]:

@@ -13,6 +13,7 @@ class Limits:
         sequences: How many there are, running and kept together.
         context_tokens: The longest prompt and answer together.
         batch_tokens: The largest batch.
+        step_tokens: What the batches of one step hold together: so long the answers in progress wait at most.
         queued: How many requests may wait.
         rewinds: A sequence can forget its last tokens. Without it (recurrent models) no beginning is shared, but a
             sequence may go on.
@@ -21,6 +22,7 @@ class Limits:
     sequences: int
     context_tokens: int
     batch_tokens: int
+    step_tokens: int
     queued: int
     rewinds: bool = True
 

@@ -25,6 +25,8 @@ from appliance.engine.standing import Standing, from_headers
 from appliance.engine.step import Limits
 from appliance.engine.worker import Worker
 
+# Beside long prompts the answers in progress say a token every so many tokens: on two slow cores about two seconds.
+STEP_TOKENS = 512
 Pieces = AsyncGenerator[tuple[Answer, Piece | None], None]
 
 
@@ -151,7 +153,7 @@ def serve(model: Model, order: dict[str, Any], pulse: Pulse, on_ready: Callable[
     def make(loop: asyncio.AbstractEventLoop, desk: Desk) -> tuple[web.Application, Worker]:
         # A burst waits for its first step as a whole: `_admit` holds the bound, the scheduler's own only backs it.
         waiting = model.sequences + order["queue_requests"] + MOST_CHOICES
-        limits = Limits(model.sequences, model.context_tokens, model.batch_tokens, waiting, model.rewinds)
+        limits = Limits(model.sequences, model.context_tokens, model.batch_tokens, STEP_TOKENS, waiting, model.rewinds)
         worker = Worker(model, limits, loop, pulse)
         return Wire(model, order, worker, desk).app(), worker
 

@@ -47,7 +47,7 @@ class Machine(RuleBasedStateMachine):
 
     @initialize(sequences=st.integers(1, 5), batch=st.integers(5, 32), rewinds=st.booleans())
     def begin(self, sequences: int, batch: int, rewinds: bool) -> None:
-        self.limits = Limits(sequences, CONTEXT, batch, 6, rewinds)
+        self.limits = Limits(sequences, CONTEXT, batch, batch + batch // 2, 6, rewinds)
         self.scheduler, self.cache = Scheduler(self.limits), Cache(rewinds=rewinds)
         self.deadlines: dict[int, float] = {}
         self.guessing: set[int] = set()
@@ -144,7 +144,8 @@ class Machine(RuleBasedStateMachine):
         return more and job not in self.ended
 
     def check(self, step: Step) -> None:
-        assert len(step.rows) <= self.limits.batch_tokens
+        assert len(step.rows) <= self.limits.step_tokens
+        assert all(len(batch) <= self.limits.batch_tokens for batch in step.batches)
         assert not {row.job for row in step.rows} & self.ended, "an ended request is still computed"
         for batch in step.batches:
             jobs = {row.job for row in batch}
@@ -194,7 +195,7 @@ def run(scheduler: Scheduler, cache: Cache) -> Step:
 
 def test_a_long_prompt_never_stops_an_answer() -> None:
     """Every step holds a token of the answer in progress, however long the prompt beside it."""
-    scheduler, cache = Scheduler(Limits(4, 5_000, 64, 8)), Cache()
+    scheduler, cache = Scheduler(Limits(4, 5_000, 64, 64, 8)), Cache()
     scheduler.submit(Job(1, (1, 2, 3), 50, 0))
     run(scheduler, cache)
     scheduler.sampled(1, 9, last=False)
@@ -208,7 +209,7 @@ def test_a_long_prompt_never_stops_an_answer() -> None:
 
 def test_a_shared_prefix_is_computed_once() -> None:
     """Eight requests with one long context: it is decoded once, and each adds its own few tokens."""
-    scheduler, cache, shared = Scheduler(Limits(8, 4_000, 512, 8)), Cache(), tuple(range(600))
+    scheduler, cache, shared = Scheduler(Limits(8, 4_000, 512, 512, 8)), Cache(), tuple(range(600))
     for number in range(8):
         scheduler.submit(Job(number, (*shared, 10_000 + number, 20_000 + number), 10, number))
     rows = 0
@@ -224,7 +225,7 @@ def test_a_shared_prefix_is_computed_once() -> None:
 
 def test_a_finished_prompt_is_warm_for_the_next() -> None:
     """The same system prompt again costs its last tokens only, and the caller is told how much was cached."""
-    scheduler, cache = Scheduler(Limits(2, 1_000, 512, 8)), Cache()
+    scheduler, cache = Scheduler(Limits(2, 1_000, 512, 512, 8)), Cache()
     scheduler.submit(Job(1, (*range(300), 7), 3, 0))
     run(scheduler, cache)
     scheduler.sampled(1, 9, last=True)
@@ -235,7 +236,7 @@ def test_a_finished_prompt_is_warm_for_the_next() -> None:
 
 def test_who_finds_no_place_waits_and_what_never_fits_is_refused() -> None:
     """One sequence, two requests: one after the other; a prompt beyond the context is refused at once."""
-    scheduler, cache = Scheduler(Limits(1, 100, 64, 8)), Cache()
+    scheduler, cache = Scheduler(Limits(1, 100, 64, 64, 8)), Cache()
     with pytest.raises(ValueError, match="never fit"):
         scheduler.submit(Job(0, (1,) * 60, 41, 0))
     scheduler.submit(Job(1, (1,) * 20, 40, 0))
@@ -247,7 +248,7 @@ def test_who_finds_no_place_waits_and_what_never_fits_is_refused() -> None:
 
 def test_a_kept_beginning_survives_in_the_last_place() -> None:
     """With one sequence the next prompt takes over what it shares, and drops the rest."""
-    scheduler, cache = Scheduler(Limits(1, 1_000, 512, 8)), Cache()
+    scheduler, cache = Scheduler(Limits(1, 1_000, 512, 512, 8)), Cache()
     scheduler.submit(Job(1, (*range(300), 7), 3, 0))
     run(scheduler, cache)
     scheduler.sampled(1, 9, last=True)
@@ -258,7 +259,7 @@ def test_a_kept_beginning_survives_in_the_last_place() -> None:
 
 def test_who_waits_too_long_is_told() -> None:
     """A request that was not admitted by its deadline is handed back."""
-    scheduler = Scheduler(Limits(1, 100, 64, 8))
+    scheduler = Scheduler(Limits(1, 100, 64, 64, 8))
     scheduler.submit(Job(1, (1,) * 20, 40, 0))
     scheduler.step(0)
     scheduler.submit(Job(2, (2,) * 20, 40, 0, deadline=5))
@@ -269,7 +270,7 @@ def test_who_waits_too_long_is_told() -> None:
 
 def test_a_tenant_with_many_requests_lets_others_in() -> None:
     """Whoever runs least goes next, and a lower number of priority goes before all."""
-    scheduler = Scheduler(Limits(2, 1_000, 64, 9))
+    scheduler = Scheduler(Limits(2, 1_000, 64, 64, 9))
     for number in range(4):
         scheduler.submit(Job(number, (number,) * 5, 5, number, tenant="loud"))
     scheduler.submit(Job(8, (8,) * 5, 5, 8, tenant="quiet"))
@@ -282,7 +283,7 @@ def test_a_tenant_with_many_requests_lets_others_in() -> None:
 @pytest.mark.parametrize(("tenant", "shared", "told"), [("same", 298, 298), ("other", 100, 0)])
 def test_what_a_tenant_asked_is_not_shared_with_others(tenant: str, shared: int, told: int) -> None:
     """Another tenant's request shares the public beginning and no more, and is not told that somebody asked so."""
-    scheduler, cache = Scheduler(Limits(3, 1_000, 512, 8)), Cache()
+    scheduler, cache = Scheduler(Limits(3, 1_000, 512, 512, 8)), Cache()
     prompt = tuple(range(300))
     scheduler.submit(Job(1, prompt, 3, 0, tenant="same", public=100))
     run(scheduler, cache)
@@ -294,7 +295,7 @@ def test_what_a_tenant_asked_is_not_shared_with_others(tenant: str, shared: int,
 
 def test_a_warm_beginning_stays_while_there_are_free_places() -> None:
     """A new request takes a free sequence, though the kept one beside the running answer would lie better."""
-    scheduler, cache = Scheduler(Limits(8, 1_000, 512, 8)), Cache()
+    scheduler, cache = Scheduler(Limits(8, 1_000, 512, 512, 8)), Cache()
     for number in (1, 2):
         scheduler.submit(Job(number, (number,) * 100, 30, number))
     run(scheduler, cache)
@@ -309,7 +310,7 @@ def test_a_warm_beginning_stays_while_there_are_free_places() -> None:
 
 def test_a_long_prompt_is_not_starved_by_short_ones() -> None:
     """Short prompts that fill every batch leave half of it to the one that came first."""
-    scheduler, cache = Scheduler(Limits(8, 5_000, 64, 90)), Cache()
+    scheduler, cache = Scheduler(Limits(8, 5_000, 64, 64, 90)), Cache()
     scheduler.submit(Job(0, tuple(range(2_000)), 5, 0))
     for number in range(1, 70):
         while scheduler.waiting < 8:
@@ -324,7 +325,7 @@ def test_a_long_prompt_is_not_starved_by_short_ones() -> None:
 
 def test_without_room_for_one_alone_it_does_not_spin() -> None:
     """However long a prompt, its share is halved to the least, and then the caller is told; a success resets it."""
-    scheduler = Scheduler(Limits(2, 1_000, 64, 8))
+    scheduler = Scheduler(Limits(2, 1_000, 64, 64, 8))
     scheduler.submit(Job(1, tuple(range(500)), 5, 0))
     for rows in (64, 32, 16, 8, 4, 3):
         (batch,) = scheduler.step(0).batches
@@ -353,7 +354,7 @@ def test_guesses_change_nothing_but_the_steps(prompt: list[int], rule: list[int]
         return rule[tokens[-1] * 3 + (tokens[-2] if len(tokens) > 1 else 0)]
 
     def answer(*, guesses: bool) -> tuple[list[int], int]:
-        scheduler, cache, tokens = Scheduler(Limits(1, 200, 16, 1)), Cache(), list(prompt)
+        scheduler, cache, tokens = Scheduler(Limits(1, 200, 16, 16, 1)), Cache(), list(prompt)
         scheduler.submit(Job(1, tuple(prompt), new, 0, guesses=guesses))
         steps = 0
         while scheduler.running or scheduler.waiting:
@@ -380,7 +381,7 @@ def test_guesses_change_nothing_but_the_steps(prompt: list[int], rule: list[int]
 
 def test_guesses_that_come_true_save_steps() -> None:
     """An answer that repeats its prompt takes a fraction of the steps."""
-    scheduler, text = Scheduler(Limits(1, 500, 64, 1)), list(range(40))
+    scheduler, text = Scheduler(Limits(1, 500, 64, 64, 1)), list(range(40))
     scheduler.submit(Job(1, (*text, *text[:5]), 30, 0, guesses=True))
     said, steps = 5, 0
     while scheduler.running or scheduler.waiting:
@@ -396,7 +397,7 @@ def test_guesses_that_come_true_save_steps() -> None:
 
 def test_a_model_that_cannot_rewind_shares_nothing_but_goes_on() -> None:
     """A recurrent state has no beginning to share; a conversation continues in its own sequence."""
-    scheduler, cache = Scheduler(Limits(2, 1_000, 512, 8, rewinds=False)), Cache()
+    scheduler, cache = Scheduler(Limits(2, 1_000, 512, 512, 8, rewinds=False)), Cache()
     scheduler.submit(Job(1, tuple(range(300)), 3, 0))
     run(scheduler, cache)
     scheduler.sampled(1, 9, last=True)
@@ -409,7 +410,7 @@ def test_a_model_that_cannot_rewind_shares_nothing_but_goes_on() -> None:
 
 def test_without_room_one_goes_back_and_none_is_lost() -> None:
     """Smaller batches first; then the youngest request is requeued with what it has, and goes on from there."""
-    scheduler, cache = Scheduler(Limits(4, 1_000, 64, 8)), Cache()
+    scheduler, cache = Scheduler(Limits(4, 1_000, 64, 64, 8)), Cache()
     for number in (1, 2):
         scheduler.submit(Job(number, (number,) * 20, 10, number))
     run(scheduler, cache)
