@@ -60,7 +60,7 @@ def _value(source: Path | None) -> str:
     if source is None:
         return str(click.prompt("Secret", hide_input=True, err=True)).strip()
     with click.open_file(str(source), encoding="utf-8", errors="strict") as lines:
-        return lines.readline().strip()
+        return str(lines.readline()).strip()
 
 
 @contextmanager

@@ -194,9 +194,7 @@ def test_a_version_that_keeps_dying_gives_way_to_the_one_before(customer: Any, t
         for _ in range(3):
             old = serving_process(box)
             os.kill(old, signal.SIGKILL)
-            wait_for(lambda old=old: serving_process(box) not in (old, 0) or None)
-            wait_for(lambda: box.log.read_text().count("serving version") >= 2 or None)
-            time.sleep(1)
+            await_another(box, old)
         wait_for(lambda: current.current_number(box.layout) == 1 or None)
         why = current.given_up(box.layout, number)
         assert why is not None
@@ -237,3 +235,10 @@ def serving_process(box: Running) -> int:
     """Returns the process id of the serving process, or 0."""
     children = Path(f"/proc/{box.process.pid}/task/{box.process.pid}/children").read_text().split()
     return int(children[0]) if children else 0
+
+
+def await_another(box: Running, old: int) -> None:
+    """Waits until another process serves than the one that was killed."""
+    served_before = box.log.read_text().count("serving version")
+    wait_for(lambda: serving_process(box) not in (old, 0) or None)
+    wait_for(lambda: box.log.read_text().count("serving version") > served_before or None)
