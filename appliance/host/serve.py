@@ -7,6 +7,7 @@ import resource
 import socket
 import time
 from contextlib import closing
+from importlib.util import find_spec
 from pathlib import Path
 
 from appliance.host.listen import Listen, bind, url_of
@@ -20,6 +21,7 @@ from bundler.terminal import Terminal
 PROGRAMS = Path("/opt/lifeboat")
 # The processes of a supervisor that was killed let go of the port as soon as they notice.
 _PORT_S = 3.0
+_PARTS = ("litestar", "uvicorn", "onnxruntime")
 
 
 def serve_box(root: Path, listen: Listen, terminal: Terminal, programs: Path = PROGRAMS) -> None:
@@ -30,6 +32,7 @@ def serve_box(root: Path, listen: Listen, terminal: Terminal, programs: Path = P
         BadBundle: Somebody changed the state on this disk, and there is no other version.
         Busy: The port is taken, or this state is served already.
     """
+    _demand_parts()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     layout = StateLayout(root)
     layout.make()
@@ -47,6 +50,13 @@ def serve_box(root: Path, listen: Listen, terminal: Terminal, programs: Path = P
 
         supervisor = Supervisor(layout, listener, listen, terminal, on_serving, programs)
         asyncio.run(supervisor.run())
+
+
+def _demand_parts() -> None:
+    """Tells at once what the serving processes would fail on; they, and not the supervisor, load it."""
+    for name in _PARTS:
+        if find_spec(name) is None:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 
 def _bound(listen: Listen) -> socket.socket:
