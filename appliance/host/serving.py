@@ -63,6 +63,7 @@ class Serving:
         self.failure: Exception | None = None
         self._current: Loaded | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._draining: set[asyncio.Task[None]] = set()
         self._server: Server | None = None
 
     def runs_on(self, server: Server) -> None:
@@ -95,8 +96,9 @@ class Serving:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._current is not None:
-            await self._current.drain()
+        # Not cancelled: whoever leaves in the middle leaves an engine behind.
+        open_versions = [] if self._current is None else [self._current.drain()]
+        await asyncio.gather(*self._draining, *open_versions)
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _obey(self) -> None:
@@ -138,7 +140,9 @@ class Serving:
         loaded.own_engines()
         self._current = loaded
         if old is not None:
-            self._spawn(old.drain())
+            draining = asyncio.create_task(old.drain())
+            self._draining.add(draining)
+            draining.add_done_callback(self._draining.discard)
 
     async def _prove(self, loaded: Loaded, old: Loaded | None) -> None:
         """Lets the models of a version answer that do not serve yet; what the self-test said is recorded with it."""

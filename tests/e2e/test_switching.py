@@ -106,7 +106,7 @@ def under_load(box: Running, work: Callable[[], Awaitable[None]]) -> tuple[int, 
                 try:
                     stream = await asked.chat.completions.create(model="auto", messages=[QUESTION], stream=True)
                     reasons = [event.choices[0].finish_reason async for event in stream if event.choices]
-                    assert reasons[-1] == "stop"
+                    assert reasons[-1] in ("stop", "length")
                     answered[0] += 1
                 except Exception as error:  # noqa: BLE001 - whatever a client met is the finding
                     failed.append(f"{type(error).__name__}: {error!s:.200}")
