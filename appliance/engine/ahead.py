@@ -124,7 +124,8 @@ class Ahead:
             with self._buffer[slot * SLOT_BYTES : slot * SLOT_BYTES + size] as part:
                 self._reader.read_at(start, part)
         except BaseException as error:  # noqa: BLE001 - raised by the `get` that asks for the piece
-            fault = error
+            # Its frames hold views of the shared memory, which could not be let go of.
+            fault = error.with_traceback(None)
         with self._changed:
             self._filling.remove(number)
             if fault is None:

@@ -98,6 +98,13 @@ class Engine:
         self.start_soon()
         await self._settled.wait()
 
+    async def settled(self, limit_s: float) -> None:
+        """Waits while a child loads, at most so long."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(limit_s):
+                while self.state == "loading":
+                    await self._changed.wait()
+
     def start_soon(self) -> None:
         """Starts the child and returns at once; `state` tells when it is ready."""
         self.short = False

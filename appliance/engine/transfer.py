@@ -118,6 +118,8 @@ def serve_reads(
                     piece = pieces.get(*_ASK.unpack(message[1:]))
                 except (LifeboatError, OSError) as error:
                     failure, piece = error, Piece(0, 0, 0)
+                except ValueError as error:  # no such byte, or the version's files are closed
+                    failure, piece = OSError(str(error)), Piece(0, 0, 0)
                 on_read()
                 with suppress(OSError):  # the child has ended meanwhile, and so does the loop
                     link.send(_ANSWER.pack(piece.start, piece.end, piece.slot))

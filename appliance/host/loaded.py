@@ -20,6 +20,8 @@ from appliance.store.seal import SiteSecrets
 from bundler.format.bundle import Bundle
 from bundler.knowledge.dense import DenseFactory
 
+_LOAD_S = 600.0
+
 
 class Loaded:
     """An open version.
@@ -57,6 +59,8 @@ class Loaded:
         """Closes the version once its requests are answered, or after the longest that one may take."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self._idle.wait(), self.box.service.limits.request_timeout_ms / 1000)
+        # A child that the next version shares may still be reading this one's files.
+        await asyncio.gather(*(engine.settled(_LOAD_S) for engine in self.box.engines.values()))
         await self.close()
 
     async def close(self) -> None:
@@ -88,8 +92,8 @@ class Loader:
         dense: DenseFactory,
         shelf: Shelf,
     ) -> None:
-        self.layout, self.secrets = layout, secrets
-        self._settings, self._dense, self._shelf = settings, dense, shelf
+        self.layout, self.secrets, self.shelf = layout, secrets, shelf
+        self._settings, self._dense = settings, dense
         self._tokens = TokenStore(layout.tokens)
 
     async def open(self, number: int) -> Loaded:
@@ -124,8 +128,8 @@ class Loader:
         version = versions.read_version(self.layout, self.secrets, number)
         bundle = await asyncio.to_thread(versions.open_version, self.layout, self.secrets, version)
         stack.callback(bundle.close)
-        engines = self._shelf.take(bundle)
-        stack.push_async_callback(self._shelf.give_back, engines)
+        engines = self.shelf.take(bundle)
+        stack.push_async_callback(self.shelf.give_back, engines)
         box = await asyncio.to_thread(make_box, bundle, version, engines, self._dense)
         app = create_app(box, self._tokens, self._settings(box))
         await stack.enter_async_context(app.lifespan())

@@ -77,8 +77,7 @@ class Serving:
 
     async def cut(self) -> None:
         """Ends what the engines still make."""
-        if self._current is not None:
-            await self._current.box.stop()
+        await self._loader.shelf.stop()
 
     async def _lifespan(self, receive: Any, send: Any) -> None:
         await receive()
@@ -97,7 +96,8 @@ class Serving:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         # Not cancelled: whoever leaves in the middle leaves an engine behind.
-        open_versions = [] if self._current is None else [self._current.drain()]
+        await self._loader.shelf.stop()
+        open_versions = [] if self._current is None else [self._current.close()]
         await asyncio.gather(*self._draining, *open_versions)
         await send({"type": "lifespan.shutdown.complete"})
 
