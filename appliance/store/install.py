@@ -6,6 +6,7 @@ it is whole; the old version serves until one rename; a failure at any step leav
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -88,6 +89,8 @@ class Installer:
             seal = Seal(self.layout.keys, self.layer)
             fresh = not seal.enrolled
             secrets = self.enroller.enrol(folder) if fresh else seal.open()
+            if fresh:
+                self._forget_versions()
             trust = TrustStore(self.layout.trust, self.layer)
             trusted = load_repository(
                 folder,
@@ -107,6 +110,11 @@ class Installer:
                 self.switch(report.version)
                 gc.collect(self.layout, secrets, self.layer)
             return _with_proof(report, current.proof_of(self.layout, report.version))
+
+    def _forget_versions(self) -> None:
+        """What an install wrote that ended before its secrets were sealed opens with no secret any more."""
+        for number in tuple(current.numbers(self.layout)):
+            shutil.rmtree(self.layout.version(number))
 
     def _give_up_revoked(self, secrets: SiteSecrets, trusted: TrustedRepository, now: datetime) -> None:
         """No version whose bundle is revoked is ever gone back to."""
