@@ -10,6 +10,7 @@ import msgspec
 from litestar import Request
 from msgspec import Meta, Struct
 
+from appliance.engine.pooled_request import AUTO, MOST_TEXTS
 from appliance.routes.errors import ApiError
 
 Count = Annotated[int, Meta(ge=1, le=2**31)]
@@ -48,7 +49,7 @@ class StreamOptions(Struct):
 
 
 class _Generation(Struct):
-    model: str = "auto"
+    model: str = AUTO
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     max_tokens: Count | None = None
@@ -93,7 +94,7 @@ class EmbeddingRequest(Struct):
     """`POST /v1/embeddings`: a text, token numbers, or a list of either; which of them a model takes it says itself."""
 
     input: str | Annotated[list[str | int | list[int]], Meta(min_length=1)]
-    model: str = "auto"
+    model: str = AUTO
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: int | None = None
 
@@ -108,8 +109,8 @@ class RerankRequest(Struct):
     """`POST /v1/rerank`; documents are texts, or objects with a `text`."""
 
     query: Question
-    documents: Annotated[list[str | Document], Meta(min_length=1, max_length=2048)]
-    model: str = "auto"
+    documents: Annotated[list[str | Document], Meta(min_length=1, max_length=MOST_TEXTS)]
+    model: str = AUTO
     top_n: Count | None = None
 
 
