@@ -11,6 +11,7 @@ from litestar import Request
 from msgspec import Meta, Struct
 
 from appliance.engine.pooled_request import AUTO, MOST_TEXTS
+from appliance.gateway.options import QUESTION_CHARS_MOST
 from appliance.routes.errors import ApiError
 
 Count = Annotated[int, Meta(ge=1, le=2**31)]
@@ -18,7 +19,7 @@ Penalty = Annotated[float, Meta(ge=-2, le=2)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Heat = Annotated[float, Meta(ge=0, le=2)]
 Seed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
-Question = Annotated[str, Meta(min_length=1, max_length=20_000)]
+Question = Annotated[str, Meta(min_length=1, max_length=QUESTION_CHARS_MOST)]
 Stop = str | Annotated[list[str], Meta(max_length=16)]
 Dict = dict[str, Any]
 
