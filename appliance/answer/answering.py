@@ -13,9 +13,10 @@ from appliance.answer.facts import Box, EngineFacts
 from appliance.answer.pooling import NotServing, Pooling
 from appliance.answer.rungs import NO_KNOWLEDGE, Holding, Rungs
 from appliance.answer.threads import BoundedThreads
+from appliance.engine.pooled_request import AUTO
 from appliance.gateway.call import CHAT, Call, Served
 from appliance.gateway.climb import Climber
-from appliance.gateway.ladder import AUTO, order, pinned
+from appliance.gateway.ladder import order, pinned
 from appliance.gateway.options import ignorable_of, needs_of, question_of
 from appliance.gateway.origin import permitted
 from appliance.gateway.upstream import Client, Target
@@ -106,6 +107,8 @@ class Answering:
         rungs = pinned(self.box.service.ladder, self.box.service.upstreams, call.model)
         if rungs is None:
             raise UnknownModel(call.model)
+        if all(rung.kind == "model" for rung in rungs):  # nothing else can answer
+            await self._rungs.revive(rungs[0], call)
         return await self.climber.climb(call, rungs, self.unavailable(rungs), self._rungs.open)
 
     async def ask(self, question: str) -> Served:
@@ -128,10 +131,12 @@ class Answering:
             Refused: It refused the request itself.
             Busy: Too many requests wait.
         """
+        call = self.call(body, wire, tenant)
+        await self.pooling.revive(name, call)
         state, reason = _engine_state(self.box.engines.get(name), known=name in self._clients)
         if state != "ready":
             raise NotServing(f"{name}: {reason}")
-        return await self.pooling.ask(name, self.call(body, wire, tenant))
+        return await self.pooling.ask(name, call)
 
     def unavailable(self, rungs: Sequence[RungSpec]) -> dict[str, str]:
         """Returns the rungs that cannot be asked now, with the reason."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from appliance.answer.facts import EngineFacts
+from appliance.engine.pooled_request import AUTO
 from appliance.gateway import relay
 from appliance.gateway.call import Call
 from appliance.gateway.classify import REQUEST_FAULTS
-from appliance.gateway.ladder import AUTO
 from appliance.gateway.outcome import Failed, Kind, Refused
 from appliance.gateway.replay import Replays
 from appliance.gateway.upstream import Client
@@ -40,6 +40,11 @@ class Pooling:
     def serving(self, serves: str) -> list[str]:
         """Returns the names of the models that do it, in the order of the profile."""
         return [model.name for model in self._models if model.serves == serves]
+
+    async def revive(self, name: str, call: Call) -> None:
+        """Waits for a model that loads again after its engine's end, as long as the call may."""
+        if name in self._replays:
+            await self._replays[name].revive(call)
 
     async def ask(self, name: str, call: Call) -> bytes:
         """Returns the engine's answer as it came.

@@ -78,6 +78,11 @@ class Rungs:
         """
         return await self._openers[rung.kind](rung, call)
 
+    async def revive(self, rung: RungSpec, call: Call) -> None:
+        """Waits for a local model that loads again after its engine's end, as long as the call may."""
+        if rung.target in self._replays:
+            await self._replays[rung.target].revive(call)
+
     async def _upstream(self, rung: RungSpec, call: Call) -> Answer:
         return await self._ask(rung, call, relay.prepared(call, self._clients[rung.target].target.model), ())
 

@@ -184,8 +184,10 @@ class Engine:
             self._become("failed", reason)
             return next_wait_s(failures + 1)
         self.restarts, self.last_end = self.restarts + 1, reason
-        self._become("failed", reason)
-        return next_wait_s(failures)
+        wait_s = next_wait_s(failures)
+        # Started at once: not "failed" even for a moment, in which whoever named the model would get an error.
+        self._become("failed" if wait_s else "loading", reason)
+        return wait_s
 
     async def _one_child(self) -> tuple[int, str]:
         """Runs one child to its end, where the model fits; returns its exit code, and why it ended."""

@@ -10,6 +10,19 @@ CHAT, TEXT, VECTORS, RANKING = "chat", "text", "vectors", "ranking"
 PATHS = {CHAT: "/chat/completions", TEXT: "/completions", VECTORS: "/embeddings", RANKING: "/rerank"}
 
 
+@dataclass
+class Spent:
+    """What a call has spent on local engines that ended, on all of its rungs together.
+
+    Attributes:
+        waited_s: Seconds of waiting until an engine was back.
+        deaths: How many engines ended under it.
+    """
+
+    waited_s: float = 0.0
+    deaths: int = 0
+
+
 @dataclass(frozen=True)
 class Call:
     """One request, checked, on its way up the ladder.
@@ -25,6 +38,7 @@ class Call:
         deadline_s: Monotonic time by which an answer must have begun.
         tenant: Whose it is: the id of the token.
         public_messages: How many of the first messages are text of the signed bundle, and no secret of a tenant.
+        spent: Counted on; copies of the call count on the same.
     """
 
     wire: str
@@ -37,6 +51,7 @@ class Call:
     deadline_s: float
     tenant: str = ""
     public_messages: int = 0
+    spent: Spent = field(default_factory=Spent)
 
     @property
     def batch(self) -> bool:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from appliance.engine.pooled_request import AUTO
 from appliance.gateway.call import Skip
 from bundler.format.service import LadderSpec, RungSpec, UpstreamSpec
 
-AUTO = "auto"
 # What a rung of a kind can be held to. A provider is asked and answers for itself; the engine checks its options again;
 # the other rungs of the box give one plain text.
 CAPABLE: Mapping[str, frozenset[str] | None] = {

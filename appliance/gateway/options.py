@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+# Looking up a longer text takes seconds of a processor for each rung, and finds nothing more.
+QUESTION_CHARS_MOST = 20_000
 # Options of text generation: an FAQ answer or a quotation is given whole and as it stands.
 GENERATION = frozenset(
     {"max_tokens", "max_completion_tokens", "temperature", "top_p", "top_k", "min_p", "seed", "stop"}
@@ -62,7 +64,11 @@ def text_of(content: object) -> str:
 
 
 def question_of(body: Mapping[str, Any]) -> str:
-    """Returns what the caller asks: the text of the last user message, or the prompt."""
+    """Returns what the caller asks: the beginning of the last user message, or of the prompt."""
+    return _asked(body)[:QUESTION_CHARS_MOST]
+
+
+def _asked(body: Mapping[str, Any]) -> str:
     if "messages" in body:
         users = [message for message in body["messages"] if message.get("role") == "user"]
         return text_of(users[-1].get("content")) if users else ""

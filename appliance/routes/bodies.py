@@ -10,6 +10,8 @@ import msgspec
 from litestar import Request
 from msgspec import Meta, Struct
 
+from appliance.engine.pooled_request import AUTO, MOST_TEXTS
+from appliance.gateway.options import QUESTION_CHARS_MOST
 from appliance.routes.errors import ApiError
 
 Count = Annotated[int, Meta(ge=1, le=2**31)]
@@ -17,7 +19,7 @@ Penalty = Annotated[float, Meta(ge=-2, le=2)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Heat = Annotated[float, Meta(ge=0, le=2)]
 Seed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
-Question = Annotated[str, Meta(min_length=1, max_length=20_000)]
+Question = Annotated[str, Meta(min_length=1, max_length=QUESTION_CHARS_MOST)]
 Stop = str | Annotated[list[str], Meta(max_length=16)]
 Dict = dict[str, Any]
 
@@ -48,7 +50,7 @@ class StreamOptions(Struct):
 
 
 class _Generation(Struct):
-    model: str = "auto"
+    model: str = AUTO
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     max_tokens: Count | None = None
@@ -93,7 +95,7 @@ class EmbeddingRequest(Struct):
     """`POST /v1/embeddings`: a text, token numbers, or a list of either; which of them a model takes it says itself."""
 
     input: str | Annotated[list[str | int | list[int]], Meta(min_length=1)]
-    model: str = "auto"
+    model: str = AUTO
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: int | None = None
 
@@ -108,8 +110,8 @@ class RerankRequest(Struct):
     """`POST /v1/rerank`; documents are texts, or objects with a `text`."""
 
     query: Question
-    documents: Annotated[list[str | Document], Meta(min_length=1, max_length=2048)]
-    model: str = "auto"
+    documents: Annotated[list[str | Document], Meta(min_length=1, max_length=MOST_TEXTS)]
+    model: str = AUTO
     top_n: Count | None = None
 
 

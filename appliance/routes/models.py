@@ -14,15 +14,13 @@ from numpy.typing import NDArray
 
 from appliance.answer.answering import Answering
 from appliance.answer.pooling import named
+from appliance.engine.pooled_request import AUTO, MOST_TEXTS
 from appliance.gateway.call import RANKING, VECTORS
-from appliance.gateway.ladder import AUTO
 from appliance.routes.bodies import EmbeddingRequest, RerankRequest, read
 from appliance.routes.errors import ApiError, not_ready, unknown_model
 from appliance.routes.present import MODE, SERVED_BY
 from appliance.routes.reply import Whole, as_json
 from bundler.format.service import EMBEDDING, RERANK
-
-TEXTS_MAX = 2048  # of a request, as OpenAI has it
 
 
 @get("/models")
@@ -92,8 +90,8 @@ async def _embedded(answering: Answering, asked: EmbeddingRequest) -> ASGIApp:
 def texts_of(given: str | Sequence[Any]) -> list[str]:
     """Returns the texts of a request; raises ApiError where there are too many, or token numbers among them."""
     texts = [given] if isinstance(given, str) else list(given)
-    if len(texts) > TEXTS_MAX:
-        raise ApiError(400, "invalid_value", f"input has {len(texts)} texts, at most {TEXTS_MAX}", param="input")
+    if len(texts) > MOST_TEXTS:
+        raise ApiError(400, "invalid_value", f"input has {len(texts)} texts, at most {MOST_TEXTS}", param="input")
     if not all(isinstance(text, str) for text in texts):
         raise ApiError(400, "unsupported_option", "this model takes texts, not token numbers", param="input")
     return texts

@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 from bundler.format.errors import BadBundle
 
 T = TypeVar("T")
-# Metadata of a field that the first version had not (SPEC 11.3): it has a default, and is absent where it holds that.
+# Metadata of a field that the first version had not (SPEC 11.3): it has a default (a plain one, no `default_factory`),
+# and is absent where it holds that.
 LATER = types.MappingProxyType({"later": True})
 
 
@@ -46,14 +47,19 @@ def from_json(kind: type[T], value: object, where: str) -> T:
     unknown, missing = value.keys() - hints.keys(), _required(record) - value.keys()
     if unknown or missing:
         raise BadBundle(f"{where}: unknown fields {sorted(unknown)}, missing fields {sorted(missing)}")
-    if spare := [field.name for field in dataclasses.fields(record) if _left_out(field, value.get(field.name))]:
+    written = [field for field in dataclasses.fields(record) if field.name in value]
+    if spare := [field.name for field in written if _left_out(field, value[field.name])]:
         raise BadBundle(f"{where}: {', '.join(spare)} is written though it holds its default")
     return kind(**{name: _value(hints[name], item, f"{where}.{name}") for name, item in value.items()})
 
 
 def _left_out(field: dataclasses.Field[Any], value: object) -> bool:
     """One value has one encoding: a later field is written only where it says something."""
-    return bool(field.metadata.get("later")) and value == field.default
+    if not field.metadata.get("later"):
+        return False
+    if field.default is dataclasses.MISSING:
+        raise TypeError(f"the later field {field.name} has no plain default")
+    return bool(value == field.default)
 
 
 @cache

@@ -16,6 +16,8 @@ from bundler.profile.model import PRECISIONS, ContentEntry, EmbeddingEntry, Mode
 from bundler.profile.table import Table
 
 PROFILE_BYTES = 1_000_000
+# A local model takes 16 MiB of what the box makes of a request: passages are added, numbers may be written longer.
+BODY_BYTES_MOST = 15_000_000
 T = TypeVar("T")
 MESSAGE = "message"
 _CRITICALITY = ("critical", "internal", "experimental")
@@ -193,7 +195,7 @@ def _limits(table: Table) -> LimitsSpec:
     return _closed(
         table,
         LimitsSpec(
-            body_bytes=table.integer("body_bytes", 2_000_000, 1_000, 100_000_000),
+            body_bytes=table.integer("body_bytes", 2_000_000, 1_000, BODY_BYTES_MOST),
             queue_requests=table.integer("queue_requests", 32, 1, 10_000),
             request_timeout_ms=table.integer("request_timeout_ms", 120_000, 1_000, 3_600_000),
         ),

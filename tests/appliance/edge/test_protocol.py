@@ -25,7 +25,7 @@ async def hello(scope: Any, receive: Any, send: Any) -> None:
         await receive()
         await send({"type": "lifespan.shutdown.complete"})
         return
-    while (await receive()).get("more_body"):
+    while scope["path"] != "/early" and (await receive()).get("more_body"):
         pass
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
     await send({"type": "http.response.body", "body": b"ok"})
@@ -69,6 +69,30 @@ def test_a_second_request_may_come_later_and_must_then_be_finished(address: tupl
         assert answer(client).endswith(b"ok")
         client.sendall(b"GET / HTTP")
         assert client.recv(100) == b""
+
+
+@pytest.mark.parametrize("rest", [b"\r\n", b"x" * 3])
+def test_bytes_that_begin_no_request_hold_no_connection(address: tuple[str, int], rest: bytes) -> None:
+    """Empty lines, and the rest of a body whose request was answered without it."""
+    head = b"POST /early HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n" if rest.strip() else REQUEST
+    with socket.create_connection(address, 20) as client:
+        client.sendall(head)
+        assert answer(client).endswith(b"ok")
+        client.sendall(rest)
+        assert client.recv(100) == b""
+
+
+def test_after_the_rest_of_a_body_the_next_request_is_answered(address: tuple[str, int]) -> None:
+    """Its time is its own."""
+    with socket.create_connection(address, 20) as client:
+        client.sendall(b"POST /early HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\n")
+        assert answer(client).endswith(b"ok")
+        client.sendall(b"xxx")
+        client.sendall(REQUEST)
+        assert answer(client).endswith(b"ok")
+        threading.Event().wait(0.5)
+        client.sendall(REQUEST)
+        assert answer(client).endswith(b"ok")
 
 
 def test_endless_headers_are_cut(address: tuple[str, int]) -> None:

@@ -153,6 +153,22 @@ def test_sigkill_loses_no_answer_that_had_not_begun(smollm_gguf: Path, tmp_path:
     asyncio.run(work())
 
 
+def test_who_names_the_model_while_it_loads_again_waits_for_it(smollm_gguf: Path, tmp_path: Path) -> None:
+    """Its end has been noticed; `auto` goes on to the other rungs meanwhile."""
+
+    async def ask() -> tuple[str, str]:
+        async with running(smollm_gguf, tmp_path / "engine") as (engine, answering):
+            os.kill(pid_of(engine), signal.SIGKILL)
+            await engine._changed.wait()
+            assert engine.state == "loading"
+            other = await answering.complete(answering.call(body("Say hello.", model="auto")))
+            assert engine.state == "loading"
+            named = await answering.complete(answering.call(body("Say hello.")))
+            return other.answer.rung, named.answer.rung
+
+    assert asyncio.run(ask()) == ("message", "smol")
+
+
 def test_sigstop_is_noticed_and_its_requests_are_answered(smollm_gguf: Path, tmp_path: Path) -> None:
     """A stopped child is replaced within the bound; what was sent to it, stream or not, is answered by the next."""
 

@@ -100,10 +100,12 @@ def test_what_has_no_effect_is_named() -> None:
         ({"prompt": "p"}, "p"),
         ({"prompt": ["p"]}, "p"),
         ({"prompt": ""}, ""),
+        ({"messages": [{"role": "user", "content": "a" * 20_001}]}, "a" * 20_000),
+        ({"prompt": "p" * 20_001}, "p" * 20_000),
     ],
 )
 def test_the_question_is_the_last_thing_that_the_user_said(body: dict[str, Any], question: str) -> None:
-    """Or the prompt."""
+    """Or the prompt; of what is longer than a question may be, the beginning."""
     assert question_of(body) == question
 
 

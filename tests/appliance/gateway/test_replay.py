@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ class Mortal:
     """An engine that a poisoned request kills together with all others that are inside."""
 
     def __init__(self, *, comes_back: bool = True) -> None:
-        self.generation, self.deaths, self.waits = 1, 0, list[float]()
+        self.generation, self.state, self.deaths, self.waits = 1, "ready", 0, list[float]()
         self._comes_back = comes_back
         self._inside: list[asyncio.Future[None]] = []
 
@@ -141,3 +142,32 @@ def test_all_waits_together_have_one_limit(
         asyncio.run(Replays(engine).ask(call(model, left_s), lambda: engine.answer("poison")))
     assert engine.waits == waits
     assert engine.deaths == deaths
+
+
+def test_rungs_share_what_a_call_may_spend(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten seconds and three deaths on three engines and on a copy of the call, not on each."""
+    clock = [1000.0]
+    monkeypatch.setattr("appliance.gateway.replay.time.monotonic", lambda: clock[0])
+    engines = [Slow(clock, 6) for _ in range(3)]
+    asking = call("auto", 100)
+
+    async def ask(engine: Mortal) -> None:
+        with pytest.raises(Failed):
+            await Replays(engine).ask(replace(asking, public_messages=1), lambda: engine.answer("poison"))
+
+    for engine in engines:
+        asyncio.run(ask(engine))
+    assert [engine.waits for engine in engines] == [[10, 4], [0], []]
+    assert [engine.deaths for engine in engines] == [2, 1, 0]
+    assert clock[0] == 1010
+
+
+@pytest.mark.parametrize(
+    ("generation", "state", "waits"), [(1, "loading", 1), (0, "loading", 0), (1, "ready", 0), (1, "failed", 0)]
+)
+def test_an_engine_is_waited_for_only_while_it_comes_back(generation: int, state: str, waits: int) -> None:
+    """Not at its first start, and not where it rests after many ends."""
+    engine = Mortal()
+    engine.generation, engine.state = generation, state
+    asyncio.run(Replays(engine).revive(call()))
+    assert len(engine.waits) == waits

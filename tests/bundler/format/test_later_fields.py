@@ -2,14 +2,39 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+from typing import Any
+
 import pytest
 
 from bundler.format.errors import BadBundle
 from bundler.format.index import Index, decode_index, encode_index
-from bundler.format.record import from_json, to_json
+from bundler.format.record import LATER, from_json, to_json
 from bundler.format.service import LadderSpec, LimitsSpec, ModelSpec, Service
 
 OLD = {"name": "m", "asset": "a", "digest": "d", "context_tokens": 512, "max_output_tokens": 48}
+
+
+@dataclass(frozen=True)
+class Noted:
+    """A record with a later field that is nothing by default."""
+
+    name: str
+    note: str | None = field(default=None, metadata=LATER)
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A later field whose default is made anew each time, which the format does not take."""
+
+    names: tuple[str, ...] = field(default_factory=tuple, metadata=LATER)
+
+
+@dataclass(frozen=True)
+class Needed:
+    """A later field without a default, which no older bundle has."""
+
+    name: str = field(metadata=LATER)
 
 
 def test_a_chat_model_is_written_as_ever() -> None:
@@ -37,3 +62,19 @@ def test_a_use_that_is_not_known_is_refused() -> None:
     service = Service("p", "P", (model,), None, (), (), (), (), ladder, LimitsSpec(1, 1, 1), None, ())
     with pytest.raises(BadBundle, match="the model m serves 'speech'"):
         decode_index(encode_index(Index(1, "repo", "1-0001-0123abcd", "p", (), service)), volumes=0)
+
+
+def test_a_later_field_may_be_nothing_by_default() -> None:
+    """Absent it holds None, and None in words is refused."""
+    assert from_json(Noted, {"name": "n"}, "noted") == Noted("n")
+    assert from_json(Noted, to_json(Noted("n", "x")), "noted") == Noted("n", "x")
+    assert to_json(Noted("n")) == {"name": "n"}
+    with pytest.raises(BadBundle, match="note is written though it holds its default"):
+        from_json(Noted, {"name": "n", "note": None}, "noted")
+
+
+@pytest.mark.parametrize("record", [Listed(("a",)), Needed("a")])
+def test_a_later_field_has_a_plain_default(record: Any) -> None:
+    """Otherwise the program is wrong, and tells so when it first writes one."""
+    with pytest.raises(TypeError, match="no plain default"):
+        to_json(record)

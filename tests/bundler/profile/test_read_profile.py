@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
+from appliance.engine.endpoint import BODY_BYTES
 from bundler.format.errors import BadInput, BadInputs
 from bundler.profile.model import Profile
-from bundler.profile.read import parse_profile, read_profile
+from bundler.profile.read import BODY_BYTES_MOST, parse_profile, read_profile
 
 MINIMAL = """
 [bundle]
@@ -59,6 +60,15 @@ def test_all_issues_come_at_once() -> None:
     for expected in ("Bad Name", "source must be text", "licence is missing", "context_tokens", "speed is not known"):
         assert expected in listed
     assert "body_bytes" in listed
+
+
+def test_the_longest_body_fits_into_a_local_model() -> None:
+    """With a megabyte for what the box adds; a byte more is an issue."""
+    limit = "\n[limits]\nbody_bytes = "
+    assert parse(f"{FAQ}{limit}{BODY_BYTES_MOST}\n").limits.body_bytes + 2**20 < BODY_BYTES
+    with pytest.raises(BadInputs) as caught:
+        parse(f"{FAQ}{limit}{BODY_BYTES_MOST + 1}\n")
+    assert "body_bytes" in "".join(caught.value.issues)
 
 
 @pytest.mark.parametrize(

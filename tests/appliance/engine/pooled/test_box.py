@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -19,10 +20,12 @@ import pytest
 import uvicorn
 from openai import BadRequestError, NotFoundError, OpenAI
 
+from appliance.answer.answering import Answering
 from appliance.app import create_app, serve
 from appliance.edge.tokens import TokenStore
 from appliance.engine.parent import Engine
 from appliance.engine.reading import BytesReader
+from appliance.gateway.call import VECTORS
 from appliance.host.box import Box, Policy
 from appliance.host.prove import Prover
 from appliance.settings import Settings
@@ -174,9 +177,36 @@ def test_a_killed_engine_comes_back_and_answers(world: World) -> None:
     assert world.engines["vec"].restarts == 1
 
 
+@pytest.mark.parametrize("noticed", [False, True])
+def test_before_and_after_an_end_is_noticed_it_answers(
+    ggufs: dict[str, bytes], tmp_path: Path, *, noticed: bool
+) -> None:
+    """Who finds the engine dead, and who finds it loading again, wait for the next one alike."""
+
+    async def ask() -> Any:
+        reader = BytesReader(ggufs["vec"])
+        engine = Engine(MODELS["vec"], reader, runtime_dir=tmp_path, threads=1, queue_requests=32)
+        box = Box(SERVICE, 1, "b-1", None, None, {"vec": engine}, Policy(()), ())
+        await engine.start()
+        try:
+            async with Answering(box, Settings()) as answering:
+                assert engine._child is not None
+                os.kill(engine._child.pid, signal.SIGKILL)
+                if noticed:
+                    await engine._changed.wait()
+                assert engine.state == ("loading" if noticed else "ready")
+                return json.loads(await answering.pool("vec", {"input": "the boat"}, VECTORS, "t"))
+        finally:
+            await engine.stop()
+
+    assert len(asyncio.run(ask())["data"][0]["embedding"]) == 32
+
+
 def test_readiness_tells_what_they_serve_and_take(world: World) -> None:
     """Their fit too; a box without a rung that answers is not ready for chats."""
-    found = world.http.get("/health/ready").json()
+    reply = world.http.get("/health/ready")
+    found = reply.json()
+    assert (reply.status_code, found["ready"]) == (503, False)
     assert {model["name"]: model["serves"] for model in found["models"]} == {"vec": "embedding", "judge": "rerank"}
     fit = found["models"][0]["fit"]
     assert (fit["context_tokens"], fit["sequences"]) == (256, 1)
