@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 from appliance.engine.constraint import read_constraint
@@ -139,9 +138,7 @@ class Preparer:
         self, prompts: Sequence[list[int]], options: Options, grammar: str | None, *, special: bool
     ) -> tuple[Answer, ...]:
         answers: list[Answer] = []
-        matcher = None if grammar is None else partial(self._grammars.matcher, grammar)
-        if matcher is not None:
-            matcher()  # what cannot be followed is refused now; while it waits, a request holds no more than the text
+        matcher = None if grammar is None else self._grammars.compiled(grammar).matcher
         for tokens in prompts:
             limit = min(options.max_tokens, self._room(tokens))
             for choice in range(options.choices):

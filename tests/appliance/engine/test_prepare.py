@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -41,7 +42,7 @@ class Letters:
 @pytest.fixture
 def preparer(monkeypatch: pytest.MonkeyPatch) -> Preparer:
     made: Any = Preparer(Letters(), 50)  # type: ignore[arg-type]
-    monkeypatch.setattr(made._grammars, "matcher", lambda grammar: grammar)
+    monkeypatch.setattr(made._grammars, "compiled", lambda _: SimpleNamespace(matcher=None))
     return made  # type: ignore[no-any-return]
 
 
