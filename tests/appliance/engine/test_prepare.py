@@ -17,7 +17,7 @@ TOOL = {"type": "function", "function": {"name": "f"}}
 class Letters:
     """A tokenizer of one letter a token; `<tool_call>` and the ends of turns are control tokens."""
 
-    vocabulary_size, context_tokens = 1_000, 2_000
+    vocabulary_size, context_tokens, cuts_words = 1_000, 2_000, False
     control = ("<|im_end|>", "<|im_start|>", "<tool_call>")
 
     def template(self) -> str:
