@@ -45,13 +45,19 @@ class PooledWire:
         app = web.Application(client_max_size=BODY_BYTES)
         app.router.add_get("/health", self._health)
         if self._order["serves"] == RERANK:
-            app.router.add_post("/v1/rerank", lambda request: self._answer(request, self._rank))
+            app.router.add_post("/v1/rerank", self._rankings)
         else:
-            app.router.add_post("/v1/embeddings", lambda request: self._answer(request, self._embed))
+            app.router.add_post("/v1/embeddings", self._vectors)
         return app
 
     async def _health(self, _: web.Request) -> web.Response:
         return as_json({"state": "ready", "requests": self._inside})
+
+    async def _rankings(self, request: web.Request) -> web.Response:
+        return await self._answer(request, self._rank)
+
+    async def _vectors(self, request: web.Request) -> web.Response:
+        return await self._answer(request, self._embed)
 
     async def _answer(
         self, request: web.Request, serve: Callable[[dict[str, Any], str], Awaitable[web.Response]]
