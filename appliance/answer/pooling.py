@@ -15,6 +15,7 @@ from appliance.gateway.upstream import Client
 from bundler.format.errors import Busy
 from bundler.format.service import ModelSpec
 
+ENGINE_ERROR = "engine_error"  # the model gave no numbers for a text
 _ANSWER_BYTES = 128 * 2**20  # far above what the engine lets one request have
 
 
@@ -50,7 +51,7 @@ class Pooling:
         """Returns the engine's answer as it came.
 
         Raises:
-            Refused: The engine refused the request itself.
+            Refused: The engine refused the request itself, or its model fails with it.
             Busy: Too many requests wait.
             NotServing: It gave no answer.
         """
@@ -60,6 +61,8 @@ class Pooling:
         except Failed as failure:
             if failure.kind is Kind.STATUS and failure.status in REQUEST_FAULTS:
                 raise Refused(failure.status, failure.code, failure.message) from failure
+            if (failure.status, failure.code) == (500, ENGINE_ERROR):  # the same request fails again
+                raise Refused(502, failure.code, failure.message) from failure
             if failure.status == 429:
                 raise Busy(f"{name}: too many requests wait", "try again in a moment") from failure
             raise NotServing(f"{name}: {failure.message or failure.detail}") from failure

@@ -54,7 +54,7 @@ def main() -> None:
         report(link, {"failed": str(error)})
         sys.exit(EXIT_UNREAD)
     pulse.count_nodes(model.context)
-    serve(order, pulse, lambda: report(link, {"ready": True, "device": model.device}))
+    serve(order, pulse, lambda state, reason: report(link, {state: True, "reason": reason, "device": model.device}))
 
 
 def _loaded(reader: RemoteReader, order: dict[str, Any]) -> tuple[Any, Callable[..., None]]:

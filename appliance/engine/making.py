@@ -40,7 +40,7 @@ class Answer:
         options: What was asked.
         limit: The longest answer in tokens.
         seed: Of its draw, or None.
-        matcher: Makes the grammar that it follows, once it is its turn; or None.
+        matcher: Makes its state in the grammar that it follows, which is compiled, once it is its turn; or None.
         public_tokens: How many of the first tokens of the prompt are of the bundle, and no secret of a tenant.
         special: The text of control tokens is part of the answer (tool calls can be such).
         cached_tokens: How many tokens of the prompt were in the cache.

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from appliance.engine.facts import ModelFacts
 from appliance.engine.lookup import MOST_GUESSES
+from appliance.engine.pooled_request import HELD_BYTES
 
 # Tokens of the largest batch. Without flash attention a prompt is computed 3 to 6 % sooner in the smaller pieces, whose
 # scores stay nearer to the processor, and the answers beside it wait half as long.
@@ -77,7 +78,8 @@ def need(model: ModelFacts, layout: Layout) -> Need:
     gpu_weights = sum(model.layer_bytes[max(0, first) :]) + (model.output_bytes if layout.gpu_layers else 0)
     gpu_cache = sum(caches[max(0, first) :]) if layout.gpu_layers else 0
     compute = compute_bytes(model, layout)
-    process = PROCESS_BYTES + _TOKEN_BYTES * model.vocabulary + _REQUEST_BYTES * layout.sequences
+    requests = HELD_BYTES if layout.pooled else _REQUEST_BYTES * layout.sequences
+    process = PROCESS_BYTES + _TOKEN_BYTES * model.vocabulary + requests
     return Need(
         host_weights_bytes=model.weights_bytes - gpu_weights,
         host_cache_bytes=sum(caches) - gpu_cache,

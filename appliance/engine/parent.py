@@ -257,6 +257,9 @@ class Engine:
             self._fitter.loaded()
             self._become("ready", "")
             self._settled.set()
+        elif status.get("draining") and not self._over:
+            # Of its own accord: it answers those inside, and the next one takes over.
+            self._become("draining", str(status.get("reason", ""))[:500])
         elif "failed" in status:
             self._told = str(status["failed"])[:500]
 

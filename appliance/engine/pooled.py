@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 import llama_cpp
 import numpy as np
 from numpy.typing import NDArray
 
+from appliance.engine.cutting import Cutter
 from appliance.engine.fit import Plan
 from appliance.engine.reading import ReadAt
 from appliance.engine.weights import LoadFailed, Weights
 from bundler.format.service import RERANK
 
-MOST_TEXTS = 64  # of a batch
+BATCH_TEXTS = 64
 _VALUE_BYTES = 256
 _POOLINGS = tuple(str(getattr(llama_cpp, f"LLAMA_POOLING_TYPE_{name}")) for name in ("MEAN", "CLS", "LAST"))
 # Their graphs end in a softmax over "yes" and "no" (llama-graph.cpp `build_pooling`).
@@ -47,7 +49,7 @@ class PooledModel(Weights):
             raise LoadFailed("a model with an encoder and a decoder is not served")
         self._ranks = serves == RERANK
         # A recurrent state is kept for each text of a batch, and computes one text after the other anyway.
-        self.most_texts = 1 if self.recurrent else MOST_TEXTS
+        self.most_texts = 1 if self.recurrent else BATCH_TEXTS
         self.batch_tokens = plan.context_tokens
         # Danger: positions beyond the table of a model that learned them abort the process.
         self.longest_tokens = min(plan.context_tokens, int(llama_cpp.llama_model_n_ctx_train(self._model)))
@@ -56,6 +58,7 @@ class PooledModel(Weights):
         if not self.context:
             raise self._failure(f"no context of {plan.context_tokens} tokens: ")
         self.width = self._width()
+        self._cutter = Cutter(self, self.longest_tokens)
         self._memory = llama_cpp.llama_get_memory(self.context)
         self._batch = llama_cpp.llama_batch_init(self.batch_tokens, 0, 1)
 
@@ -86,23 +89,34 @@ class PooledModel(Weights):
             return value
         return 1 / (1 + math.exp(-value)) if value >= 0 else math.exp(value) / (1 + math.exp(value))
 
-    def pair(self, query: str, document: str) -> list[int]:
-        """Returns the tokens of a query and a document as a model that ranks wants them.
+    def cut(self, text: str, what: str) -> list[int]:
+        """Returns the tokens of a text for a vector; raises Refused, naming `what`, where it cannot fit."""
+        return self._cutter.cut(text, what, special=False, begins=True)
+
+    def pairing(self, query: str) -> Callable[[str, str], list[int]]:
+        """Returns what makes the tokens of a query and a document as a model that ranks wants them.
 
         They stand in the model's own template of the name "rerank", or between the tokens that separate texts
         (llama.cpp, server-common.cpp `format_prompt_rerank`). Texts of control tokens in a template's arguments must
         have been made inert.
+
+        Args:
+            query: Is cut once for all documents where there is no template.
+
+        Returns:
+            A function of a document and what the pair is called in a refusal.
+
+        Raises:
+            Refused: The query cannot fit.
         """
         if template := self.template(b"rerank"):
-            parts = template.split("{document}")
-            whole = document.join(part.replace("{query}", query) for part in parts)
-            return self.tokenize(whole, special=True)
+            parts = [part.replace("{query}", query) for part in template.split("{document}")]
+            return lambda document, what: self._cutter.cut(document.join(parts), what, special=True)
         last, between = self._separators()
-        begin = (
-            [llama_cpp.llama_vocab_bos(self.vocabulary)] if llama_cpp.llama_vocab_get_add_bos(self.vocabulary) else []
-        )
-        asked, found = (self.tokenize(text, special=False) for text in (query, document))
-        return [*begin, *asked, *between, *found, *last]
+        begins = llama_cpp.llama_vocab_get_add_bos(self.vocabulary)
+        begin = [llama_cpp.llama_vocab_bos(self.vocabulary)] if begins else []
+        asked = [*begin, *self._cutter.cut(query, "the query", special=False), *between]
+        return lambda document, what: [*asked, *self._cutter.cut(document, what, special=False), *last]
 
     def _separators(self) -> tuple[list[int], list[int]]:
         """What ends the last text, and what stands between two."""
@@ -148,7 +162,7 @@ class PooledModel(Weights):
         both_ways = self._stated("attention.causal") == "false"
         return int(llama_cpp.LLAMA_POOLING_TYPE_MEAN if both_ways else llama_cpp.LLAMA_POOLING_TYPE_LAST)
 
-    @property
+    @cached_property
     def _architecture(self) -> str:
         return self._text_of("general.architecture")
 

@@ -8,8 +8,11 @@ from typing import Any
 
 from appliance.engine.options import Refused
 
-MOST_TEXTS = 2048  # of a request, as OpenAI has it
-MOST_VALUES = 2**21  # of an answer: 8 MiB as float32, some 40 MiB as JSON
+REQUEST_TEXTS = 2048  # as OpenAI has it
+# Of one request, and of all in hand together.
+MOST_TOKENS, MOST_VALUES = 2**20, 2**21
+# A token in an array takes 4 bytes; a value twice 4 as float32 and up to 24 as JSON. The rest is for growing.
+HELD_BYTES = 8 * MOST_TOKENS + 40 * MOST_VALUES
 AUTO = "auto"
 _ENCODINGS = ("float", "base64")
 Text = str | list[int]
@@ -67,8 +70,8 @@ def read_ranking(body: Mapping[str, Any], name: str) -> RankingAsked:
     query, documents, top_n = body.get("query"), body.get("documents"), body.get("top_n")
     if not isinstance(query, str) or not query.strip():
         raise Refused("query must be a text that is not empty", "invalid_request")
-    if not isinstance(documents, list) or not 0 < len(documents) <= MOST_TEXTS:
-        raise Refused(f"documents must be a list of 1 to {MOST_TEXTS} texts", "invalid_request")
+    if not isinstance(documents, list) or not 0 < len(documents) <= REQUEST_TEXTS:
+        raise Refused(f"documents must be a list of 1 to {REQUEST_TEXTS} texts", "invalid_request")
     texts = [item.get("text") if isinstance(item, dict) else item for item in documents]
     if not all(isinstance(text, str) for text in texts):
         raise Refused("documents must be texts, or objects with a text", "invalid_request")
@@ -94,8 +97,8 @@ def _texts(value: Any, vocabulary: int) -> tuple[Text, ...]:
     """A text, texts, tokens, or lists of tokens."""
     if isinstance(value, str) or (isinstance(value, list) and value and type(value[0]) is int):
         value = [value]
-    if not isinstance(value, list) or not 0 < len(value) <= MOST_TEXTS:
-        raise Refused(f"input must be a text, tokens, or a list of 1 to {MOST_TEXTS} of them", "invalid_request")
+    if not isinstance(value, list) or not 0 < len(value) <= REQUEST_TEXTS:
+        raise Refused(f"input must be a text, tokens, or a list of 1 to {REQUEST_TEXTS} of them", "invalid_request")
     if all(isinstance(item, str) for item in value) or all(_are_tokens(item, vocabulary) for item in value):
         return tuple(value)
     raise Refused(f"input must hold texts, or lists of token numbers below {vocabulary}", "invalid_request")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 from appliance.engine.constraint import read_constraint
+from appliance.engine.cutting import Cutter
 from appliance.engine.grammar import Grammars
 from appliance.engine.making import Answer
 from appliance.engine.messages import Message, inert, plain, read_messages
@@ -47,8 +47,7 @@ class Preparer:
         self._grammars = Grammars(model)
         control = model.control_texts()
         self._control = re.compile("|".join(map(re.escape, control))) if control else None
-        pieces = (model.piece(token, special=True) for token in range(model.vocabulary_size))
-        self._most_bytes = model.context_tokens * max(map(len, pieces), default=1)
+        self._cutter = Cutter(model, model.context_tokens)
         self._call_is_token = len(model.tokenize(OPEN, special=True)) == 1
 
     def chat(self, body: Mapping[str, Any], public_messages: int = 0) -> Prepared:
@@ -65,7 +64,7 @@ class Preparer:
         toolbox = read_tools(body)
         grammar = read_constraint(body, toolbox, special=self._call_is_token)
         messages = inert(read_messages(body), self._control)
-        tokens = self._cut(self._render(messages, toolbox, options), special=True)
+        tokens = self._cutter.cut(self._render(messages, toolbox, options), "the prompt", special=True)
         public = self._public(messages[:public_messages], tokens)
         answers = self._answers([tokens], options, grammar, special=toolbox is not None)
         return Prepared(tuple(replace(answer, public_tokens=public) for answer in answers), toolbox)
@@ -108,16 +107,6 @@ class Preparer:
         size = min(len(alone), len(tokens))
         return next((place for place in range(size) if alone[place] != tokens[place]), size)
 
-    def _cut(self, text: str, *, special: bool, begins: bool = False) -> list[int]:
-        """Returns a prompt's tokens; what cannot fit were every token the longest is not cut: that can take minutes."""
-        size = len(text.encode())
-        if size > self._most_bytes:
-            room = self._model.context_tokens
-            raise Refused(
-                f"the prompt has {size} bytes, the context of the local model {room} tokens", "context_length_exceeded"
-            )
-        return self._model.tokenize(text, special=special, begins=begins)
-
     def _prompts(self, prompt: Any) -> list[list[int]]:
         """A text, texts, tokens, or lists of tokens."""
         if isinstance(prompt, str) or (isinstance(prompt, list) and prompt and isinstance(prompt[0], int)):
@@ -128,7 +117,7 @@ class Preparer:
 
     def _tokens(self, item: Any) -> list[int]:
         if isinstance(item, str):
-            return self._cut(item, special=False, begins=True)
+            return self._cutter.cut(item, "the prompt", special=False, begins=True)
         size = self._model.vocabulary_size
         whole = isinstance(item, list) and all(type(token) is int and 0 <= token < size for token in item)
         if not whole:
@@ -139,9 +128,7 @@ class Preparer:
         self, prompts: Sequence[list[int]], options: Options, grammar: str | None, *, special: bool
     ) -> tuple[Answer, ...]:
         answers: list[Answer] = []
-        matcher = None if grammar is None else partial(self._grammars.matcher, grammar)
-        if matcher is not None:
-            matcher()  # what cannot be followed is refused now; while it waits, a request holds no more than the text
+        matcher = None if grammar is None else self._grammars.compiled(grammar).matcher
         for tokens in prompts:
             limit = min(options.max_tokens, self._room(tokens))
             for choice in range(options.choices):

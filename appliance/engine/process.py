@@ -62,10 +62,6 @@ class Child:
         child._feed(order, reader, on_status)
         return child
 
-    @property
-    def returncode(self) -> int | None:
-        return self._process.returncode
-
     def signs(self) -> pulse.Signs:
         return pulse.look(self._signs, BUFFER_BYTES)
 

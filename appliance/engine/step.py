@@ -90,11 +90,6 @@ class Step:
     batches: tuple[tuple[Row, ...], ...]
     expired: tuple[int, ...]
 
-    @property
-    def rows(self) -> tuple[Row, ...]:
-        """All batches as one."""
-        return tuple(row for batch in self.batches for row in batch)
-
 
 class QueueFull(Exception):
     """As many requests wait as may."""

@@ -55,6 +55,11 @@ class Weights:
         return int(llama_cpp.llama_vocab_n_tokens(self.vocabulary))
 
     @property
+    def cuts_words(self) -> bool:
+        """Whether each word becomes a token at least, and an unknown one of any length just one (WordPiece)."""
+        return bool(llama_cpp.llama_vocab_type(self.vocabulary) == llama_cpp.LLAMA_VOCAB_TYPE_WPM)
+
+    @property
     def recurrent(self) -> bool:
         """Whether layers keep a state that holds all tokens of a sequence."""
         return bool(llama_cpp.llama_model_is_recurrent(self._model) or llama_cpp.llama_model_is_hybrid(self._model))

@@ -14,14 +14,13 @@ from aiohttp import web
 
 from appliance.engine import endpoint
 from appliance.engine.desk import Desk
-from appliance.engine.endpoint import BODY_BYTES, as_json, error_body, read_object, refusal
+from appliance.engine.endpoint import BODY_BYTES, Tell, as_json, error_body, read_object, read_standing, refusal
 from appliance.engine.making import Answer, Piece
 from appliance.engine.model import Model
 from appliance.engine.options import MOST_CHOICES, Refused
 from appliance.engine.prepare import Prepared, Preparer
 from appliance.engine.pulse import Pulse
 from appliance.engine.reply import CHAT, TEXT, Reply
-from appliance.engine.standing import Standing, from_headers
 from appliance.engine.step import Limits
 from appliance.engine.worker import Worker
 
@@ -59,7 +58,7 @@ class Wire:
         self, request: web.Request, kind: str, prepare: Callable[[dict[str, Any], int], Prepared]
     ) -> web.StreamResponse:
         try:
-            arrived_s, standing = time.monotonic(), _standing(request)
+            arrived_s, standing = time.monotonic(), read_standing(request)
             body = await read_object(request)
             # Template, tokenizer and grammar take their time, and streams go on meanwhile.
             prepared = await self._prepared(partial(prepare, body, standing.public_messages))
@@ -85,10 +84,6 @@ class Wire:
         self._inside += 1
         try:
             prepared = await self._desk.prepare(work)
-        except RecursionError as error:
-            raise Refused("the request is nested too deeply", "invalid_request") from error
-        except UnicodeEncodeError as error:  # JSON can write half of a surrogate pair, which is no character
-            raise Refused("the request holds text that is not Unicode", "invalid_request") from error
         finally:
             self._inside -= 1
         self._admit(len(prepared.answers))
@@ -147,8 +142,8 @@ class _Sending:
             await response.write(b"data: " + msgspec.json.encode(chunk) + b"\n\n")
 
 
-def serve(model: Model, order: dict[str, Any], pulse: Pulse, on_ready: Callable[[], None]) -> None:
-    """Serves until the process is told to end; `on_ready` is called once the socket takes connections."""
+def serve(model: Model, order: dict[str, Any], pulse: Pulse, tell: Tell) -> None:
+    """Serves until the process is told to end; `tell` tells the parent a state and its reason."""
 
     def make(loop: asyncio.AbstractEventLoop, desk: Desk) -> tuple[web.Application, Worker]:
         # A burst waits for its first step as a whole: `_admit` holds the bound, the scheduler's own only backs it.
@@ -157,11 +152,4 @@ def serve(model: Model, order: dict[str, Any], pulse: Pulse, on_ready: Callable[
         worker = Worker(model, limits, loop, pulse)
         return Wire(model, order, worker, desk).app(), worker
 
-    endpoint.serve(make, order["socket"], pulse, on_ready)
-
-
-def _standing(request: web.Request) -> Standing:
-    try:
-        return from_headers(request.headers)
-    except ValueError as error:  # not by the gateway
-        raise Refused("a header of the standing is not a number", "invalid_request") from error
+    endpoint.serve(make, order["socket"], pulse, tell)

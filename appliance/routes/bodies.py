@@ -10,7 +10,7 @@ import msgspec
 from litestar import Request
 from msgspec import Meta, Struct
 
-from appliance.engine.pooled_request import AUTO, MOST_TEXTS
+from appliance.engine.pooled_request import AUTO, REQUEST_TEXTS
 from appliance.gateway.options import QUESTION_CHARS_MOST
 from appliance.routes.errors import ApiError
 
@@ -110,7 +110,7 @@ class RerankRequest(Struct):
     """`POST /v1/rerank`; documents are texts, or objects with a `text`."""
 
     query: Question
-    documents: Annotated[list[str | Document], Meta(min_length=1, max_length=MOST_TEXTS)]
+    documents: Annotated[list[str | Document], Meta(min_length=1, max_length=REQUEST_TEXTS)]
     model: str = AUTO
     top_n: Count | None = None
 

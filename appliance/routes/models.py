@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from appliance.answer.answering import Answering
 from appliance.answer.pooling import named
-from appliance.engine.pooled_request import AUTO, MOST_TEXTS
+from appliance.engine.pooled_request import AUTO, REQUEST_TEXTS
 from appliance.gateway.call import RANKING, VECTORS
 from appliance.routes.bodies import EmbeddingRequest, RerankRequest, read
 from appliance.routes.errors import ApiError, not_ready, unknown_model
@@ -90,8 +90,8 @@ async def _embedded(answering: Answering, asked: EmbeddingRequest) -> ASGIApp:
 def texts_of(given: str | Sequence[Any]) -> list[str]:
     """Returns the texts of a request; raises ApiError where there are too many, or token numbers among them."""
     texts = [given] if isinstance(given, str) else list(given)
-    if len(texts) > MOST_TEXTS:
-        raise ApiError(400, "invalid_value", f"input has {len(texts)} texts, at most {MOST_TEXTS}", param="input")
+    if len(texts) > REQUEST_TEXTS:
+        raise ApiError(400, "invalid_value", f"input has {len(texts)} texts, at most {REQUEST_TEXTS}", param="input")
     if not all(isinstance(text, str) for text in texts):
         raise ApiError(400, "unsupported_option", "this model takes texts, not token numbers", param="input")
     return texts

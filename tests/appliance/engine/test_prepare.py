@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ TOOL = {"type": "function", "function": {"name": "f"}}
 class Letters:
     """A tokenizer of one letter a token; `<tool_call>` and the ends of turns are control tokens."""
 
-    vocabulary_size, context_tokens = 1_000, 2_000
+    vocabulary_size, context_tokens, cuts_words = 1_000, 2_000, False
     control = ("<|im_end|>", "<|im_start|>", "<tool_call>")
 
     def template(self) -> str:
@@ -41,7 +42,7 @@ class Letters:
 @pytest.fixture
 def preparer(monkeypatch: pytest.MonkeyPatch) -> Preparer:
     made: Any = Preparer(Letters(), 50)  # type: ignore[arg-type]
-    monkeypatch.setattr(made._grammars, "matcher", lambda grammar: grammar)
+    monkeypatch.setattr(made._grammars, "compiled", lambda _: SimpleNamespace(matcher=None))
     return made  # type: ignore[no-any-return]
 
 

@@ -16,6 +16,11 @@ CONTEXT = 90
 PREFIXES = (tuple(range(100, 140)), tuple(range(200, 225)), ())
 
 
+def rows_of(step: Step) -> list[Row]:
+    """All batches of a step as one."""
+    return [row for batch in step.batches for row in batch]
+
+
 class Cache:
     """The tokens of each sequence, as llama.cpp holds them; one that cannot rewind is emptied or left as it is."""
 
@@ -34,7 +39,7 @@ class Cache:
                 assert self._rewinds or operation.tokens in (0, len(self.held.get(operation.sequence, [])))
                 assert operation.tokens <= len(self.held.get(operation.sequence, []))
                 self.held[operation.sequence] = self.held.get(operation.sequence, [])[: operation.tokens]
-        for row in step.rows:
+        for row in rows_of(step):
             held = self.held.setdefault(row.sequence, [])
             assert row.position == len(held), "a hole, or a token twice"
             held.append(row.token)
@@ -128,7 +133,7 @@ class Machine(RuleBasedStateMachine):
             assert job not in self.ended | self.begun
             assert self.deadlines[job] < self.now
             self.ended.add(job)
-        self.begun |= {row.job for row in step.rows}
+        self.begun |= {row.job for row in rows_of(step)}
 
     def answer(self, job: int, *, last: bool, quotes: bool) -> bool:
         """Says a token: one that nobody can guess, or the one that follows in the prompt from its beginning."""
@@ -144,9 +149,9 @@ class Machine(RuleBasedStateMachine):
         return more and job not in self.ended
 
     def check(self, step: Step) -> None:
-        assert len(step.rows) <= self.limits.step_tokens
+        assert len(rows_of(step)) <= self.limits.step_tokens
         assert all(len(batch) <= self.limits.batch_tokens for batch in step.batches)
-        assert not {row.job for row in step.rows} & self.ended, "an ended request is still computed"
+        assert not {row.job for row in rows_of(step)} & self.ended, "an ended request is still computed"
         for batch in step.batches:
             jobs = {row.job for row in batch}
             answers = len(jobs) == len(batch) and all(row.wanted for row in batch)
@@ -155,11 +160,11 @@ class Machine(RuleBasedStateMachine):
             assert not guesses or jobs <= self.guessing, "guessed where the same bits were asked for"
             lone = len(batch) == 1 and 0 < batch[0].position < len(self.prompts[batch[0].job])
             assert not lone, "a token of a prompt is computed alone"
-        for job in {row.job for row in step.rows}:
+        for job in {row.job for row in rows_of(step)}:
             if list(self.asked.values()).count(self.asked[job]) == 1:  # nobody else of this tenant asked so
                 assert self.scheduler.cached(job) == 0, "another tenant's request was told"
-        owners = {row.sequence: row.job for row in step.rows}
-        assert len(owners) == len({row.job for row in step.rows}), "two requests in one sequence"
+        owners = {row.sequence: row.job for row in rows_of(step)}
+        assert len(owners) == len({row.job for row in rows_of(step)}), "two requests in one sequence"
 
     @invariant()
     def fits(self) -> None:
@@ -202,8 +207,8 @@ def test_a_long_prompt_never_stops_an_answer() -> None:
     scheduler.submit(Job(2, tuple(range(10, 2_000)), 5, 0))
     for _ in range(20):
         step = run(scheduler, cache)
-        assert [row.job for row in step.rows].count(1) == 1
-        assert len(step.rows) == 64
+        assert [row.job for row in rows_of(step)].count(1) == 1
+        assert len(rows_of(step)) == 64
         scheduler.sampled(1, 9, last=False)
 
 
@@ -215,8 +220,8 @@ def test_a_shared_prefix_is_computed_once() -> None:
     rows = 0
     for _ in range(4):
         step = run(scheduler, cache)
-        rows += len(step.rows)
-        for row in step.rows:
+        rows += len(rows_of(step))
+        for row in rows_of(step):
             if row.wanted:
                 scheduler.sampled(row.job, 5, last=False)
     assert scheduler.running == 8
@@ -230,7 +235,7 @@ def test_a_finished_prompt_is_warm_for_the_next() -> None:
     run(scheduler, cache)
     scheduler.sampled(1, 9, last=True)
     scheduler.submit(Job(2, (*range(300), 8), 3, 0))
-    assert len(run(scheduler, cache).rows) == 2
+    assert len(rows_of(run(scheduler, cache))) == 2
     assert scheduler.cached(2) == 299
 
 
@@ -241,9 +246,9 @@ def test_who_finds_no_place_waits_and_what_never_fits_is_refused() -> None:
         scheduler.submit(Job(0, (1,) * 60, 41, 0))
     scheduler.submit(Job(1, (1,) * 20, 40, 0))
     scheduler.submit(Job(2, (2,) * 20, 40, 0))
-    assert {row.job for row in run(scheduler, cache).rows} == {1}
+    assert {row.job for row in rows_of(run(scheduler, cache))} == {1}
     scheduler.cancel(1)
-    assert {row.job for row in run(scheduler, cache).rows} == {2}
+    assert {row.job for row in rows_of(run(scheduler, cache))} == {2}
 
 
 def test_a_kept_beginning_survives_in_the_last_place() -> None:
@@ -253,7 +258,7 @@ def test_a_kept_beginning_survives_in_the_last_place() -> None:
     run(scheduler, cache)
     scheduler.sampled(1, 9, last=True)
     scheduler.submit(Job(2, (*range(200), 8, 9), 3, 0))
-    assert len(run(scheduler, cache).rows) == 2
+    assert len(rows_of(run(scheduler, cache))) == 2
     assert cache.held[0] == [*range(200), 8, 9]
 
 
@@ -274,10 +279,10 @@ def test_a_tenant_with_many_requests_lets_others_in() -> None:
     for number in range(4):
         scheduler.submit(Job(number, (number,) * 5, 5, number, tenant="loud"))
     scheduler.submit(Job(8, (8,) * 5, 5, 8, tenant="quiet"))
-    assert {row.job for row in scheduler.step(0).rows} == {0, 8}
+    assert {row.job for row in rows_of(scheduler.step(0))} == {0, 8}
     scheduler.submit(Job(9, (9,) * 5, 5, 9, priority=-1, tenant="loud"))
     scheduler.cancel(0)
-    assert 9 in {row.job for row in scheduler.step(0).rows}
+    assert 9 in {row.job for row in rows_of(scheduler.step(0))}
 
 
 @pytest.mark.parametrize(("tenant", "shared", "told"), [("same", 298, 298), ("other", 100, 0)])
@@ -315,7 +320,7 @@ def test_a_long_prompt_is_not_starved_by_short_ones() -> None:
     for number in range(1, 70):
         while scheduler.waiting < 8:
             scheduler.submit(Job(1_000 * number + scheduler.waiting, (10**6 + number,) * 60, 5, number))
-        for row in run(scheduler, cache).rows:
+        for row in rows_of(run(scheduler, cache)):
             if row.job == 0 and row.wanted:
                 return
             if row.wanted:
@@ -337,7 +342,7 @@ def test_without_room_for_one_alone_it_does_not_spin() -> None:
     with pytest.raises(RuntimeError, match="no room"):
         scheduler.full(batch)
     scheduler.decoded(batch)
-    assert len(scheduler.step(0).rows) == 64
+    assert len(rows_of(scheduler.step(0))) == 64
 
 
 @given(
@@ -419,5 +424,5 @@ def test_without_room_one_goes_back_and_none_is_lost() -> None:
     (batch,) = scheduler.step(0).batches
     assert scheduler.full(batch) == 2
     again = scheduler.step(0)
-    assert [row.token for row in again.rows if row.job == 2][-1] == 52
-    assert {row.job for row in again.rows} == {1, 2}
+    assert [row.token for row in rows_of(again) if row.job == 2][-1] == 52
+    assert {row.job for row in rows_of(again)} == {1, 2}

@@ -18,6 +18,7 @@ import httpx2
 import pytest
 
 from appliance.answer.answering import Answering
+from appliance.engine import transfer
 from appliance.engine.parent import Engine
 from appliance.engine.reading import BytesReader
 from appliance.engine.watchdog import Patience
@@ -250,6 +251,7 @@ def test_a_request_that_cannot_be_prepared_is_refused_and_does_not_stay(smollm_g
 
     async def work() -> None:
         async with running(smollm_gguf, tmp_path / "run", command=FAULTY) as (engine, answering):
+            states = recorded(engine)
             alone = await whole(answering, QUESTIONS[0])
             tangled = [asyncio.create_task(whole(answering, "TANGLE")) for _ in range(3)]
             beside = [asyncio.create_task(whole(answering, QUESTIONS[0])) for _ in range(4)]
@@ -260,6 +262,36 @@ def test_a_request_that_cannot_be_prepared_is_refused_and_does_not_stay(smollm_g
             await until(lambda: engine.generation == 2 and engine.state == "ready")
             assert "preparation of a request" in engine.last_end
             assert await whole(answering, QUESTIONS[0]) == alone
+            assert [state for state, _ in states] == ["draining", "failed", "loading", "ready"]
+            assert "did not come to an end" in states[0][1]
+
+    asyncio.run(work())
+
+
+def recorded(engine: Engine) -> list[tuple[str, str]]:
+    """Returns a list that grows with each state and its reason."""
+    states, become = list[tuple[str, str]](), engine._become
+
+    def record(state: str, reason: str) -> None:
+        states.append((state, reason))
+        become(state, reason)
+
+    engine._become = record  # type: ignore[method-assign]
+    return states
+
+
+def test_a_preparation_in_hand_does_not_hold_up_the_end(smollm_gguf: Path, tmp_path: Path) -> None:
+    """Refused, yet not judged stuck: the child that is drained ends by itself, whatever its thread does."""
+
+    async def work() -> None:
+        async with running(smollm_gguf, tmp_path / "run", command=FAULTY) as (engine, answering):
+            tangled = asyncio.create_task(whole(answering, "TANGLE"))
+            await until_inside(engine, 1)
+            os.kill(pid_of(engine), transfer.DRAIN)
+            with pytest.raises(Refused):
+                await tangled
+            await until(lambda: engine.restarts == 1)
+            assert engine.last_end == "the engine ended with code 0"
 
     asyncio.run(work())
 
