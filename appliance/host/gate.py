@@ -20,7 +20,7 @@ from appliance.gateway.upstream import Client, read_whole
 from bundler.format.service import CHAT, EMBEDDING, RERANK
 
 ASKED, TOKENS = 5, 32
-_ASK_S = 120.0
+_ASK_S, _LOAD_S = 120.0, 600.0
 NOT_TESTED = "not tested"
 _PROMPT = "Say in one sentence what a lifeboat is for."
 _QUESTIONS: Mapping[str, tuple[str, dict[str, Any]]] = {
@@ -75,6 +75,13 @@ async def _one(engine: Engine, leaving: Collection[Engine], ended: list[Engine],
         await asyncio.gather(*(other.stop() for other in holding))
         await engine.start()
     return await asked(engine, limit_ms)
+
+
+async def shared_line(engine: Engine) -> str:
+    """Returns a line about a model that serves the version before, too, once it has loaded."""
+    await engine.settled(_LOAD_S)
+    ready = engine.state == "ready"
+    return f"model {engine.spec.name}: {'serves already' if ready else f'{NOT_TESTED}, {engine.state}'}"
 
 
 async def asked(engine: Engine, limit_ms: int = MODEL_MS) -> str:

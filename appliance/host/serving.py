@@ -24,7 +24,7 @@ from appliance.edge.tls import Certificate, make_leaf
 from appliance.host.authority import box_authority
 from appliance.host.box import Box, site_hosts
 from appliance.host.channel import Channel
-from appliance.host.gate import NOT_TESTED, NotProved, proved
+from appliance.host.gate import NOT_TESTED, NotProved, proved, shared_line
 from appliance.host.leaving import Leaving
 from appliance.host.listen import CHROMA, Listen
 from appliance.host.loaded import Loaded, Loader
@@ -148,7 +148,8 @@ class Serving:
         """Lets the models of a version answer that do not serve yet; what the self-test said is recorded with it."""
         serving = set() if old is None else set(old.box.engines.values())
         coming = set(loaded.box.engines.values())
-        lines = await proved(coming - serving, serving - coming)
+        lines = [await shared_line(engine) for engine in sorted(coming & serving, key=lambda engine: engine.spec.name)]
+        lines += await proved(coming - serving, serving - coming)
         if lines:
             proof = current.Proof(tuple(lines), tested=not any(NOT_TESTED in line for line in lines))
             await asyncio.to_thread(current.note_proof, self._loader.layout, loaded.version.number, proof)

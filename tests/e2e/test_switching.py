@@ -131,10 +131,18 @@ def test_content_and_software_change_without_a_lost_request(customer: Any, tmp_p
             box.program(name, f'exec {sys.executable} "$@"')
 
         async def work() -> None:
-            for software in ("", "1.0", "1.1", ""):
+            for software, said in (
+                ("", "serves already"),
+                ("1.0", "answers in"),
+                ("1.1", "answers in"),
+                ("", "answers in"),
+            ):
                 number = box.version(software)
                 current.propose(box.layout, number)
                 assert await asyncio.to_thread(box.settled, number), current.given_up(box.layout, number)
+                proof = current.proof_of(box.layout, number)
+                assert proof is not None
+                assert proof.lines[0].startswith(f"model smollm2-135m: {said}")
                 await asyncio.sleep(1)
 
         answered, failed = under_load(box, work)
