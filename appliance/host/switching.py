@@ -30,11 +30,13 @@ class Switcher:
     Attributes:
         layout: Its state.
         terminal: Where to say what is waited for.
+        limit_s: How long the proof of a version may take.
         layer: Where faults can be put.
     """
 
     layout: StateLayout
     terminal: Terminal
+    limit_s: float = 1800.0
     layer: FileLayer = DISK
 
     def switch(self, number: int) -> None:
@@ -42,12 +44,14 @@ class Switcher:
 
         Raises:
             SelftestFailed: It was refused; what served goes on.
+            Busy: Nothing was heard within `limit_s`.
         """
         if not is_served(self.layout):
             current.activate(self.layout, number, self.layer)
             return
         current.propose(self.layout, number, self.layer)
         self.terminal.note("the new version proves itself beside the one that serves")
+        until = time.monotonic() + self.limit_s
         while current.current_number(self.layout) != number:
             refused = current.given_up(self.layout, number)
             if refused is not None:
@@ -59,4 +63,9 @@ class Switcher:
                 # Whoever served was stopped meanwhile. It was checked, and its documents proved themselves.
                 current.activate(self.layout, number, self.layer)
                 return
+            if time.monotonic() > until:
+                raise Busy(
+                    f"what serves has not answered about version {number} for {self.limit_s / 60:.0f} minutes",
+                    "it may still switch to it: see `lifeboat-appliance status`",
+                )
             time.sleep(_LOOK_S)

@@ -54,8 +54,8 @@ class Customer:
 
 
 def linked_copy(source: Path, target: Path) -> Path:
-    """Copies a tree by hard links; a test that changes a file must replace it."""
-    shutil.copytree(source, target, symlinks=True, copy_function=os.link)
+    """Copies a tree by hard links; a test that changes a file must replace it. Locks would be shared: `run` stays."""
+    shutil.copytree(source, target, symlinks=True, copy_function=os.link, ignore=shutil.ignore_patterns("run"))
     return target
 
 
