@@ -22,6 +22,7 @@ def roll_back(root: Path, reason: str, now: datetime, layer: FileLayer = DISK) -
     """
     layout = StateLayout(root)
     secrets = Seal(layout.keys).open()
+    layout.make()
     with exclusive(layout.run / "install.lock", "an install is running on this box"):
         number = versions.read_current(layout, secrets).number
         before = current.previous(layout, number)

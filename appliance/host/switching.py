@@ -16,6 +16,8 @@ _LOOK_S = 0.2
 
 def is_served(layout: StateLayout) -> bool:
     """Whether a supervisor serves this state now."""
+    if not layout.run.is_dir():
+        return False
     try:
         with exclusive(layout.serving, ""):
             return False
