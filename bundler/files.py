@@ -25,14 +25,19 @@ class FileLayer:
     """The operations that durability rests on, one method each, so that a fault can be put at any of them."""
 
     def open_new(self, path: Path, mode: int) -> BinaryIO:
-        return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "wb")
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        _give_to_owner(descriptor, path.parent)
+        return os.fdopen(descriptor, "wb")
 
     def sync(self, file: IO[bytes]) -> None:
         file.flush()
         os.fsync(file.fileno())
 
     def make(self, folder: Path) -> None:
-        folder.mkdir(exist_ok=True)
+        if not folder.is_dir():
+            folder.mkdir(exist_ok=True)
+            with _open_folder(folder) as descriptor:
+                _give_to_owner(descriptor, folder.parent)
 
     def rename(self, source: Path, target: Path) -> None:
         source.rename(target)
@@ -142,6 +147,7 @@ def exclusive(path: Path, busy: str) -> Iterator[None]:
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
+        _give_to_owner(descriptor, path.parent)
         if not _try_lock(descriptor):
             raise Busy(busy, "wait until it has ended")
         yield
@@ -206,6 +212,12 @@ def _try_lock(descriptor: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def _give_to_owner(descriptor: int, folder: Path) -> None:
+    """Lets what root writes into another user's folder belong to that user, whose service could not read it else."""
+    if os.geteuid() == 0 and (owner := folder.stat()).st_uid != 0:
+        os.fchown(descriptor, owner.st_uid, owner.st_gid)
 
 
 def _beside(path: Path) -> Path:

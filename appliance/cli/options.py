@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
-from bundler.terminal import Terminal, run
+from bundler.terminal import EXIT_INTERRUPTED, Terminal, run
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -30,7 +30,12 @@ def command(function: F) -> Callable[..., None]:
     @functools.wraps(function)
     def wrapper(*args: Any, json_output: bool, **options: Any) -> None:
         terminal = Terminal(json_output=json_output)
-        code = run(lambda: function(terminal, *args, **options), terminal, "appliance,cpu")
+
+        try:
+            code = run(lambda: function(terminal, *args, **options), terminal, "appliance,cpu")
+        except click.Abort:  # Ctrl-C at a question, or nobody to ask
+            terminal.note("hint: give the answer by an option where nobody can be asked (see --help)")
+            code = EXIT_INTERRUPTED
         if code:
             sys.exit(code)
 

@@ -17,7 +17,7 @@ from appliance.engine.fitting import Room, read_facts
 from appliance.engine.machine import Machine
 from appliance.engine.need import Q8
 from appliance.engine.reading import ReadAt
-from appliance.store import versions
+from appliance.store import current, versions
 from appliance.store.layout import StateLayout
 from appliance.store.seal import SLOT, SLOT_WARNING, Seal
 from appliance.store.trust import TrustStore
@@ -151,7 +151,9 @@ def _state(layout: StateLayout, now: datetime) -> Iterator[Finding]:
             "models", WARN, "not examined: what they need of memory lies encrypted in the state", "see version"
         )
         return
-    tested = "" if version.model_tested else "; the local model was not tested at install"
+    proof = current.proof_of(layout, version.number)
+    said = version.model_tested if proof is None else proof.tested
+    tested = "" if said else "; the local model was not tested at install"
     yield Finding("version", GOOD, f"{version.number}, bundle {version.bundle}, made {version.made}{tested}")
     with bundle:
         yield from examine_models(bundle.index.service, bundle.reader, probe.look(), probe.engines_bytes())

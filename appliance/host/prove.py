@@ -38,7 +38,9 @@ class Prover:
         tested = asyncio.run(self._models(bundle)) if self.models else []
         lines += [line for line, _ in tested]
         outcomes = [outcome for _, outcome in tested]
-        return Proof(passed and False not in outcomes, tuple(lines), all(outcomes) and self.models)
+        return Proof(
+            passed and False not in outcomes, tuple(lines), all(outcomes) and (self.models or not service.models)
+        )
 
     async def _models(self, bundle: Bundle) -> list[tuple[str, bool | None]]:
         """Returns a line and an outcome a model: True answered, False failed, None could not be tried."""

@@ -26,8 +26,8 @@ from appliance.store import current
 from appliance.store.current import GivenUp
 from appliance.store.layout import StateLayout
 from appliance.store.secrets import stamp
-from bundler.format.errors import NotReady
-from bundler.terminal import Terminal, error_of
+from bundler.format.errors import LifeboatError, NotReady
+from bundler.terminal import Terminal, disk_error, error_of, exit_code
 
 _LOOK_S = 0.5
 # A process that leaves may stay as long as its longest request, and as an idle connection may.
@@ -100,6 +100,11 @@ class Supervisor:
             self._worker = await self._start(number, proves=False)
         except Gone as gone:
             self._failed(number, gone)
+            return
+        except (LifeboatError, OSError) as error:  # its record on this disk cannot be read
+            known = disk_error(error) if isinstance(error, OSError) else error
+            told = {"failed": known.fact, "hint": known.hint, "code": exit_code(known)}
+            self._failed(number, Gone(known.fact, told))
             return
         self._serves(self._worker)
         await self._watch()
@@ -202,7 +207,7 @@ class Supervisor:
                 taken = worker
             else:
                 taken = await self._replaced(worker, number)
-        except (Refused, Gone, OSError) as error:
+        except (Refused, Gone, OSError, LifeboatError) as error:
             self._terminal.warn(f"version {number} is refused: {error}")
             current.give_up(self._layout, number, GivenUp("refused", str(error), _now()))
             return

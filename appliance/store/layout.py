@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from bundler.files import make_folder
 from bundler.format.errors import BadInput
 
 _SOCKET_PATH_BYTES = 107  # unix(7): sun_path, less its NUL
@@ -85,5 +86,5 @@ class StateLayout:
                 f"the path of the state is {excess} bytes too long for Unix sockets", "use a shorter --state"
             )
         for folder in (self.root, self.repository, self.keys, self.trust, self.versions, self.run):
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
             folder.chmod(0o700)

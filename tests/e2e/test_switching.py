@@ -239,6 +239,41 @@ def test_check_tells_monitoring(customer: Any, tmp_path: Path) -> None:
     assert nothing.returncode == 3
 
 
+def test_a_record_that_is_gone_gives_way_to_the_version_before(customer: Any, tmp_path: Path) -> None:
+    """At the start: the version before serves, and the reason is on record."""
+    state = tmp_path / "state"
+    shutil.copytree(customer.pristine, state, symlinks=True)
+    layout = StateLayout(state)
+    layout.make()
+    shutil.copytree(layout.version(1), layout.version(2))
+    (layout.version(2) / "version.json").unlink()
+    current.activate(layout, 2)
+    url = tmp_path / "url"
+    words = ["serve", "--state", str(state), "--port", "0", "--port-file", str(url)]
+    with subprocess.Popen([sys.executable, "-m", "appliance", *words], stderr=subprocess.DEVNULL) as process:
+        wait_for(lambda: url.exists() or None)
+        process.terminate()
+    assert current.current_number(layout) == 1
+    why = current.given_up(layout, 2)
+    assert why is not None
+    assert "version.json" in why.reason
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can write for somebody else")
+def test_what_root_writes_belongs_to_the_owner_of_the_state(customer: Any, tmp_path: Path) -> None:
+    """Otherwise the service could not read it; a whole install, a token, and a lock."""
+    state = tmp_path / "state"
+    shutil.copytree(customer.pristine, state, symlinks=True)
+    tmp_path.chmod(0o755)
+    for path in (state, *state.rglob("*")):
+        os.chown(path, 65534, 65534, follow_symlinks=False)
+    customer.must("appliance", "secret", "list", "--state", state)
+    customer.must("appliance", "token", "create", "x", "--state", state)
+    installed = customer.install(customer.repository, state)
+    assert installed.returncode == 0, installed.stderr
+    assert [path for path in state.rglob("*") if path.lstat().st_uid != 65534 and not path.is_symlink()] == []
+
+
 def serving_process(box: Running) -> int:
     """Returns the process id of the serving process, or 0."""
     children = Path(f"/proc/{box.process.pid}/task/{box.process.pid}/children").read_text().split()
