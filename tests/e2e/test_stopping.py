@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,9 +23,10 @@ pytestmark = [pytest.mark.llm, pytest.mark.timeout(300)]
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stop_finishes_what_was_accepted(customer: Any, tmp_path: Path, number: signal.Signals) -> None:
     """The stream in flight ends whole, who comes meanwhile gets 503, nothing is left and nothing is printed."""
-    token = json.loads(customer.must("appliance", "token", "create", "stop", "--state", customer.state, "--json"))
+    state = shutil.copytree(customer.pristine, tmp_path / "state", symlinks=True)
+    token = json.loads(customer.must("appliance", "token", "create", "stop", "--state", state, "--json"))
     url_file, log = tmp_path / "url", tmp_path / "log"
-    words = ["serve", "--state", str(customer.state), "--port", "0", "--port-file", str(url_file)]
+    words = ["serve", "--state", str(state), "--port", "0", "--port-file", str(url_file)]
     with log.open("wb") as output:
         command = [sys.executable, "-m", "appliance", *words]
         process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
