@@ -143,7 +143,7 @@ class Rungs:
         own_words = rung.kind == "model" and verdict.incapable and failure.message
         reason = failure.message if own_words else verdict.reason
         code = failure.code if verdict.incapable else ""
-        return Passed(reason, hold_s=hold_s, incapable=verdict.incapable, code=code)
+        return Passed(reason, hold_s=hold_s, incapable=verdict.incapable, code=code, busy=verdict.busy)
 
     def _cut(self, rung: RungSpec, failure: Failed) -> None:
         if rung.kind == "upstream":
@@ -182,7 +182,7 @@ class Rungs:
         try:
             return await self._threads.run(work)
         except Busy as busy:
-            raise Passed(busy.fact) from busy
+            raise Passed(busy.fact, busy=True) from busy
 
     def _fixed(
         self, rung: RungSpec, call: Call, text: str, citations: tuple[Citation, ...], confidence: float | None

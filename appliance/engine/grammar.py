@@ -143,6 +143,10 @@ class Grammars:
         matcher = LLMatcher(self._tokenizer, grammar, limits=_LIMITS, log_level=0)
         if matcher.is_error():
             raise Refused(f"the JSON schema cannot be followed: {_fact(matcher.get_error())}", "invalid_schema")
+        first = matcher.deep_copy()
+        first.compute_bitmask()
+        if first.is_error():  # it compiles, and shows only here: `{"$ref": "#"}`
+            raise Refused("no JSON can follow the schema: it refers to itself and to nothing else", "invalid_schema")
         return matcher
 
 

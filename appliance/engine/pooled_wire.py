@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import re
 from array import array
-from base64 import b64encode
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
 
-import msgspec
 import numpy as np
 from aiohttp import web
 
@@ -24,6 +22,7 @@ from appliance.engine.pooled import PooledModel
 from appliance.engine.pooled_request import MOST_TOKENS, MOST_VALUES, Text, check_length, read_ranking, read_vectors
 from appliance.engine.pooled_worker import PooledWorker, Rows
 from appliance.engine.pulse import Pulse
+from appliance.engine.vectors import as_document, unit
 from bundler.format.service import RERANK
 
 Tokens = list[Sequence[int]]
@@ -81,7 +80,8 @@ class PooledWire:
             # The tokenizer takes its time, and others are answered meanwhile.
             tokens = await self._desk.prepare(partial(self._cut, asked.texts, share))
             rows = _sound(await self._worker.rows(tokens, tenant), lambda number: _named(number, len(tokens)))
-            data = await asyncio.to_thread(_encoded, rows, self._name, _usage(tokens), base64=asked.base64)
+            count = sum(map(len, tokens))
+            data = await asyncio.to_thread(lambda: as_document(unit(rows), self._name, count, base64=asked.base64))
         return web.Response(body=data, content_type="application/json")
 
     async def _rank(self, body: dict[str, Any], tenant: str) -> web.Response:
@@ -139,22 +139,6 @@ def _sound(rows: Rows, named: Callable[[int], str]) -> Rows:
     if bad.size:
         raise Refused(f"the model gave no numbers for {named(int(bad[0]))}", "engine_error", 500)
     return rows
-
-
-def _encoded(rows: Rows, name: str, usage: dict[str, int], *, base64: bool) -> bytearray:
-    """Vectors of length 1, as OpenAI encodes them: little-endian float32 in base64, or numbers.
-
-    Row by row: as numbers of Python they would take 32 bytes each at once, beside the text.
-    """
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    unit = (rows / np.where(lengths > 0, lengths, 1)).astype("<f4", copy=False)
-    encoder, data = msgspec.json.Encoder(), bytearray(b'{"object":"list","data":[')
-    for number, row in enumerate(unit):
-        vector = b64encode(row.tobytes()).decode() if base64 else row.tolist()
-        encoder.encode_into({"object": "embedding", "index": number, "embedding": vector}, data, -1)
-        data += b"," if number + 1 < len(unit) else b"]"
-    data += b',"model":' + encoder.encode(name) + b',"usage":' + encoder.encode(usage) + b"}"
-    return data
 
 
 def _usage(tokens: Tokens) -> dict[str, int]:

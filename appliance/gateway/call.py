@@ -113,12 +113,13 @@ class Answer:
 
 @dataclass(frozen=True)
 class Skip:
-    """Why a rung did not serve; `incapable` where it never could have served this request."""
+    """Why a rung did not serve; `incapable`: it never could have served this request; `busy`: it has too much to do."""
 
     rung: str
     reason: str
     incapable: bool = False
     code: str = ""
+    busy: bool = False
 
 
 @dataclass(frozen=True)

@@ -26,12 +26,13 @@ REQUEST_FAULTS = frozenset({400, 413, 422})
 
 @dataclass(frozen=True)
 class Verdict:
-    """What to do: `propagate` the refusal to the caller, or skip the rung with `reason` for `hold_s`."""
+    """What to do: `propagate` the refusal to the caller or skip the rung for `hold_s`; `busy`: it has too much."""
 
     reason: str
     hold_s: float = 0.0
     propagate: bool = False
     incapable: bool = False
+    busy: bool = False
 
 
 def classify(failure: Failed, *, cost_s: float, hold_s: float, hold_longest_s: float) -> Verdict:
@@ -64,7 +65,7 @@ def _by_status(failure: Failed, hold: float) -> Verdict:
     if status in GONE:
         return Verdict(f"{GONE[status]} ({status})", hold)
     if status == 429 or failure.retry_after_s is not None:
-        return Verdict(f"it is throttled ({status})", _throttle(failure.retry_after_s, hold))
+        return Verdict(f"it is throttled ({status})", _throttle(failure.retry_after_s, hold), busy=status == 429)
     if 300 <= status < 400:
         return Verdict(f"it redirects ({status}), and redirects are not followed", hold)
     return Verdict(f"it answered {status}", hold)

@@ -19,12 +19,18 @@ OpenRung = Callable[[RungSpec, Call], Awaitable[Answer]]
 
 
 class NoRung(Exception):
-    """No rung served the request; `incapable` when none could ever have, so that asking again is pointless."""
+    """No rung served the request.
+
+    Attributes:
+        incapable: None could ever have, so that asking again is pointless.
+        busy: Those that could have too much to do: asking again in a moment helps.
+    """
 
     def __init__(self, skips: tuple[Skip, ...]) -> None:
         super().__init__("no rung can serve this request")
         self.skips = skips
         self.incapable = all(skip.incapable for skip in skips)
+        self.busy = not self.incapable and all(skip.incapable or skip.busy for skip in skips)
         self.code = next((skip.code for skip in skips if skip.code), "unsupported_option")
 
 
@@ -67,7 +73,7 @@ class Climber:
             try:
                 answer = await open_rung(rung, call)
             except Passed as passed:
-                skips.append(Skip(rung.name, passed.reason, passed.incapable, passed.code))
+                skips.append(Skip(rung.name, passed.reason, passed.incapable, passed.code, passed.busy))
                 self.failed(rung.name, passed.reason, passed.hold_s)
                 continue
             self._holds = holds.without(self._holds, rung.name)

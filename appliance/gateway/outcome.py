@@ -62,8 +62,11 @@ class Passed(Exception):
         hold_s: How long the rung is left alone; 0 for not at all.
         incapable: The rung could never serve this request.
         code: OpenAI's error code for that, or "".
+        busy: The rung has more to do than it takes.
     """
 
-    def __init__(self, reason: str, *, hold_s: float = 0.0, incapable: bool = False, code: str = "") -> None:
+    def __init__(
+        self, reason: str, *, hold_s: float = 0.0, incapable: bool = False, code: str = "", busy: bool = False
+    ) -> None:
         super().__init__(reason)
-        self.reason, self.hold_s, self.incapable, self.code = reason, hold_s, incapable, code
+        self.reason, self.hold_s, self.incapable, self.code, self.busy = reason, hold_s, incapable, code, busy

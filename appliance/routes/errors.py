@@ -92,11 +92,13 @@ def unknown_model(name: str, known: list[str]) -> ApiError:
 
 
 def no_rung(error: NoRung) -> ApiError:
-    """Returns 400 where no rung can ever serve the request, 503 where one may in a moment."""
+    """Returns 400 where no rung can ever serve the request, 429 where those that can are busy, else 503."""
     reasons = "; ".join(f"{skip.rung}: {skip.reason}" for skip in error.skips) or "the ladder has no rungs"
     if error.incapable:
         return ApiError(400, error.code, f"no rung of this box can serve the request: {reasons}")
     message = f"no rung can serve the request now: {reasons}"
+    if error.busy:
+        return ApiError(429, "queue_full", message, headers={"Retry-After": "3"})
     return ApiError(503, "no_rung_available", message, headers={"Retry-After": "3"})
 
 

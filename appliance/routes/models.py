@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from litestar import Request, get, post
 from litestar.types import ASGIApp
-from numpy.typing import NDArray
 
 from appliance.answer.answering import Answering
 from appliance.answer.pooling import named
 from appliance.engine.pooled_request import AUTO, REQUEST_TEXTS
+from appliance.engine.vectors import as_document
 from appliance.gateway.call import RANKING, VECTORS
 from appliance.routes.bodies import EmbeddingRequest, RerankRequest, read
 from appliance.routes.errors import ApiError, not_ready, unknown_model
@@ -80,11 +78,10 @@ async def _embedded(answering: Answering, asked: EmbeddingRequest) -> ASGIApp:
     ids = await answering.threads.run(lambda: encoder.tokenise(texts))
     # Not in one of those threads: a large request would keep one for as long as it takes, and questions need them.
     vectors = await asyncio.wrap_future(encoder.submit(ids))
-    rows, tokens = encoded(vectors, asked.encoding_format), sum(len(row) for row in ids)
-    data = [{"object": "embedding", "index": number, "embedding": row} for number, row in enumerate(rows)]
-    usage = {"prompt_tokens": tokens, "total_tokens": tokens}
-    body = {"object": "list", "data": data, "model": spec.name, "usage": usage}
-    return as_json(body, headers={MODE: answering.climber.mode, SERVED_BY: spec.name})
+    tokens = sum(len(row) for row in ids)
+    as_base64 = asked.encoding_format == "base64"
+    body = await asyncio.to_thread(lambda: as_document(vectors, spec.name, tokens, base64=as_base64))
+    return _pooled(answering, spec.name, bytes(body))
 
 
 def texts_of(given: str | Sequence[Any]) -> list[str]:
@@ -94,15 +91,9 @@ def texts_of(given: str | Sequence[Any]) -> list[str]:
         raise ApiError(400, "invalid_value", f"input has {len(texts)} texts, at most {REQUEST_TEXTS}", param="input")
     if not all(isinstance(text, str) for text in texts):
         raise ApiError(400, "unsupported_option", "this model takes texts, not token numbers", param="input")
+    if "" in texts:
+        raise ApiError(400, "invalid_value", f"text {texts.index('')} of input is empty", param="input")
     return texts
-
-
-def encoded(vectors: NDArray[np.float32], encoding: str) -> list[Any]:
-    """Returns the rows as OpenAI encodes them: little-endian float32 in base64, or numbers."""
-    rows = vectors.astype("<f4", copy=False)
-    if encoding == "base64":
-        return [base64.b64encode(row.tobytes()).decode() for row in rows]
-    return [row.tolist() for row in rows]
 
 
 def known(answering: Answering) -> list[str]:

@@ -89,6 +89,8 @@ def test_json_mode_gives_an_object(running: Any, seed: int) -> None:
         ({"$ref": "https://example.com/x"}, "example.com"),
         ({"type": "string", "pattern": "(?=a)b"}, "look-around"),
         ({"type": "string", "pattern": "("}, "pars"),
+        ({"$ref": "#"}, "refers to itself"),
+        ({"$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"}, "refers to itself"),
     ],
 )
 def test_a_schema_that_cannot_be_followed_is_told(running: Any, schema: Any, fact: str) -> None:

@@ -129,6 +129,12 @@ def test_a_full_queue_of_embeddings_asks_to_come_back(world: World, monkeypatch:
     assert "Retry-After" in reply.headers
 
 
+def test_an_empty_text_has_no_vector(world: World) -> None:
+    """It is refused, as OpenAI does, and its place is told."""
+    reply = world.http.post("/v1/embeddings", json={"model": "mini", "input": ["x", ""]})
+    assert (reply.status_code, reply.json()["error"]["message"]) == (400, "text 1 of input is empty")
+
+
 def test_embeddings_never_cross_models(world: World) -> None:
     """A chat model's name, or another provider's, is a 404 with the name that there is."""
     for name in ("small", "text-embedding-3-small"):

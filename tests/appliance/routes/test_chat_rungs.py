@@ -233,6 +233,14 @@ def test_a_pinned_model_is_never_replaced(world: World) -> None:
     assert int(reply.headers["Retry-After"]) > 0
 
 
+def test_a_pinned_model_that_is_busy_says_so(world: World) -> None:
+    """Whoever names a model that has too much to do gets 429, which clients wait for, and no 503."""
+    world.cloud.behaviour = "429"
+    reply = world.chat(model="alpha-large")
+    assert (reply.status_code, reply.json()["error"]["code"]) == (429, "queue_full")
+    assert int(reply.headers["Retry-After"]) > 0
+
+
 def test_options_without_effect_are_named(world: World) -> None:
     """A cloud gets them as they came; the box does without and says so."""
     options: Any = {"user": "u", "metadata": {"a": "b"}, "brand_new_option": 1, "temperature": 0.5}
