@@ -33,4 +33,4 @@ def as_document(rows: NDArray[np.float32], model: str, tokens: int, *, base64: b
 def unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     """Returns the rows with length 1; a row of zeros stays one."""
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    return rows / np.where(lengths > 0, lengths, np.float32(1))
+    return np.divide(rows, np.where(lengths > 0, lengths, 1), dtype=np.float32)
