@@ -25,7 +25,8 @@ class FileLayer:
     """The operations that durability rests on, one method each, so that a fault can be put at any of them."""
 
     def open_new(self, path: Path, mode: int) -> BinaryIO:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        # Readable too: what is written can be checked before it gets its name.
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         _give_to_owner(descriptor, path.parent)
         return os.fdopen(descriptor, "wb")
 

@@ -6,8 +6,10 @@ import errno
 import json
 import os
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from bundler.format import errors
@@ -29,10 +31,14 @@ EXIT_CODES: dict[type[BaseException], int] = {
     errors.NewerFormat: 18,
     errors.SystemFailed: 19,
     errors.SelftestFailed: 20,
+    errors.TakenBack: 21,
 }
 EXIT_INTERNAL = 1
 EXIT_FINDINGS = 8  # `doctor` found something wrong
 EXIT_INTERRUPTED = 130
+
+# How often progress shows: where somebody looks at a terminal, and in a journal or a pipe.
+_LIVE_S, _LINES_S = 0.2, 5.0
 
 _RED, _GREEN, _YELLOW, _BOLD, _OFF = "\x1b[31m", "\x1b[32m", "\x1b[33m", "\x1b[1m", "\x1b[0m"
 
@@ -56,12 +62,14 @@ class Terminal:
 
     Args:
         json_output: Print the result as one JSON object instead of text.
-        quiet: Show no progress (a job, or not a terminal).
+        quiet: Show no progress; by itself only with --json.
     """
 
     def __init__(self, *, json_output: bool = False, quiet: bool | None = None) -> None:
         self.json_output = json_output
-        self._live = sys.stderr.isatty() and not json_output if quiet is None else not quiet
+        silent = json_output if quiet is None else quiet
+        self._watched = "" if silent else "live" if sys.stderr.isatty() else "lines"
+        self._lock, self._drawn = threading.Lock(), False
         self._colour = sys.stderr.isatty() and "NO_COLOR" not in os.environ
 
     def result(self, value: dict[str, Any], lines: Iterable[str]) -> None:
@@ -71,7 +79,9 @@ class Terminal:
 
     def note(self, text: str) -> None:
         """Says something on stderr that is not part of the result."""
-        print(text, file=sys.stderr, flush=True)  # noqa: T201 - the one place that speaks
+        with self._lock:
+            self._clear()
+            print(text, file=sys.stderr, flush=True)  # noqa: T201 - the one place that speaks
 
     def good(self, text: str) -> None:
         self.note(self._paint(_GREEN, text))
@@ -93,50 +103,133 @@ class Terminal:
             self.result({"error": error.fact, "hint": error.hint, "exit_code": code}, ())
 
     def progress(self, label: str, total: int, unit: str = "bytes") -> Progress:
-        return Progress(self, label, total, unit, live=self._live)
+        return self.stages([Stage(label, 0.0, total, unit)])
+
+    def stages(self, stages: Sequence[Stage]) -> Progress:
+        """Returns the progress of work of several stages."""
+        return Progress(self, stages, self._watched)
+
+    def draw_line(self, text: str) -> None:
+        """Shows a line that the next output replaces."""
+        with self._lock:
+            sys.stderr.write(f"\r\x1b[K{text}")
+            sys.stderr.flush()
+            self._drawn = True
+
+    def clear_line(self) -> None:
+        with self._lock:
+            self._clear()
+
+    def _clear(self) -> None:
+        if self._drawn:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+            self._drawn = False
 
     def _paint(self, colour: str, text: str) -> str:
         return f"{colour}{text}{_OFF}" if self._colour else text
 
 
+@dataclass(frozen=True)
+class Stage:
+    """A part of a longer work.
+
+    Attributes:
+        label: What is being done.
+        expected_s: How long it may take, as far as that is known before; a guess serves.
+        total: How much work there is, in `unit`s; 0 where nothing is counted.
+        unit: "bytes", "files", "texts".
+    """
+
+    label: str
+    expected_s: float
+    total: int = 0
+    unit: str = "bytes"
+
+    def left_s(self, done: int, elapsed_s: float) -> float:
+        """Returns the seconds left: by the rate so far, or by the guess, which shrinks and never comes to an end."""
+        if self.total:
+            return elapsed_s * max(0, self.total - done) / done if done else max(self.expected_s, 99 * elapsed_s)
+        return self.expected_s**2 / (self.expected_s + elapsed_s) if self.expected_s else 0.0
+
+    def counted(self, done: int) -> str:
+        """Returns what is done in words, or "" where nothing is counted."""
+        if not self.total:
+            return ""
+        return size(done) if self.unit == "bytes" else f"{done} {self.unit}"
+
+
 class Progress:
-    """A monotone progress line with time left; silent where nobody watches, until the work exceeds a second.
+    """How far a work is, by time: monotone over all its stages, below 100 % until its block ends, with the time left.
+
+    A thread of its own draws: work that stands still shows that it lives.
 
     Args:
         terminal: Where to write.
-        label: What is being done.
-        total: How much work there is, in `unit`s.
-        unit: "bytes", "files", "texts".
-        live: Whether somebody watches.
+        stages: In order.
+        watched: "live" redraws one line, "lines" prints one every few seconds, "" is silent.
     """
 
-    def __init__(self, terminal: Terminal, label: str, total: int, unit: str, *, live: bool) -> None:
-        self._terminal, self._label, self._total, self._unit, self._live = terminal, label, total, unit, live
-        self._done = 0
-        self._start = self._shown = time.monotonic()
+    def __init__(self, terminal: Terminal, stages: Sequence[Stage], watched: str) -> None:
+        self._terminal, self._stages, self._watched = terminal, list(stages), watched
+        self._number = self._done = 0
+        self._share = 0.0
+        self._began = self._stage_began = time.monotonic()
+        self._lock, self._ended = threading.Lock(), threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="progress", daemon=True)
 
     def __enter__(self) -> Progress:
+        if self._watched:
+            self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._live and self._shown != self._start:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
+        self._ended.set()
+        if self._watched:
+            self._thread.join()
+            self._terminal.clear_line()
 
     def advance(self, amount: int) -> None:
-        """Adds finished work."""
-        self._done += amount
-        now = time.monotonic()
-        if self._live and now - self._start > 1 and now - self._shown > 0.2:
-            self._shown = now
-            self._draw(now - self._start)
+        """Adds finished work; from any thread."""
+        with self._lock:
+            self._done += amount
 
-    def _draw(self, elapsed_s: float) -> None:
-        share = min(1.0, self._done / max(1, self._total))
-        left_s = elapsed_s / share - elapsed_s if share else 0.0
-        done = size(self._done) if self._unit == "bytes" else f"{self._done} {self._unit}"
-        sys.stderr.write(f"\r\x1b[K{self._label}  {share:4.0%}  {done}  {left_s:.0f} s left")
-        sys.stderr.flush()
+    def next_stage(self) -> None:
+        """Ends the present stage."""
+        with self._lock:
+            self._number = min(self._number + 1, len(self._stages) - 1)
+            self._done, self._stage_began = 0, time.monotonic()
+
+    def go_on(self, stages: Sequence[Stage]) -> None:
+        """Ends the present stage and goes on with others, known only now."""
+        with self._lock:
+            self._stages[self._number + 1 :] = stages
+        self.next_stage()
+
+    def look(self, now_s: float) -> tuple[float, float, str]:
+        """Returns the share of time passed (0 to 0.99, never less than before), the seconds left, and words.
+
+        Args:
+            now_s: On the clock of `time.monotonic`.
+        """
+        with self._lock:
+            stage, later = self._stages[self._number], self._stages[self._number + 1 :]
+            left_s = stage.left_s(self._done, now_s - self._stage_began) + sum(other.expected_s for other in later)
+            passed_s = now_s - self._began
+            share = passed_s / (passed_s + left_s) if passed_s > 0 else 0.0
+            self._share = max(self._share, min(0.99, share))
+            return self._share, left_s, f"{stage.label}  {self._share:4.0%}  {stage.counted(self._done)}".rstrip()
+
+    def _watch(self) -> None:
+        live = self._watched == "live"
+        while not self._ended.wait(_LIVE_S if live else _LINES_S):
+            now_s = time.monotonic()
+            _, left_s, words = self.look(now_s)
+            text = f"{words}  {duration(left_s)} left"
+            if not live:
+                self._terminal.note(text)
+            elif now_s - self._began > 1:
+                self._terminal.draw_line(text)
 
 
 def run(body: Callable[[], object], terminal: Terminal, extra: str) -> int:
@@ -188,3 +281,11 @@ def size(length_bytes: int) -> str:
     while value >= 1000 and len(units) > 1:
         value, units = value / 1000, units[1:]
     return f"{value:.0f} {units[0]}" if units[0] == "B" else f"{value:.1f} {units[0]}"
+
+
+def duration(seconds: float) -> str:
+    """Returns a time as people say it."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

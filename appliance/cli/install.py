@@ -5,11 +5,16 @@ from __future__ import annotations
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from appliance.cli.options import command
 from bundler.terminal import Terminal, size
+
+if TYPE_CHECKING:
+    from appliance.store.install import Proof
+    from bundler.format.bundle import Bundle
 
 
 @click.command()
@@ -20,11 +25,17 @@ from bundler.terminal import Terminal, size
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="File that holds the code on the site card; asked for otherwise. First contact only.",
 )
+@click.option(
+    "--again",
+    is_flag=True,
+    help="Read everything again, mend what the disk damaged, and install also a bundle that was rolled back.",
+)
 @command
-def install(terminal: Terminal, *, medium: Path, state: Path, site: str | None, site_code_file: Path | None) -> None:
+def install(
+    terminal: Terminal, *, medium: Path, state: Path, site: str | None, site_code_file: Path | None, again: bool
+) -> None:
     """Verify the newest bundle of the repository in MEDIUM, check that it answers, and switch to it."""
     from appliance.host.authority import authority_fingerprint
-    from appliance.host.prove import Prover
     from appliance.host.switching import Switcher, is_served
     from appliance.store.enrol import Enroller
     from appliance.store.install import Installer
@@ -35,13 +46,17 @@ def install(terminal: Terminal, *, medium: Path, state: Path, site: str | None, 
             return site_code_file.read_text(encoding="utf-8").strip()
         return str(click.prompt("Site code (on the site card)", err=True))
 
+    def prove(bundle: Bundle) -> Proof:
+        # Only here: engines and embeddings take most of a second to import, and most refreshes find nothing new.
+        from appliance.host.prove import Prover
+
+        return Prover(layout.run, models=not is_served(layout))(bundle)
+
     layout = StateLayout(state)
     layout.make()
     switch = Switcher(layout, terminal).switch
     now = datetime.now(UTC)
-    report = Installer(
-        layout, Enroller(site, code), Prover(layout.run, models=not is_served(layout)), switch, terminal
-    ).install(medium, now)
+    report = Installer(layout, Enroller(site, code), prove, switch, terminal, again=again).install(medium, now)
     fingerprint = authority_fingerprint(layout, now)
     if report.changed:
         lines = [f"installed bundle {report.bundle} as version {report.version} ({size(report.copied_bytes)} copied)"]

@@ -108,4 +108,4 @@ async def _chunks(loaded: Loaded, stopping: threading.Event, bytes_s: int) -> tu
         return [f"disk: {await asyncio.to_thread(scrub) / 1e6:.0f} MB as they were signed"], True
     except (LifeboatError, OSError) as failure:
         fact = failure.fact if isinstance(failure, LifeboatError) else str(failure)
-        return [f"disk: FAILED, {fact}"], False
+        return [f"{nightly.DISK_FAILED}, {fact}; `install` with the medium in place copies it again"], False

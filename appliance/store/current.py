@@ -18,6 +18,7 @@ from bundler.format.errors import BadBundle, FileMissing, NotReady
 from bundler.format.record import from_json, to_json
 
 _RECORD_BYTES = 65_536
+UNDONE = ("rolled back", "taken back")  # what happened to a version that had served, and that only a person brings back
 _SOFTWARE = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+-]{0,63}")
 
 
@@ -134,6 +135,12 @@ def software_of(layout: StateLayout, number: int) -> str:
     if isinstance(software, str) and (not software or _SOFTWARE.fullmatch(software)):
         return software
     raise BadBundle(f"the record of version {number} names no program")
+
+
+def set_aside(layout: StateLayout) -> list[tuple[int, GivenUp]]:
+    """Returns the versions that were rolled back after they had served, newest first."""
+    found = [(number, given_up(layout, number)) for number in sorted(numbers(layout), reverse=True)]
+    return [(number, why) for number, why in found if why is not None and why.what in UNDONE]
 
 
 def numbers(layout: StateLayout) -> Iterator[int]:

@@ -10,13 +10,14 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from appliance.store import current, medium, versions
+from appliance.store import current, versions
+from appliance.store.intake import files_of
 from appliance.store.layout import StateLayout
 from appliance.store.seal import SiteSecrets
 from bundler.files import DISK, FileLayer, read_limited
 from bundler.format import paths
 from bundler.format.limits import DESCRIPTOR_BYTES
-from bundler.format.manifest import decode_descriptor
+from bundler.format.manifest import decode_descriptor, order_of
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ def collect(layout: StateLayout, secrets: SiteSecrets, layer: FileLayer = DISK) 
     kept = _kept(layout)
     if not kept:
         return Collected(0, 0, ())
-    needed = {path for number in kept for path in _reached(layout, secrets, number)}
+    needed = {layout.finished, *(path for number in kept for path in _reached(layout, secrets, number))}
     files, freed = 0, 0
     for path in sorted(layout.repository.rglob("*")):
         if path.is_file() and path not in needed:
@@ -48,7 +49,7 @@ def collect(layout: StateLayout, secrets: SiteSecrets, layer: FileLayer = DISK) 
         if not any(folder.iterdir()):
             folder.rmdir()
     layer.sync_folder(layout.repository)
-    gone = tuple(sorted(set(current.numbers(layout)) - kept - _told(layout)))
+    gone = tuple(sorted(set(current.numbers(layout)) - kept - _told(layout, secrets)))
     for number in gone:
         shutil.rmtree(layout.version(number))
     layer.sync_folder(layout.versions)
@@ -63,13 +64,18 @@ def _kept(layout: StateLayout) -> set[int]:
     return {number for number in found if number is not None}
 
 
-def _told(layout: StateLayout) -> set[int]:
-    """Versions that were given up after the one that serves was made: their reason is still news."""
+def _told(layout: StateLayout, secrets: SiteSecrets) -> set[int]:
+    """Versions that were given up and whose reason is still news: later than the one that serves, or of a newer bundle.
+
+    Without the record the next install would bring back a bundle that a person took back.
+    """
     serving = current.current_number(layout) or 0
+    order = order_of(versions.read_version(layout, secrets, serving).bundle)
+    given_up = (number for number in current.numbers(layout) if current.given_up(layout, number) is not None)
     return {
         number
-        for number in current.numbers(layout)
-        if number > serving and current.given_up(layout, number) is not None
+        for number in given_up
+        if number > serving or order_of(versions.read_version(layout, secrets, number).bundle) > order
     }
 
 
@@ -77,5 +83,5 @@ def _reached(layout: StateLayout, secrets: SiteSecrets, number: int) -> set[Path
     version = versions.read_version(layout, secrets, number)
     descriptor_path = paths.inside(layout.repository, version.descriptor_path)
     descriptor = decode_descriptor(read_limited(descriptor_path, DESCRIPTOR_BYTES))
-    files = {paths.inside(layout.repository, file.path) for file in medium.files_of(descriptor)}
+    files = {paths.inside(layout.repository, file.path) for file in files_of(descriptor)}
     return {descriptor_path, *files}

@@ -1,4 +1,4 @@
-"""`install(bundle, store)`: verify, copy, check every chunk, prove that it answers, and only then switch.
+"""`install(bundle, store)`: verify, copy and check in one pass, prove that it answers, and only then switch.
 
 Order, and why: nothing of the medium is parsed before it is authenticated; nothing is shown under a final name before
 it is whole; the old version serves until one rename; a failure at any step leaves the box as it was.
@@ -7,28 +7,33 @@ it is whole; the old version serves until one rename; a failure at any step leav
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
-from appliance.store import current, gc, medium, versions
+from appliance.store import current, gc, nightly, versions
 from appliance.store.current import GivenUp
 from appliance.store.enrol import Enroller
+from appliance.store.finished import FinishedVolumes
+from appliance.store.intake import Intake, Plan, lie_here
 from appliance.store.layout import StateLayout
+from appliance.store.medium import Opener
+from appliance.store.offered import Medium, Offer, Skipped, offered, site_settings
 from appliance.store.seal import Seal, SiteSecrets
 from appliance.store.trust import TrustStore
-from bundler.files import DISK, FileLayer, exclusive, read_limited, remove_staged, write_atomic
-from bundler.format import paths
-from bundler.format.bundle import Bundle, check_chunks, open_bundle
-from bundler.format.errors import BadBundle, SelftestFailed, TooOld
-from bundler.format.limits import KEYS_BYTES, SETTINGS_BYTES
+from bundler.files import DISK, FileLayer, exclusive, open_regular, remove_staged, write_atomic
+from bundler.format.bundle import Bundle, open_bundle
+from bundler.format.errors import BadBundle, SelftestFailed, TakenBack
 from bundler.format.manifest import Descriptor, encode_descriptor
-from bundler.format.site import open_keys, open_settings
-from bundler.format.trust.descriptors import newest_descriptor
+from bundler.format.site import open_keys
 from bundler.format.trust.medium import load_repository
-from bundler.format.trust.verify import TrustedRepository, digest
-from bundler.terminal import Terminal, size
+from bundler.format.trust.verify import TrustedRepository
+from bundler.terminal import Progress, Stage, Terminal, size
+
+# Guesses for the time left: a stick of USB 3, a model that loads, a version that takes over.
+_INTAKE_BYTES_S, _LOAD_BYTES_S, _PROVE_S, _SWITCH_S = 100e6, 300e6, 4.0, 1.0
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,21 @@ class InstallReport:
     warnings: tuple[str, ...]
     selftest: tuple[str, ...]
     model_tested: bool
+    skipped: tuple[Skipped, ...] = ()
+
+
+@dataclass(frozen=True)
+class Brought:
+    """What a medium may change without a new bundle: hosts of the policy, settings of the site; and when it came."""
+
+    egress: tuple[str, ...]
+    settings: dict[str, str]
+    now: datetime
+
+    def fields(self) -> dict[str, Any]:
+        """Returns the fields of a version."""
+        installed = self.now.isoformat(timespec="seconds")
+        return {"egress": self.egress, "settings": self.settings, "installed": installed}
 
 
 @dataclass(frozen=True)
@@ -64,6 +84,8 @@ class Installer:
         switch: Makes a version the serving one; raises SelftestFailed where what serves refuses it.
         terminal: Progress.
         layer: Where faults can be put.
+        again: Read everything again, and install also what serves already or was rolled back.
+        open_file: Opens a file of the medium.
     """
 
     layout: StateLayout
@@ -72,13 +94,17 @@ class Installer:
     switch: Callable[[int], None]
     terminal: Terminal
     layer: FileLayer = DISK
+    again: bool = False
+    open_file: Opener = open_regular
 
     def install(self, folder: Path, now: datetime) -> InstallReport:
         """Installs the newest bundle of the repository in `folder`.
 
         Raises:
             UnknownRoot, MetadataExpired, TooOld, FileMissing, BadBundle, WrongKey, NewerFormat: The medium is refused.
+            TakenBack: Its newest bundle was rolled back on this box.
             NoSpace: It does not fit.
+            SystemFailed: The medium, or this disk, cannot be read or written.
             SelftestFailed: It is authentic and does not answer.
             Busy: Another install runs.
         """
@@ -92,23 +118,25 @@ class Installer:
             if fresh:
                 self._forget_versions()
             trust = TrustStore(self.layout.trust, self.layer)
-            trusted = load_repository(
-                folder,
-                root=trust.pinned_root(folder, secrets),
-                repository=secrets.repository,
-                now=now,
-                remembered=trust.remembered(),
-            )
-            for warning in trusted.warnings:
-                self.terminal.warn(warning)
-            report = self._install(folder, secrets, trusted, now)
-            if fresh:
-                seal.store(secrets)
-            trust.store(trusted)
-            self._give_up_revoked(secrets, trusted, now)
-            if report.changed:
-                self.switch(report.version)
-                gc.collect(self.layout, secrets, self.layer)
+            with self.terminal.stages([Stage("reading the medium", 1.0)]) as progress:
+                trusted = load_repository(
+                    folder,
+                    root=trust.pinned_root(folder, secrets),
+                    repository=secrets.repository,
+                    now=now,
+                    remembered=trust.remembered(),
+                )
+                for warning in trusted.warnings:
+                    self.terminal.warn(warning)
+                report = self._install(Medium(folder, secrets, trusted), now, progress)
+                if fresh:
+                    seal.store(secrets)
+                trust.store(trusted)
+                self._give_up_revoked(secrets, trusted, now)
+                if report.changed:
+                    progress.next_stage()
+                    self.switch(report.version)
+                    gc.collect(self.layout, secrets, self.layer)
             return _with_proof(report, current.proof_of(self.layout, report.version))
 
     def _forget_versions(self) -> None:
@@ -126,67 +154,75 @@ class Installer:
                 why = GivenUp("revoked", f"bundle {bundle} is revoked", now.isoformat(timespec="seconds"))
                 current.give_up(self.layout, number, why, self.layer)
 
-    def _install(self, folder: Path, secrets: SiteSecrets, trusted: TrustedRepository, now: datetime) -> InstallReport:
-        path, descriptor = newest(folder, trusted)
-        installed = versions.installed_order(self.layout, secrets)
-        settings = site_settings(folder, secrets, trusted)
-        if installed is not None and installed.bundle == descriptor.bundle:
-            return self._renew(folder, secrets, trusted, settings, now)
-        if installed is not None and descriptor.order <= installed.order:
-            raise TooOld(
-                f"the medium's newest bundle is {descriptor.bundle}, this box has {installed.bundle}",
-                "ask the builder for a fresh copy",
-            )
-        keys = read_limited(folder / "sites" / secrets.site / "keys.age", KEYS_BYTES)
-        identities = open_keys(keys, secrets.identity)
-        copied_bytes = self._copy(folder, path, descriptor)
-        with open_bundle(self.layout.repository, descriptor, identities) as bundle:
-            self._check(bundle)
-            proof = self._proved(bundle)
+    def _install(self, medium: Medium, now: datetime, progress: Progress) -> InstallReport:
+        installed = versions.installed_order(self.layout, medium.secrets)
+        offer = offered(medium.folder, medium.trusted, installed)
+        for line in offer.words():
+            self.terminal.note(line)
+        brought = Brought(tuple(medium.trusted.policy.egress), site_settings(medium), now)
+        if installed is not None and installed.bundle == offer.descriptor.bundle and not self._wants_repair(installed):
+            version = self._renewed(medium, brought)
+            if version is None:
+                return _report(versions.read_current(self.layout, medium.secrets), medium, offer, 0, changed=False)
+            keys, copied_bytes = medium.keys(), 0
+        else:
+            self._refuse_undone(medium.secrets, offer.descriptor.bundle)
+            # Read once: what opens the bundle now is what will open it.
+            keys = medium.keys()
+            identities = open_keys(keys, medium.secrets.identity)
+            version, copied_bytes = self._fresh(medium, offer, brought, identities, progress)
+        versions.write_version(self.layout, medium.secrets, version, keys, self.layer)
+        return _report(version, medium, offer, copied_bytes, changed=True)
+
+    def _renewed(self, medium: Medium, brought: Brought) -> versions.Version | None:
+        """Returns the serving version with what may change without a new bundle, or None where nothing did."""
+        serving = versions.read_current(self.layout, medium.secrets)
+        if (serving.egress, serving.settings) == (brought.egress, brought.settings):
+            return None
+        self._refuse_undone(medium.secrets, serving.bundle, brought)
+        return replace(serving, number=versions.next_number(self.layout), **brought.fields())
+
+    def _fresh(
+        self, medium: Medium, offer: Offer, brought: Brought, identities: Mapping[str, str], progress: Progress
+    ) -> tuple[versions.Version, int]:
+        """Takes the bundle in and proves it; returns its version, not written yet, and the bytes that were copied."""
+        finished = FinishedVolumes(self.layout.finished, self.layer)
+        intake = Intake(medium.folder, self.layout.repository, finished, self.layer, self.open_file)
+        proof, copied_bytes = self._take(intake, offer.descriptor, identities, progress)
+        # Canonical, so these are the bytes that were signed; the medium is not asked a second time.
+        data = encode_descriptor(offer.descriptor)
+        write_atomic(self.layout.repository / offer.path, data, mode=0o600, layer=self.layer)
         version = versions.Version(
             number=versions.next_number(self.layout),
-            bundle=descriptor.bundle,
-            descriptor_path=path,
-            descriptor_sha256=trusted.targets[path].sha256,
-            made=descriptor.made,
-            installed=now.isoformat(timespec="seconds"),
-            egress=tuple(trusted.policy.egress),
+            bundle=offer.descriptor.bundle,
+            descriptor_path=offer.path,
+            descriptor_sha256=medium.trusted.targets[offer.path].sha256,
+            made=offer.descriptor.made,
             selftest=proof.lines,
             model_tested=proof.model_tested,
-            settings=settings,
+            **brought.fields(),
         )
-        versions.write_version(self.layout, secrets, version, keys, self.layer)
-        return _report(version, trusted, copied_bytes, changed=True)
+        return version, copied_bytes
 
-    def _renew(
-        self, folder: Path, secrets: SiteSecrets, trusted: TrustedRepository, settings: dict[str, str], now: datetime
-    ) -> InstallReport:
-        """Takes what may change without a new bundle: the hosts of the policy, and the settings of the site."""
-        current, egress = versions.read_current(self.layout, secrets), tuple(trusted.policy.egress)
-        if (current.egress, current.settings) == (egress, settings):
-            return _report(current, trusted, 0, changed=False)
-        number, installed = versions.next_number(self.layout), now.isoformat(timespec="seconds")
-        version = replace(current, number=number, installed=installed, egress=egress, settings=settings)
-        keys = read_limited(folder / "sites" / secrets.site / "keys.age", KEYS_BYTES)
-        versions.write_version(self.layout, secrets, version, keys, self.layer)
-        return _report(version, trusted, 0, changed=True)
-
-    def _copy(self, folder: Path, path: str, descriptor: Descriptor) -> int:
-        files = medium.files_of(descriptor)
-        needed = medium.lacking(self.layout.repository, files)
-        total = medium.check_space(self.layout.repository, needed)
-        with self.terminal.progress(f"copying {size(total)}", total) as progress:
-            for file in needed:
-                medium.copy_file(folder, self.layout.repository, file, progress.advance, self.layer)
-        # Canonical, so these are the bytes that were signed; the medium is not asked a second time.
-        data = encode_descriptor(descriptor)
-        write_atomic(self.layout.repository / path, data, mode=0o600, layer=self.layer)
-        return total
-
-    def _check(self, bundle: Bundle) -> None:
-        total = sum(asset.length_bytes for asset in bundle.index.assets)
-        with self.terminal.progress("checking every chunk", total) as progress:
-            check_chunks(bundle, progress.advance)
+    def _take(
+        self, intake: Intake, descriptor: Descriptor, identities: Mapping[str, str], progress: Progress
+    ) -> tuple[Proof, int]:
+        bundle, copied_bytes = intake.open(descriptor, identities)
+        with bundle:
+            plan = intake.plan(bundle, trusting=not self._doubted())
+            progress.go_on(_stages(plan, bundle))
+            copied_bytes += intake.take(plan, identities, progress.advance)
+            progress.next_stage()
+            try:
+                return self._proved(bundle), copied_bytes
+            except (BadBundle, SelftestFailed):
+                # Volumes that were whole once are trusted, until something fails: then they are read.
+                repaired_bytes = intake.take(plan.doubted(), identities, _uncounted)
+                if not repaired_bytes:
+                    raise
+        # Opened anew: the files that were open are the damaged ones.
+        with open_bundle(self.layout.repository, descriptor, identities) as bundle:
+            return self._proved(bundle), copied_bytes + repaired_bytes
 
     def _proved(self, bundle: Bundle) -> Proof:
         proof = self.prove(bundle)
@@ -197,19 +233,62 @@ class Installer:
             )
         return proof
 
+    def _wants_repair(self, serving: Descriptor) -> bool:
+        """Whether the bundle that serves is to be taken in again."""
+        return self._doubted() or not lie_here(self.layout.repository, serving)
+
+    def _doubted(self) -> bool:
+        """Whether the store is to be read: a person says so, or the last night found its disk damaged."""
+        night = nightly.read(self.layout)
+        damaged = night is not None and night.disk_failed and night.version == current.current_number(self.layout)
+        return self.again or damaged
+
+    def _refuse_undone(self, secrets: SiteSecrets, bundle: str, brought: Brought | None = None) -> None:
+        """What was rolled back stays so until a person says otherwise: a nightly refresh would bring it back else.
+
+        Raises:
+            TakenBack: The bundle served here and was rolled back; or, where `brought` is given, this bundle with these.
+        """
+        if self.again:
+            return
+        for number, why in current.set_aside(self.layout):
+            version = versions.read_version(self.layout, secrets, number)
+            same = brought is None or (version.egress, version.settings) == (brought.egress, brought.settings)
+            if version.bundle == bundle and same:
+                raise TakenBack(
+                    f"bundle {bundle} was {why.what} on this box on {why.when}: {why.reason}",
+                    "wait for a newer build, or install this one all the same with --again",
+                )
+
+
+def _stages(plan: Plan, bundle: Bundle) -> list[Stage]:
+    """Returns what is to come, with guesses of a middling machine: they give way to what is measured."""
+    work_bytes, content_bytes = plan.work_bytes, sum(asset.length_bytes for asset in bundle.index.assets)
+    label = "copying and checking" if plan.copy else "checking"
+    return [
+        Stage(f"{label} {size(work_bytes)}", work_bytes / _INTAKE_BYTES_S, work_bytes),
+        Stage("self-test", _PROVE_S + content_bytes / _LOAD_BYTES_S),
+        Stage("switching", _SWITCH_S),
+    ]
+
 
 def _report(
-    version: versions.Version, trusted: TrustedRepository, copied_bytes: int, *, changed: bool
+    version: versions.Version, medium: Medium, offer: Offer, copied_bytes: int, *, changed: bool
 ) -> InstallReport:
     return InstallReport(
         bundle=version.bundle,
         version=version.number,
         changed=changed,
         copied_bytes=copied_bytes,
-        warnings=trusted.warnings,
+        warnings=medium.trusted.warnings,
         selftest=version.selftest,
         model_tested=version.model_tested,
+        skipped=offer.skipped,
     )
+
+
+def _uncounted(_: int) -> None:
+    """Work that nobody foresaw has no share of the progress."""
 
 
 def _with_proof(report: InstallReport, proof: current.Proof | None) -> InstallReport:
@@ -218,30 +297,3 @@ def _with_proof(report: InstallReport, proof: current.Proof | None) -> InstallRe
         return report
     lines = tuple(line for line in report.selftest if not line.startswith("model "))
     return replace(report, selftest=(*lines, *proof.lines), model_tested=proof.tested)
-
-
-def site_settings(folder: Path, secrets: SiteSecrets, trusted: TrustedRepository) -> dict[str, str]:
-    """Returns what the MSP set for this site; nothing where the medium's metadata lists no settings for it.
-
-    Raises:
-        FileMissing, BadBundle: They are listed, and not there or not what was signed.
-    """
-    path = f"sites/{secrets.site}/settings.age"
-    target = trusted.targets.get(path)
-    if target is None:
-        return {}
-    data = read_limited(paths.inside(folder, path), SETTINGS_BYTES)
-    if (len(data), digest(data)) != (target.length, target.sha256):
-        raise BadBundle(f"{path} is not what was signed", "copy this file to the medium again")
-    return open_settings(data, secrets.identity).values
-
-
-def newest(folder: Path, trusted: TrustedRepository) -> tuple[str, Descriptor]:
-    """Returns the path and descriptor of the newest bundle that may be installed.
-
-    The order stands in the bundle's id, which is part of a signed path, so older bundles need not be read.
-    """
-    descriptor = newest_descriptor(folder, trusted)
-    if descriptor is None:
-        raise TooOld("the medium holds no bundle that may be installed (none at all, revoked, or below the least)")
-    return f"bundles/{descriptor.bundle}/bundle.json", descriptor

@@ -56,6 +56,11 @@ class StateLayout:
         return self.root / "boots.json"
 
     @property
+    def finished(self) -> Path:
+        """Which volumes need not be read again to know that they are whole."""
+        return self.repository / "finished.json"
+
+    @property
     def tokens(self) -> Path:
         return self.root / "tokens.json"
 

@@ -1,95 +1,124 @@
-"""Copies a bundle from the medium into the store: one read of each file, hashed while it is copied."""
+"""Reads files of the medium once, in order, a bounded stretch ahead of who takes them.
+
+One file after the other: a stick reads in order far faster than it jumps, and one thread that reads keeps any medium
+busy while others hash, write and decrypt.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import os
-import shutil
-from collections.abc import Callable, Iterable
+import errno
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from io import RawIOBase
 from pathlib import Path
+from queue import SimpleQueue
+from typing import BinaryIO, cast
 
-from bundler.files import FileLayer, open_regular, staged
+from bundler.files import open_regular
 from bundler.format import paths
-from bundler.format.errors import BadBundle, FileMissing, NoSpace
-from bundler.format.manifest import Descriptor, FileDigest
+from bundler.format.errors import BadBundle, FileMissing, LifeboatError, SystemFailed
+from bundler.format.manifest import FileDigest
 
-_BLOCK_BYTES = 1 << 20
-# What the store needs beside the volumes: records, links, the file system's own slack.
-_SLACK_BYTES = 16 * 1024 * 1024
+BLOCK_BYTES = 1 << 20
+# How far it reads ahead: what a medium of 400 MB/s delivers while the end of a volume is synced.
+BLOCKS = 32
+_JOIN_S = 1.0
+_AGAIN = "put the medium back and run the same command again: finished volumes are not copied twice"
 
-
-def files_of(descriptor: Descriptor) -> tuple[FileDigest, ...]:
-    """Returns the files that a bundle uses: its index and every volume."""
-    volumes = (FileDigest(volume.path, volume.length_bytes, volume.sha256) for volume in descriptor.volumes)
-    return (descriptor.index, *volumes)
-
-
-def lacking(store: Path, files: Iterable[FileDigest]) -> list[FileDigest]:
-    """Returns the files that the store does not hold as they were signed; the others are not read from the medium."""
-    return [file for file in files if not _holds(store, file)]
+Opener = Callable[[Path], BinaryIO]
+Told = Callable[[LifeboatError | OSError, Path, FileDigest], Exception]
+_Item = tuple[bytearray, int] | BaseException | None
 
 
-def check_space(store: Path, needed: Iterable[FileDigest]) -> int:
-    """Returns the bytes to be copied.
-
-    Raises:
-        NoSpace: They do not fit; nothing has been written.
-    """
-    total = sum(file.length_bytes for file in needed)
-    free = shutil.disk_usage(store).free
-    if total + _SLACK_BYTES > free:
-        raise NoSpace(
-            f"{store} has {free} bytes free, the bundle needs {total + _SLACK_BYTES}",
-            "free some space or point --state at a larger disk",
-        )
-    return total
-
-
-def copy_file(medium: Path, store: Path, file: FileDigest, on_bytes: Callable[[int], None], layer: FileLayer) -> None:
-    """Copies one file; under its final name it is whole and has the signed digest.
-
-    Raises:
-        FileMissing: The medium does not hold it.
-        BadBundle: Its bytes are not what was signed, or it cannot be read.
-    """
-    digest, length = hashlib.sha256(), 0
-    try:
-        source = open_regular(paths.inside(medium, file.path))
-    except FileMissing:
-        raise FileMissing(
+def medium_error(error: LifeboatError | OSError, root: Path, file: FileDigest) -> Exception:
+    """Says what happened to the medium: a stick that was pulled out is no bad bundle."""
+    gone = not (root / "metadata").is_dir()
+    if isinstance(error, OSError):
+        broken = error.errno in (errno.EIO, errno.ENODEV, errno.ENXIO, errno.ESTALE, errno.ENOTCONN)
+        hint = _AGAIN if gone or not broken else f"{_AGAIN}; if it fails again at this file, try another stick"
+        return SystemFailed(f"{file.path} cannot be read: {error.strerror}", hint)
+    if gone:
+        return SystemFailed(f"the medium {root} is gone: {file.path} was to be read", _AGAIN)
+    if isinstance(error, FileMissing):
+        return FileMissing(
             f"{file.path} is missing on the medium",
             "if this box never got it, the builder makes a full copy: lifeboat copy --full",
-        ) from None
-    with source, staged(store / file.path, mode=0o600, layer=layer) as out:
-        while block := _read(source.fileno(), file.path):
-            digest.update(block)
-            length += len(block)
-            out.write(block)
-            on_bytes(len(block))
-            if length > file.length_bytes:
-                break
-        if length != file.length_bytes or digest.hexdigest() != file.sha256:
-            raise BadBundle(
-                f"{file.path} is not what was signed ({_difference(file.length_bytes, length)})",
-                "copy this file to the medium again",
-            )
+        )
+    return error
 
 
-def _read(descriptor: int, path: str) -> bytes:
-    try:
-        return os.read(descriptor, _BLOCK_BYTES)
-    except OSError as error:
-        raise BadBundle(f"{path} cannot be read: {error.strerror}", "try another stick") from error
+class ReadAhead:
+    """The blocks of some files, read in a thread of its own into buffers that are used again.
 
+    Args:
+        root: The medium, or the store.
+        files: In the order in which they will be asked for.
+        open_file: Opens one of them, unbuffered.
+        told: Makes what a person is told of an error.
+    """
 
-def _holds(store: Path, file: FileDigest) -> bool:
-    """Hashes what lies here: a file that this disk damaged is copied again instead of failing for ever."""
-    path = paths.inside(store, file.path)
-    if not path.is_file() or path.stat().st_size != file.length_bytes:
+    def __init__(
+        self, root: Path, files: Sequence[FileDigest], open_file: Opener = open_regular, told: Told = medium_error
+    ) -> None:
+        self._root, self._files, self._open, self._told = root, files, open_file, told
+        self._full: SimpleQueue[_Item] = SimpleQueue()
+        self._free: SimpleQueue[bytearray | None] = SimpleQueue()
+        # A daemon: a read that never returns, of a share that went away, must not hold the program's end.
+        self._thread = threading.Thread(target=self._run, name="read ahead", daemon=True)
+
+    def __enter__(self) -> ReadAhead:
+        whole = sum(file.length_bytes for file in self._files)
+        for _ in range(min(BLOCKS, whole // BLOCK_BYTES + 2)):
+            self._free.put(bytearray(BLOCK_BYTES))
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._free.put(None)
+        self._thread.join(_JOIN_S)
+
+    def blocks(self) -> Iterator[memoryview]:
+        """Yields the blocks of the next file; each is valid until the next one is asked for.
+
+        Raises:
+            FileMissing: The medium does not hold it.
+            BadBundle: It is no regular file.
+            SystemFailed: The medium cannot be read, or is gone.
+        """
+        while (item := self._full.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            block, length = item
+            yield memoryview(block)[:length]
+            self._free.put(block)
+
+    def _run(self) -> None:
+        for file in self._files:
+            try:
+                if not self._read(file):
+                    return
+            except (LifeboatError, OSError) as error:
+                self._full.put(self._told(error, self._root, file))
+                return
+            except BaseException as error:  # noqa: BLE001 - told by `blocks`, which would wait for ever else
+                self._full.put(error)
+                return
+            self._full.put(None)
+
+    def _read(self, file: FileDigest) -> bool:
+        """Reads one file; says whether somebody still wants the next one."""
+        with self._open(paths.inside(self._root, file.path)) as source:
+            while (block := self._free.get()) is not None:
+                count = cast("RawIOBase", source).readinto(block)
+                if not count:
+                    self._free.put(block)
+                    return True
+                self._full.put((block, count))
         return False
-    with path.open("rb") as found:
-        return hashlib.file_digest(found, "sha256").hexdigest() == file.sha256
 
 
-def _difference(expected: int, read: int) -> str:
-    return "its bytes differ" if read == expected else f"{expected} bytes expected, {read} read"
+def wrong_content(file: FileDigest, length_bytes: int) -> BadBundle:
+    """Returns the error for a file whose bytes are not those that were signed."""
+    short = f"{file.length_bytes} bytes expected, {length_bytes} read"
+    difference = "its bytes differ" if length_bytes == file.length_bytes else short
+    return BadBundle(f"{file.path} is not what was signed ({difference})", "copy this file to the medium again")

@@ -11,6 +11,7 @@ from bundler.format.errors import BadBundle, FileMissing
 from bundler.format.record import from_json, to_json
 
 _RECORD_BYTES = 65_536
+DISK_FAILED = "disk: FAILED"
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,11 @@ class Nightly:
     when: str
     passed: bool
     lines: tuple[str, ...]
+
+    @property
+    def disk_failed(self) -> bool:
+        """Whether a chunk on this disk was not as it was signed."""
+        return any(line.startswith(DISK_FAILED) for line in self.lines)
 
 
 def write(layout: StateLayout, found: Nightly, layer: FileLayer = DISK) -> None:

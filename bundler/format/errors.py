@@ -82,6 +82,10 @@ class SelftestFailed(LifeboatError):
     """The content is authentic and does not answer as its own self-test demands."""
 
 
+class TakenBack(LifeboatError):
+    """The bundle was rolled back on this box, and nobody said that it may serve again."""
+
+
 class Busy(LifeboatError):
     """Another run holds the lock, or the port is taken."""
 

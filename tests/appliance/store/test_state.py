@@ -6,15 +6,12 @@ import pytest
 
 from appliance.store import current, versions
 from appliance.store.layout import StateLayout
-from appliance.store.medium import check_space, copy_file, lacking
 from appliance.store.seal import Seal, SiteSecrets
 from bundler.files import DISK
-from bundler.format.errors import BadBundle, BadInput, FileMissing, NoSpace, NotReady
-from bundler.format.manifest import FileDigest
+from bundler.format.errors import BadBundle, BadInput, NotReady
 
 SECRETS = SiteSecrets("bristol", "msp", "repo", "a" * 64, "AGE-SECRET-KEY-1", "b" * 64, "c" * 64)
 VERSION = versions.Version(1, "1-0001-0123abcd", "bundles/x/bundle.json", "d" * 64, "now", "now", (), ("ok",), True)
-HELLO = FileDigest("vol/a", 5, "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824")
 
 
 @pytest.fixture
@@ -67,30 +64,6 @@ def test_a_changed_version_record_is_refused(layout: StateLayout) -> None:
     path.write_bytes(path.read_bytes().replace(b"1-0001", b"1-0002"))
     with pytest.raises(BadBundle, match="changed on this disk"):
         versions.read_version(layout, SECRETS, 1)
-
-
-def test_a_file_is_copied_whole_or_not_at_all(tmp_path: Path) -> None:
-    """Wrong bytes, too few, too many, none: each refused, and nothing appears under the final name."""
-    medium, store = tmp_path / "medium", tmp_path / "store"
-    (medium / "vol").mkdir(parents=True)
-    with pytest.raises(FileMissing):
-        copy_file(medium, store, HELLO, lambda _: None, DISK)
-    for data in (b"hellO", b"hell", b"hello, world"):
-        (medium / "vol/a").write_bytes(data)
-        with pytest.raises(BadBundle):
-            copy_file(medium, store, HELLO, lambda _: None, DISK)
-        assert [path for path in store.rglob("*") if path.is_file()] == []
-    (medium / "vol/a").write_bytes(b"hello")
-    copy_file(medium, store, HELLO, lambda _: None, DISK)
-    assert lacking(store, [HELLO]) == []
-    (store / "vol/a").write_bytes(b"jello")
-    assert lacking(store, [HELLO]) == [HELLO]
-
-
-def test_what_does_not_fit_is_refused_first(tmp_path: Path) -> None:
-    """The need is computed before anything is written; the message has both figures."""
-    with pytest.raises(NoSpace, match="bytes free, the bundle needs"):
-        check_space(tmp_path, [FileDigest("vol/a", 2**60, "a" * 64)])
 
 
 def test_a_state_too_deep_for_sockets_is_refused(tmp_path: Path) -> None:
