@@ -7,6 +7,7 @@ busy while others hash, write and decrypt.
 from __future__ import annotations
 
 import errno
+import stat
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from io import RawIOBase
@@ -32,7 +33,7 @@ _Item = tuple[bytearray, int] | BaseException | None
 
 def medium_error(error: LifeboatError | OSError, root: Path, file: FileDigest) -> Exception:
     """Says what happened to the medium: a stick that was pulled out is no bad bundle."""
-    gone = not (root / "metadata").is_dir()
+    gone = _is_gone(root)
     if isinstance(error, OSError):
         broken = error.errno in (errno.EIO, errno.ENODEV, errno.ENXIO, errno.ESTALE, errno.ENOTCONN)
         hint = _AGAIN if gone or not broken else f"{_AGAIN}; if it fails again at this file, try another stick"
@@ -45,6 +46,13 @@ def medium_error(error: LifeboatError | OSError, root: Path, file: FileDigest) -
             "if this box never got it, the builder makes a full copy: lifeboat copy --full",
         )
     return error
+
+
+def _is_gone(root: Path) -> bool:
+    try:
+        return not stat.S_ISDIR((root / "metadata").stat().st_mode)
+    except OSError:  # of a file system whose device or server went away each call fails
+        return True
 
 
 class ReadAhead:
@@ -93,17 +101,16 @@ class ReadAhead:
             self._free.put(block)
 
     def _run(self) -> None:
-        for file in self._files:
-            try:
+        file: FileDigest | None = None
+        try:
+            for file in self._files:
                 if not self._read(file):
                     return
-            except (LifeboatError, OSError) as error:
-                self._full.put(self._told(error, self._root, file))
-                return
-            except BaseException as error:  # noqa: BLE001 - told by `blocks`, which would wait for ever else
-                self._full.put(error)
-                return
-            self._full.put(None)
+                self._full.put(None)
+        except BaseException as error:  # noqa: BLE001 - raised by `blocks`, which would wait for ever else
+            if file is not None and isinstance(error, LifeboatError | OSError):
+                error = self._told(error, self._root, file)
+            self._full.put(error)
 
     def _read(self, file: FileDigest) -> bool:
         """Reads one file; says whether somebody still wants the next one."""

@@ -92,6 +92,35 @@ def test_a_medium_that_is_pulled_out_is_told(customer: Any) -> None:
     assert customer.serving() == bundle
 
 
+def test_a_medium_whose_every_call_fails_is_told(customer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A share whose server is gone fails at the question whether it is there too; the install ends all the same."""
+    customer.build(b"one")
+    stat = Path.stat
+
+    def lost(path: Path, **options: Any) -> os.stat_result:
+        if path.is_relative_to(customer.medium) and customer.opened:
+            raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
+        return stat(path, **options)
+
+    class Lost:
+        def __enter__(self) -> "Lost":
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+
+        def readinto(self, _: object) -> int:
+            raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
+
+    def opened(path: Path) -> Any:
+        customer.opened.append(path.name)
+        return Lost()
+
+    monkeypatch.setattr(Path, "stat", lost)
+    with pytest.raises(SystemFailed, match="cannot be read") as failed:
+        customer.install(open_file=opened)
+    assert exit_code(failed.value) == 19
+
+
 @pytest.mark.parametrize("change", ["flipped", "short", "long", "missing"])
 def test_a_volume_is_copied_whole_or_not_at_all(customer: Any, change: str) -> None:
     """Wrong bytes, too few, too many, none: refused, nothing under the final name, and earlier volumes stay."""
