@@ -36,10 +36,9 @@ _wheels = click.option(
 @command
 def plan(terminal: Terminal, *, profile: Path, upstreams: tuple[str, ...], wheels: Path | None, home: Path) -> None:
     """Check PROFILE, fetch what it names, and show what a bundle would hold."""
-    from bundler.format.limits import VOLUME_BYTES
+    from bundler.build import planned
     from bundler.gather import Sources
     from bundler.lock import lock_path, read_lock
-    from bundler.plan import make_plan
     from bundler.profile.read import read_profile
     from bundler.work import work_folder
 
@@ -47,10 +46,7 @@ def plan(terminal: Terminal, *, profile: Path, upstreams: tuple[str, ...], wheel
     with work_folder(home) as work:
         sources = Sources(read, wheels or home / "cache" / "wheels", work, terminal.note)
         fetched = sources.found()
-        found = [item for item, _ in fetched.values()] + sources.content()
-        converted = sources.converted(fetched)
-        reason = converted.reason() if converted is not None else ""
-        made = make_plan(read.name, found, read_lock(lock_path(profile)), VOLUME_BYTES, reason)
+        made = planned(sources, fetched, sources.converted(fetched), read_lock(lock_path(profile)))
     terminal.result(asdict(made), _lines(made))
 
 
@@ -160,4 +156,4 @@ def _lines(made: Any) -> list[str]:
     lines += [f"embedding model {made.embedding}"] if made.embedding else []
     lines += [f"no licence is known for {source}" for source in made.unlicensed]
     lines += [f"no licence text comes with {source}: name one with licence_file" for source in made.without_text]
-    return lines
+    return [*lines, *(f"warning: {warning}" for warning in made.warnings)]
