@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from bundler.check import check
+from bundler.check import check, untested
 from bundler.files import DISK, FileLayer
 from bundler.format.errors import BadInput, NoSpace
 from bundler.format.limits import VOLUME_BYTES
@@ -35,6 +35,7 @@ class Built:
     length_bytes: int
     volumes: int
     selftest: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,8 @@ class Builder:
             [item for item, _ in found.values()] + sources.content(),
             lock,
             self.volume_bytes,
-            converted.reason() if converted is not None else "",
+            converted.planned() if converted is not None else None,
+            selftest=profile.selftest is not None,
         )
         settled = settle(lock, pins(item for item, _ in found.values()))
         agree(plan)
@@ -123,6 +125,7 @@ class Builder:
             length_bytes=descriptor.index.length_bytes + sum(volume.length_bytes for volume in descriptor.volumes),
             volumes=len(descriptor.volumes),
             selftest=tuple(report.lines()) if report is not None else (),
+            warnings=tuple(untested(gathered)) if report is None else (),
         )
         return built, settled
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from bundler.fit.near_miss import near_misses, told, tried
 from bundler.format.errors import SelftestFailed
 from bundler.format.service import Service
 from bundler.gather import Gathered
@@ -30,6 +32,19 @@ def check(gathered: Gathered) -> selftest.SelftestReport | None:
             "mend the content, or lower the shares in [selftest] if they ask for too much",
         )
     return report
+
+
+def untested(gathered: Gathered) -> list[str]:
+    """Returns what near misses of the FAQs got, for a profile that has no self-test to tell; see `fit.near_miss`."""
+    if gathered.encoder is None or not gathered.service.faqs:
+        return []
+    files = {item.path: item.file for item in gathered.captured}
+    base, lines = load_knowledge(gathered.service, files, gathered), []
+    for spec in gathered.service.faqs:
+        rows = [json.loads(line) for line in files[f"{spec.prefix}/faq.jsonl"].read_text(encoding="utf-8").splitlines()]
+        misses = near_misses([(row["id"], row["question"]) for row in rows])
+        lines += told(tried(misses, base.faq), f"FAQ {spec.name}")
+    return lines
 
 
 def load_knowledge(service: Service, files: Mapping[str, Path], gathered: Gathered) -> KnowledgeBase:

@@ -11,6 +11,7 @@ from bundler.capture import bert_to_onnx, onnx, tokenizer
 from bundler.format import age, service
 from bundler.format.errors import BadInput
 from bundler.knowledge.encoder import Encoder
+from bundler.plan import Embedding
 from bundler.profile.model import EmbeddingEntry
 from bundler.sources.source import Fetched
 from bundler.terminal import Progress
@@ -41,6 +42,11 @@ class Converted:
     def reason(self) -> str:
         """Says the precision and why, in one line."""
         return f"{self.entry.name}: {self.facts.reason()}"
+
+    def planned(self) -> Embedding:
+        """Returns what the plan needs of it."""
+        tokens = self.files["tokenizer.json"].length_bytes
+        return Embedding(self.reason(), self.graph.stat().st_size + tokens)
 
     def spec(self) -> service.EmbeddingSpec:
         """Returns what the box needs of it."""

@@ -3,24 +3,53 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from bundler.embedding import EMBEDDING_FILES, convert_embedding, make_encoder
+from bundler.fit.faq import fit_faq
+from bundler.fit.near_miss import near_misses, told, tried
 from bundler.gather import Sources
-from bundler.ingest.faq import faq_issues, read_faq
+from bundler.ingest.faq import FaqEntry, faq_issues, read_faq
 from bundler.knowledge.encoder import Encoder
+from bundler.knowledge.faq import FaqIndex, FaqMatcher
+from bundler.knowledge.types import FaqMatch
+from bundler.plan import NO_SELFTEST
 from bundler.profile.read import read_profile
 
 
-def check_faq(file: Path, profile: Path | None, wheels: Path | None, say: Callable[[str], None]) -> list[str]:
-    """Returns the issues of an FAQ.
+@dataclass(frozen=True)
+class FaqChecked:
+    """What is weak in an FAQ, and what the check could not see."""
+
+    issues: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def check_faq(file: Path, profile: Path | None, wheels: Path | None, say: Callable[[str], None]) -> FaqChecked:
+    """Checks an FAQ.
 
     Raises:
         BadInput: The file is no FAQ.
     """
     entries = read_faq(file)
-    return faq_issues(entries, None if profile is None else _encoder(profile, wheels, say))
+    if profile is None:
+        unseen = "without --profile, questions that fight and near misses are not looked for"
+        return FaqChecked(tuple(faq_issues(entries, None)), (unseen,))
+    encoder = _encoder(profile, wheels, say)
+    issues = faq_issues(entries, encoder)
+    issues += [] if encoder is None else _near_misses(entries, encoder, file.name)
+    return FaqChecked(tuple(issues), () if read_profile(profile).selftest is not None else (NO_SELFTEST,))
+
+
+def _near_misses(entries: Sequence[FaqEntry], encoder: Encoder, name: str) -> list[str]:
+    wordings = [entry.wordings for entry in entries]
+    vectors = encoder.embed([wording for group in wordings for wording in group])
+    index = FaqIndex([FaqMatch(entry.id, entry.question, entry.answer) for entry in entries], wordings, vectors)
+    matcher = FaqMatcher(index, fit_faq(entries, vectors))
+    misses = near_misses([(entry.id, entry.question) for entry in entries])
+    return told(tried(misses, lambda text: matcher.match(text, encoder.embed([text])[0])), name)
 
 
 def _encoder(profile: Path, wheels: Path | None, say: Callable[[str], None]) -> Encoder | None:

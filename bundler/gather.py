@@ -28,6 +28,8 @@ from bundler.sources.source import Fetched
 from bundler.vector_cache import RememberingEncoder
 
 SELFTEST = "selftest.jsonl"
+# What is nearly all text; of a PDF or DOCX only some is.
+_TEXTS = {".md", ".txt", ".csv", ".jsonl"}
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ class Sources:
             local_file(self.profile, case)
         parts = {"documents": self.profile.documents, "faq": self.profile.faqs, "router": self.profile.routers}
         return [
-            Found(part, entry.source, _length(local_path(self.profile, entry.source)), "", "")
+            _content(part, entry.source, local_path(self.profile, entry.source))
             for part, entries in parts.items()
             for entry in entries
         ]
@@ -268,6 +270,8 @@ def compile_service(profile: Profile, embedding: service.EmbeddingSpec | None) -
     )
 
 
-def _length(path: Path) -> int:
+def _content(part: str, source: str, path: Path) -> Found:
     files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
-    return sum(file.stat().st_size for file in files)
+    sizes = {file: file.stat().st_size for file in files}
+    text_bytes = sum(length for file, length in sizes.items() if file.suffix.lower() in _TEXTS)
+    return Found(part, source, sum(sizes.values()), "", "", text_bytes=text_bytes)

@@ -8,6 +8,13 @@ from dataclasses import dataclass
 from bundler.format.padding import padme
 from bundler.lock import Lock, Pin
 
+NO_SELFTEST = (
+    "there is no [selftest]: nothing shows that questions are answered rightly, or that those which the content cannot "
+    "answer are declined (docs/profile.md)"
+)
+# What the vectors, sentences and indexes of a text add to it. Measured on the demo: documents grow 23-fold, the FAQ
+# 22-fold, routes 15-fold (384 dimensions).
+_TEXT_GROWTH = 23
 # age adds a header of about 200 bytes and 16 bytes for every 64 KiB (C2SP age, "Payload").
 _AGE_HEADER_BYTES, _PIECE_BYTES, _TAG_BYTES = 200, 65_536, 16
 
@@ -23,6 +30,7 @@ class Found:
         sha256: Its digest; "" for local files.
         licence: SPDX identifier, or "".
         licence_text: Whether the text of the licence goes into the bundle with it.
+        text_bytes: How much of it is plain text that gets vectors.
     """
 
     part: str
@@ -31,6 +39,7 @@ class Found:
     sha256: str
     licence: str
     licence_text: bool = False
+    text_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -47,6 +56,7 @@ class Plan:
 
     Attributes:
         embedding: In which precision the embedding model goes in, and why; "" where there is none.
+        warnings: What the bundle will lack.
     """
 
     profile: str
@@ -56,21 +66,55 @@ class Plan:
     unlicensed: tuple[str, ...]
     without_text: tuple[str, ...]
     embedding: str = ""
+    warnings: tuple[str, ...] = ()
 
 
-def make_plan(profile: str, found: Sequence[Found], lock: Lock, volume_bytes: int, embedding: str = "") -> Plan:
-    """Decides order, sizes and what is new."""
+@dataclass(frozen=True)
+class Embedding:
+    """The embedding model as it goes in: why in this precision, and its size, which is not that of its sources."""
+
+    reason: str
+    length_bytes: int
+
+
+def make_plan(
+    profile: str,
+    found: Sequence[Found],
+    lock: Lock,
+    volume_bytes: int,
+    embedding: Embedding | None = None,
+    *,
+    selftest: bool = True,
+) -> Plan:
+    """Decides order, sizes and what is new.
+
+    Args:
+        profile: Its name.
+        found: What the sources delivered.
+        lock: What they were before.
+        volume_bytes: Plaintext size of a full volume.
+        embedding: The converted embedding model, or None.
+        selftest: Whether the profile has one.
+    """
     lines = tuple(PlanLine(item, _state(item, lock)) for item in sorted(found, key=_order))
     source_bytes = sum(item.length_bytes for item in found)
     return Plan(
         profile,
         lines,
         source_bytes,
-        estimate_medium_bytes(source_bytes, volume_bytes),
+        estimate_medium_bytes(shipped_bytes(found, embedding), volume_bytes),
         tuple(item.source for item in found if not item.licence and item.part in ("model", "embedding")),
         tuple(item.source for item in found if not item.licence_text and _is_weights(item)),
-        embedding,
+        embedding.reason if embedding is not None else "",
+        () if selftest else (NO_SELFTEST,),
     )
+
+
+def shipped_bytes(found: Sequence[Found], embedding: Embedding | None) -> int:
+    """Returns about what goes into the volumes: the embedding model as converted, and texts with their vectors."""
+    kept = sum(item.length_bytes for item in found if embedding is None or item.part != "embedding")
+    grown = sum(item.text_bytes for item in found) * _TEXT_GROWTH
+    return kept + grown + (embedding.length_bytes if embedding is not None else 0)
 
 
 def estimate_medium_bytes(source_bytes: int, volume_bytes: int) -> int:

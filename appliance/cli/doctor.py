@@ -14,12 +14,27 @@ from bundler.terminal import EXIT_FINDINGS, Terminal
 
 
 @click.command()
+@click.option("--online", is_flag=True, help="Ask each provider for its models, with our key.")
+@click.option("--port", type=click.IntRange(1, 65_535), help="The service's port.  [default: its unit's, or 8443]")
+@click.option(
+    "--support-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Also write what a supporter needs into this new .tar.gz: no secrets, no questions, no content.",
+)
 @command
-def doctor(terminal: Terminal, *, state: Path) -> None:
+def doctor(terminal: Terminal, *, online: bool, port: int | None, support_file: Path | None, state: Path) -> None:
     """Examine this machine and this box; exit code 8 where something is wrong."""
-    from appliance.host.doctor import BAD, examine
+    from appliance.host.doctor import Asked, examine
+    from appliance.host.finding import BAD
+    from appliance.host.support import check_target, write_support_file
 
-    findings = examine(state, datetime.now(UTC))
+    if support_file is not None:
+        check_target(support_file)
+    asked = Asked(state, datetime.now(UTC), port, online)
+    findings = examine(asked)
+    if support_file is not None:
+        names = write_support_file(support_file, asked, findings)
+        terminal.note(f"wrote {support_file}: {', '.join(names)}. Look through it before you send it")
     lines = []
     for finding in findings:
         lines.append(f"{finding.state:5} {finding.subject}: {finding.fact}")

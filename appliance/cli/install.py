@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @click.option(
     "--site-code-file",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="File that holds the code on the site card; asked for otherwise. First contact only.",
+    help="File that holds the site card, or the code on it alone; asked for otherwise. First contact only.",
 )
 @click.option(
     "--again",
@@ -40,10 +40,11 @@ def install(
     from appliance.store.enrol import Enroller
     from appliance.store.install import Installer
     from appliance.store.layout import StateLayout
+    from bundler.format.site import find_code
 
     def code() -> str:
         if site_code_file is not None:
-            return site_code_file.read_text(encoding="utf-8").strip()
+            return find_code(site_code_file.read_text(encoding="utf-8", errors="replace"))
         return str(click.prompt("Site code (on the site card)", err=True))
 
     def prove(bundle: Bundle) -> Proof:

@@ -16,15 +16,16 @@ from bundler.terminal import Terminal
 @click.option("--host", default="0.0.0.0", show_default=True, help="Address to listen on.")  # noqa: S104 - with TLS
 @click.option("--port", type=click.IntRange(1024, 65_535), default=8443, show_default=True, help="Port to listen on.")
 @click.option("--gpu", is_flag=True, help="Let the service reach a GPU of NVIDIA.")
+@click.option(
+    "--program", type=click.Path(path_type=Path), help="The program to run.  [default: the one that is asked]"
+)
 @command
-def unit(terminal: Terminal, *, user: str, host: str, port: int, gpu: bool, state: Path) -> None:
+def unit(terminal: Terminal, *, user: str, host: str, port: int, gpu: bool, program: Path | None, state: Path) -> None:
     """Print the systemd unit for this box, for /etc/systemd/system/lifeboat.service."""
-    from appliance.host.unit import Service, unit_text
-    from bundler.format.errors import BadInput
+    from appliance.host.unit import Service, check_program, unit_text
 
-    program = Path(sys.executable).absolute().with_name("lifeboat-appliance")
-    try:
-        text = unit_text(Service(program, state, user, host, port, gpu))
-    except ValueError as error:
-        raise BadInput(str(error), "choose another --state, --user or --host") from error
+    if program is None:
+        check_program(Path(sys.executable).resolve())  # a link in /opt may lead to an interpreter under /home
+        program = Path(sys.executable).absolute().with_name("lifeboat-appliance")
+    text = unit_text(Service(program, state, user, host, port, gpu))
     terminal.result({"unit": text}, [text.rstrip("\n")])

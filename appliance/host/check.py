@@ -9,6 +9,7 @@ import http.client
 import json
 import shutil
 import ssl
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,6 +17,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from appliance.host import outlook
+from appliance.host.outlook import RungTold
 from appliance.host.status import Status, read_status
 from appliance.host.switching import is_served
 from appliance.store.layout import StateLayout
@@ -37,12 +40,14 @@ class Seen:
         served: A supervisor runs.
         answer: What `/status.json` told, or None where nothing answered.
         free_share: Of the disk.
+        rungs: What the serving process wrote down of each.
     """
 
     status: Status
     served: bool
     answer: dict[str, Any] | None
     free_share: float
+    rungs: Sequence[RungTold] = ()
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,9 @@ def look(root: Path, now: datetime, max_age_days: int) -> Verdict:
     except LifeboatError as error:
         return Verdict(UNKNOWN, (error.fact,))
     disk = shutil.disk_usage(root)
-    return judge(Seen(status, is_served(layout), _asked(layout), disk.free / disk.total), max_age_days)
+    served = is_served(layout)
+    rungs = outlook.read(layout) if served else ()
+    return judge(Seen(status, served, _asked(layout), disk.free / disk.total, rungs), max_age_days)
 
 
 def judge(seen: Seen, max_age_days: int) -> Verdict:
@@ -81,6 +88,9 @@ def judge(seen: Seen, max_age_days: int) -> Verdict:
         found.append((CRITICAL, "it serves and does not answer"))
     else:
         found += _of_answer(seen.answer)
+        found += [
+            (WARNING, f"provider {rung.rung} is not used: {rung.reason}") for rung in seen.rungs if rung.lacks_key
+        ]
     if status.age_days > max_age_days:
         found.append((WARNING, f"older than {max_age_days} days: no refresh has come"))
     if not status.model_tested:

@@ -49,5 +49,16 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def url_of(listener: socket.socket, *, tls: bool) -> str:
+    """Returns where this machine itself reaches the box: no client can use the address that means all of them."""
     host, port = listener.getsockname()[:2]
+    return _url({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port, tls=tls)  # noqa: S104 - as above
+
+
+def client_urls(listener: socket.socket, listen: Listen, *, tls: bool) -> tuple[str, ...]:
+    """Returns where clients reach the box: by its names and addresses."""
+    port = listener.getsockname()[1]
+    return tuple(_url(host, port, tls=tls) for host in dict.fromkeys(listen.reached_by()))
+
+
+def _url(host: str, port: int, *, tls: bool) -> str:
     return f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"

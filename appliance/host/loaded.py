@@ -12,6 +12,7 @@ from litestar import Litestar
 from appliance.app import create_app
 from appliance.edge.tokens import TokenStore
 from appliance.host.box import Box, make_box
+from appliance.host.outlook import Outlook, outlook
 from appliance.host.shelf import Shelf
 from appliance.settings import Settings
 from appliance.store import versions
@@ -54,6 +55,11 @@ class Loaded:
         """Lets engines that ran before read from this version's files: those of the older one will be closed."""
         for engine in self.box.engines.values():
             engine.reads_from(self.bundle.reader(engine.spec.asset))
+
+    def outlook(self) -> Outlook:
+        """Returns how its rungs are."""
+        states = self.app.state.answering.states()
+        return outlook((state.rung, state.kind, state.state, state.reason) for state in states)
 
     async def drain(self) -> None:
         """Closes the version once its requests are answered, or after the longest that one may take."""

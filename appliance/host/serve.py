@@ -10,7 +10,7 @@ from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
 
-from appliance.host.listen import Listen, bind, url_of
+from appliance.host.listen import Listen, bind, client_urls, url_of
 from appliance.host.supervisor import Supervisor
 from appliance.host.worker import Worker
 from appliance.store.layout import StateLayout
@@ -41,9 +41,10 @@ def serve_box(root: Path, listen: Listen, terminal: Terminal, programs: Path = P
         def on_serving(worker: Worker) -> None:
             certificate = str(worker.greeting.get("ca_sha256", ""))
             url = url_of(listener, tls=bool(certificate))
-            terminal.note(f"listening on {url}")
+            reached = client_urls(listener, listen, tls=bool(certificate))
+            terminal.note(f"listening on {', '.join(reached) or url}")
             if certificate:
-                terminal.note(f"clients need {url}/ca.crt; its SHA-256 is {certificate}")
+                terminal.note(f"clients need {reached[0]}/ca.crt; its SHA-256 is {certificate}")
             write_atomic(layout.run / "url", f"{url}\n".encode(), mode=0o600)
             if listen.url_file is not None:
                 write_atomic(listen.url_file, f"{url}\n".encode())

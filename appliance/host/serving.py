@@ -29,6 +29,7 @@ from appliance.host.leaving import Leaving
 from appliance.host.listen import CHROMA, Listen
 from appliance.host.loaded import Loaded, Loader
 from appliance.host.nightly import every_night
+from appliance.host.outlook import Outlook, keep_told
 from appliance.host.shelf import Shelf
 from appliance.settings import Settings, read_keys
 from appliance.store import current, versions
@@ -90,6 +91,7 @@ class Serving:
             return
         self._spawn(self._obey())
         self._spawn(every_night(lambda: self._current, self._loader.layout, self._loader.secrets.site))
+        self._spawn(keep_told(self._outlook, self._loader.layout))
         await send({"type": "lifespan.startup.complete"})
         await receive()
         for task in self._tasks:
@@ -100,6 +102,9 @@ class Serving:
         open_versions = [] if self._current is None else [self._current.close()]
         await asyncio.gather(*self._draining, *open_versions)
         await send({"type": "lifespan.shutdown.complete"})
+
+    def _outlook(self) -> Outlook | None:
+        return None if self._current is None else self._current.outlook()
 
     async def _obey(self) -> None:
         """Does what the supervisor says; without one there is nobody to hold the socket, so the end of it is a stop."""

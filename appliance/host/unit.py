@@ -6,7 +6,12 @@ Directives as in systemd.exec(5) and systemd.service(5) of version 252, which De
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
+
+from bundler.format.errors import BadInput
+
+UNIT_FILE = Path("/etc/systemd/system/lifeboat.service")
 
 # The loop of the supervisor feeds it every five seconds.
 _WATCHDOG_S = 60
@@ -82,6 +87,9 @@ DeviceAllow=/dev/nvidia-uvm-tools rw
 DeviceAllow=char-nvidia-frontend rw
 DeviceAllow=char-nvidia rw"""
 _STATES = Path("/var/lib")
+# systemd.exec(5): ProtectHome= makes the first three empty, PrivateTmp= the others.
+_HIDDEN = tuple(map(Path, ("/home", "/root", "/run/user", "/tmp", "/var/tmp")))  # noqa: S108 - compared with, not used
+_PLACE = "such as /opt/lifeboat/VERSION/bin/lifeboat-appliance"
 
 
 @dataclass(frozen=True)
@@ -109,13 +117,17 @@ def unit_text(service: Service) -> str:
     """Returns the unit.
 
     Raises:
-        ValueError: The state is not under /var/lib, or a value would not be one word of a command line.
+        BadInput: The state is not under /var/lib, the unit would hide the program, or a value is not one plain word.
     """
-    words = (str(service.program), str(service.state), service.user, service.host)
-    if any(not word or not word.isprintable() or set(word) & set(" \t\"'%$\\;") for word in words):
-        raise ValueError(f"not all of these are plain words: {words}")
-    if not service.program.is_absolute() or not service.state.is_relative_to(_STATES) or service.state == _STATES:
-        raise ValueError(f"the program must be absolute and the state under {_STATES}: {words}")
+    for name, word in (("--user", service.user), ("--host", service.host)):
+        _check_word(name, word)
+    check_program(service.program)
+    _check_word("--state", str(service.state))
+    if not service.state.is_relative_to(_STATES) or service.state == _STATES or ".." in service.state.parts:
+        raise BadInput(
+            f"--state {service.state} is not a folder under {_STATES}, the one place that the unit may write to",
+            f"choose a state such as {_STATES / 'lifeboat'}",
+        )
     return _TEXT.format(
         user=service.user,
         program=service.program,
@@ -127,3 +139,28 @@ def unit_text(service: Service) -> str:
         watchdog_s=_WATCHDOG_S,
         stop_s=_STOP_S,
     )
+
+
+def check_program(program: Path) -> None:
+    """Raises BadInput for a program, or an interpreter, that the unit's sandbox hides or that is no plain word."""
+    _check_word("the program", str(program))
+    if not program.is_absolute() or ".." in program.parts:
+        raise BadInput(f"the program {program} is not named by its full path", f"name it with --program, {_PLACE}")
+    hidden = next((folder for folder in _HIDDEN if program.is_relative_to(folder)), None)
+    if hidden is not None:
+        raise BadInput(
+            f"the program {program} lies under {hidden}, which the unit hides from the service",
+            f"install the program elsewhere, {_PLACE}, and name it with --program",
+        )
+
+
+def options_of(unit: str) -> dict[str, str]:
+    """Returns the options of `serve` in a unit's text, by their names without dashes."""
+    line = next((line for line in unit.splitlines() if line.startswith("ExecStart=")), "")
+    words = line.removeprefix("ExecStart=").split()
+    return {name[2:]: value for name, value in pairwise(words) if name.startswith("--") and not value.startswith("--")}
+
+
+def _check_word(name: str, word: str) -> None:
+    if not word or not word.isprintable() or set(word) & set(" \t\"'%$\\;"):
+        raise BadInput(f"{name} {word!r} is not one plain word", "no spaces, quotes, '%', '$', ';' or backslashes")

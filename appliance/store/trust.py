@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 from appliance.store.seal import SiteSecrets
@@ -19,6 +20,7 @@ class TrustStore:
 
     def __init__(self, folder: Path, layer: FileLayer) -> None:
         self._root, self._remembered, self._layer = folder / "root.json", folder / "remembered.json", layer
+        self._expiries = folder / "expiries.json"
 
     def pinned_root(self, medium: Path, secrets: SiteSecrets) -> bytes:
         """Returns the root to start from: the newest accepted one, or on first contact the one that the card proves."""
@@ -33,7 +35,25 @@ class TrustStore:
             return None
         return from_json(Remembered, canonical.decode(data, "remembered.json"), "remembered")
 
+    def root(self) -> bytes:
+        """Returns the pinned root; raises FileMissing where there is none yet."""
+        return read_limited(self._root, ROOT_BYTES)
+
+    def expiries(self) -> dict[str, datetime]:
+        """Returns when each role of the metadata expires that was accepted last; empty where nobody wrote it down.
+
+        Raises:
+            BadBundle, ValueError: The file was changed on this disk.
+        """
+        try:
+            value = canonical.decode(read_limited(self._expiries, ROOT_BYTES), "expiries.json")
+        except FileMissing:
+            return {}
+        return {str(role): datetime.fromisoformat(str(when)).astimezone(UTC) for role, when in value.items()}
+
     def store(self, trusted: TrustedRepository) -> None:
-        """Stores the newest root and the versions and signed time of the rest."""
+        """Stores the newest root, the versions and signed time of the rest, and, for people, when they expire."""
+        expiries = {role: when.isoformat() for role, when in trusted.expiries.items()}
+        write_atomic(self._expiries, canonical.encode(expiries), mode=0o600, layer=self._layer)
         write_atomic(self._root, trusted.root, mode=0o600, layer=self._layer)
         write_atomic(self._remembered, canonical.encode(to_json(trusted.remembered())), mode=0o600, layer=self._layer)

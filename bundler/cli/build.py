@@ -49,8 +49,9 @@ def plan(terminal: Terminal, *, profile: Path, upstreams: tuple[str, ...], wheel
         fetched = sources.found()
         found = [item for item, _ in fetched.values()] + sources.content()
         converted = sources.converted(fetched)
-        reason = converted.reason() if converted is not None else ""
-        made = make_plan(read.name, found, read_lock(lock_path(profile)), VOLUME_BYTES, reason)
+        embedding = converted.planned() if converted is not None else None
+        lock = read_lock(lock_path(profile))
+        made = make_plan(read.name, found, lock, VOLUME_BYTES, embedding, selftest=read.selftest is not None)
     terminal.result(asdict(made), _lines(made))
 
 
@@ -108,6 +109,8 @@ def build(
         vectors = _vectors(home, keyring, terminal)
         sources = Sources(read, wheels or home / "cache" / "wheels", work, terminal.note, vectors)
         built, settled = builder.build(sources, read_lock(lock), _agree(terminal, yes=yes), now)
+    for warning in built.warnings:
+        terminal.warn(warning)
     if settled != read_lock(lock):
         write_lock(lock, settled)
     terminal.result({**vars(built), **codes}, _outcome(built, repository))
@@ -160,4 +163,4 @@ def _lines(made: Any) -> list[str]:
     lines += [f"embedding model {made.embedding}"] if made.embedding else []
     lines += [f"no licence is known for {source}" for source in made.unlicensed]
     lines += [f"no licence text comes with {source}: name one with licence_file" for source in made.without_text]
-    return lines
+    return [*lines, *(f"warning: {warning}" for warning in made.warnings)]

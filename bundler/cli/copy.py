@@ -43,5 +43,9 @@ def copy(
     for done in copies:
         lines.append(f"{done.site}: bundle {done.bundle}, {done.files} files, {size(done.written_bytes)} written")
         if done.left_out:
-            lines.append(f"  {len(done.left_out)} volumes left out, copied for {done.site} before (--full copies them)")
+            terminal.warn(
+                f"{medium} does not hold the whole bundle: {len(done.left_out)} volumes "
+                f"({size(done.left_out_bytes)}) are left out, which earlier copies brought to {done.site}"
+            )
+            terminal.note("hint: --full copies them too, for a new box or a second stick")
     terminal.result({"copies": [asdict(done) for done in copies]}, lines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -24,10 +25,12 @@ def faq() -> None:
 @click.option("--wheels", type=click.Path(path_type=Path, file_okay=False), help="Folder of fetched wheels.")
 @command
 def check(terminal: Terminal, *, file: Path, profile: Path | None, wheels: Path | None) -> None:
-    """List entries without variants and questions that fight; exit code 8 if there are any."""
+    """List entries without variants, questions that fight, near misses that match; exit code 8 if there are any."""
     from bundler.faq_check import check_faq
 
-    issues = check_faq(file, profile, wheels, terminal.note)
-    terminal.result({"issues": issues}, issues or ["no issues"])
-    if issues:
+    found = check_faq(file, profile, wheels, terminal.note)
+    for warning in found.warnings:
+        terminal.warn(warning)
+    terminal.result(asdict(found), found.issues or ["no issues"])
+    if found.issues:
         sys.exit(EXIT_FINDINGS)

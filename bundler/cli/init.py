@@ -43,11 +43,16 @@ def init(
         steps = rehearsal.rehearse(name, datetime.now(UTC), terminal.note)
         terminal.result({"rehearsed": steps}, [f"all {steps} steps held; the keys of this rehearsal are gone"])
         return
+    from bundler.format.errors import BadInput
     from bundler.repository import ceremony
     from bundler.repository.cards import key_card
     from bundler.repository.keyring import LEDGER, ROLES, Keyring
     from bundler.repository.roots import Roots
 
+    if (home / ".git").exists():
+        raise BadInput(
+            f"{home} is a clone of source code", "set LIFEBOAT_HOME to a folder of its own, or leave it unset"
+        )
     keyring = Keyring(home, lambda: new_passphrase(passphrase_file))
     if adopt is not None and root_sha256 is not None:
         version = ceremony.adopt(keyring, Roots(home), name, adopt, root_sha256, datetime.now(UTC))

@@ -16,6 +16,7 @@ CODE_BYTES = 10  # 80 bits: beyond guessing offline even without scrypt
 WORK_FACTOR_LOG2 = 18  # about a second and 256 MiB
 # Crockford's base32: no I, L, O, U, so that a code survives being read aloud.
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_LABELLED = re.compile(r"(?im)^[|\s]*(?:site|recovery) code:[ \t]*([0-9a-z -]+?)[ \t]*\|?[ \t]*\r?$")
 _LOOKALIKES = str.maketrans({"O": "0", "I": "1", "L": "1"})
 _SITE_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 RECOVERY = "recovery"
@@ -63,6 +64,12 @@ def make_code(random_bytes: bytes) -> str:
     letters = "".join(_ALPHABET[(number >> shift) & 31] for shift in range(75, -1, -5))
     letters += _check_letter(letters)
     return "-".join([letters[0:4], letters[4:8], letters[8:12], letters[12:17]])
+
+
+def find_code(text: str) -> str:
+    """Returns the code in a file that holds it alone or a whole card; `parse_code` then judges what was found."""
+    labelled = _LABELLED.search(text)
+    return labelled[1] if labelled else text.strip()
 
 
 def parse_code(text: str) -> str:

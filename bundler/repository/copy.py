@@ -31,7 +31,7 @@ _BLOCK_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Copied:
-    """What a copy did; `left_out` are volumes that the site has from earlier copies."""
+    """What a copy did; `left_out` are volumes that the site has from earlier copies, and are not on this medium."""
 
     site: str
     bundle: str
@@ -39,6 +39,7 @@ class Copied:
     written_bytes: int
     kept_bytes: int
     left_out: tuple[str, ...]
+    left_out_bytes: int
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def copy_for_site(
     if not (folder / "sites" / site).is_dir():
         raise BadInput(f"{folder} has no site {site}", "see `lifeboat site list`")
     had = _volumes_of(folder, trusted, delivered)
-    left_out = tuple(volume.path for volume in descriptor.volumes if volume.path in had)
+    left_out = tuple(volume for volume in descriptor.volumes if volume.path in had)
     wanted = [f"bundles/{descriptor.bundle}/bundle.json", descriptor.index.path]
     wanted += [volume.path for volume in descriptor.volumes if volume.path not in had]
     wanted += [path for path in trusted.targets if not path.startswith(("bundles/", "sites/"))]
@@ -99,7 +100,15 @@ def copy_for_site(
     with terminal.progress(f"copying {size(total)}", 2 * total) as progress:
         for file in files:
             written += _copy(folder, medium, file, progress.advance, layer)
-    return Copied(site, descriptor.bundle, len(files), written, total - written, left_out)
+    return Copied(
+        site,
+        descriptor.bundle,
+        len(files),
+        written,
+        total - written,
+        tuple(volume.path for volume in left_out),
+        sum(volume.length_bytes for volume in left_out),
+    )
 
 
 def copy_for_sites(

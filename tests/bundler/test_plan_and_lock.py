@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from bundler.format import age
 from bundler.format.errors import BadInput, SourceFailed
 from bundler.lock import Lock, Pin, lock_path, read_lock, settle, write_lock
-from bundler.plan import Found, estimate_medium_bytes, make_plan, pins
+from bundler.plan import NO_SELFTEST, Embedding, Found, estimate_medium_bytes, make_plan, pins, shipped_bytes
 
 MODEL = Found("model", "wheel:m==1/m.gguf", 1_000_000, "a" * 64, "Apache-2.0")
 FAQ = Found("faq", "file:faq.jsonl", 500, "", "")
@@ -54,3 +54,15 @@ def test_a_lock_is_read_back(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b"sha256", b"sha512"))
     with pytest.raises(BadInput):
         read_lock(path)
+
+
+def test_the_estimate_knows_what_becomes_of_the_sources() -> None:
+    """The embedding model counts as converted, text with its vectors; a missing self-test is told."""
+    weights = Found("embedding", "wheel:e==1/model.safetensors", 90_000_000, "c" * 64, "Apache-2.0")
+    text = Found("documents", "file:documents", 1_500, "", "", text_bytes=1_000)
+    assert shipped_bytes([MODEL, weights, text], Embedding("int8", 35_000_000)) == 36_001_500 + 23 * 1_000
+    assert shipped_bytes([MODEL, text], None) == 1_001_500 + 23 * 1_000
+    plan = make_plan("demo", [MODEL, weights], Lock(1, {}), 2**30, Embedding("int8", 35_000_000), selftest=False)
+    assert plan.source_bytes == 91_000_000
+    assert 36_000_000 < plan.medium_bytes < 40_000_000
+    assert (plan.embedding, plan.warnings) == ("int8", (NO_SELFTEST,))

@@ -6,11 +6,14 @@ from typing import Any
 import pytest
 
 from appliance.host.check import CRITICAL, GOOD, WARNING, Seen, judge
+from appliance.host.outlook import RungTold
 from appliance.host.status import Status
 
 STATUS = Status("bristol", 3, "1-0003-0123abcd", "then", "now", 5, (), True, "", (), "", False, None, ())
 ANSWER: dict[str, Any] = {"mode": "NORMAL", "ready": True, "rungs": [{"rung": "faq", "state": "ready"}]}
 WELL = Seen(STATUS, True, ANSWER, 0.5)
+NO_KEY = RungTold("cloud", "upstream", "off", "its key CLOUD is not set on this box")
+REFUSED = RungTold("cloud", "upstream", "failing", "it does not accept our key (401)")
 
 
 def test_a_healthy_box_is_good() -> None:
@@ -37,6 +40,8 @@ def test_a_healthy_box_is_good() -> None:
         (replace(WELL, status=replace(STATUS, nightly="disk: FAILED", nightly_failed=True)), WARNING, "disk: FAILED"),
         (replace(WELL, status=replace(STATUS, nightly_age_days=4)), WARNING, "no nightly look for 4 days"),
         (replace(WELL, free_share=0.05), WARNING, "5% of the disk"),
+        (replace(WELL, rungs=(NO_KEY,)), WARNING, "provider cloud is not used: its key CLOUD is not set on this box"),
+        (replace(WELL, rungs=(REFUSED,)), WARNING, "provider cloud is not used: it does not accept our key (401)"),
     ],
 )
 def test_what_is_wrong_stands_first(seen: Seen, code: int, words: str) -> None:
@@ -44,6 +49,12 @@ def test_what_is_wrong_stands_first(seen: Seen, code: int, words: str) -> None:
     verdict = judge(seen, 45)
     assert verdict.code == code
     assert words in verdict.reasons[0]
+
+
+def test_a_cloud_that_is_away_is_what_the_box_is_for() -> None:
+    """Its mode is told; only a key, which somebody must renew, is a warning."""
+    away = replace(REFUSED, reason="connection refused")
+    assert judge(replace(WELL, rungs=(away, replace(away, state="ready", reason=""))), 45).code == GOOD
 
 
 def test_the_worst_decides() -> None:

@@ -13,8 +13,9 @@ import pytest
 from appliance.engine import probe
 from appliance.engine.machine import Machine
 from appliance.engine.reading import BytesReader, ReadAt
-from appliance.host import doctor
-from appliance.host.doctor import Finding, examine, examine_models
+from appliance.host.doctor import Asked, examine
+from appliance.host.doctor_state import examine_models
+from appliance.host.finding import GOOD, Finding
 from bundler.format.errors import BadBundle
 from bundler.format.service import ModelSpec, Service
 
@@ -99,7 +100,7 @@ def with_tool(folder: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def gpu_finding(root: Path) -> Finding:
-    return next(found for found in examine(root, datetime(2026, 11, 21, tzinfo=UTC)) if found.subject == "GPU")
+    return next(found for found in examine(Asked(root, datetime(2026, 11, 21, tzinfo=UTC))) if found.subject == "GPU")
 
 
 def test_a_gpu_that_llama_cpp_cannot_use_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,4 +130,4 @@ def test_a_broken_driver_is_bad(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_without_nvidia_smi_all_is_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine without a GPU is the ordinary case."""
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert gpu_finding(tmp_path) == Finding("GPU", doctor.GOOD, "none (no nvidia-smi): models run on the CPU")
+    assert gpu_finding(tmp_path) == Finding("GPU", GOOD, "none (no nvidia-smi): models run on the CPU")

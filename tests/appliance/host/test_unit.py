@@ -2,12 +2,14 @@
 
 import shutil
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from appliance.host.unit import Service, unit_text
+from appliance.host.unit import Service, options_of, unit_text
+from bundler.format.errors import BadInput
 
 SERVICE = Service(Path("/bin/true"), Path("/var/lib/lifeboat"), "root", "0.0.0.0", 8443, gpu=False)
 needs_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
@@ -37,20 +39,46 @@ def test_little_is_left_open(tmp_path: Path, gpu: bool, most: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "changed",
+    ("changed", "words"),
     [
-        {"user": "a b"},
-        {"host": "1.2.3.4\nExecStartPre=/bin/sh"},
-        {"state": Path("/home/lifeboat")},
-        {"state": Path("/var/lib")},
-        {"program": Path("bin/lifeboat-appliance")},
-        {"state": Path("/var/lib/$HOME")},
+        ({"user": "a b"}, "--user 'a b' is not one plain word"),
+        ({"host": "1.2.3.4\nExecStartPre=/bin/sh"}, "is not one plain word"),
+        ({"state": Path("/home/lifeboat")}, "not a folder under /var/lib"),
+        ({"state": Path("/var/lib")}, "not a folder under /var/lib"),
+        ({"state": Path("/var/lib/../../etc/lifeboat")}, "not a folder under /var/lib"),
+        ({"state": Path("/var/lib/$HOME")}, "is not one plain word"),
+        ({"program": Path("bin/lifeboat-appliance")}, "not named by its full path"),
+        ({"program": Path("/opt/../home/x/lifeboat-appliance")}, "not named by its full path"),
+        ({"program": Path("/home/x/.venv/bin/lifeboat-appliance")}, "lies under /home, which the unit hides"),
+        ({"program": Path("/root/venv/bin/lifeboat-appliance")}, "lies under /root, which the unit hides"),
+        ({"program": Path("/tmp/venv/bin/lifeboat-appliance")}, "lies under /tmp, which the unit hides"),
     ],
 )
-def test_values_are_plain_words(changed: dict[str, object]) -> None:
-    """Nothing that an operator types becomes another directive."""
-    with pytest.raises(ValueError, match=r"must be absolute|plain words"):
+def test_values_are_plain_words_and_places_that_it_sees(changed: dict[str, object], words: str) -> None:
+    """Nothing that an operator types becomes another directive, or a service that cannot start; each has a way out."""
+    with pytest.raises(BadInput) as refused:
         unit_text(replace(SERVICE, **changed))  # type: ignore[arg-type]
+    assert words in refused.value.fact
+    assert refused.value.hint
+
+
+def test_the_options_are_read_back() -> None:
+    """`doctor` asks the unit for its port and state."""
+    found = options_of(unit_text(replace(SERVICE, port=9000)))
+    assert found == {"state": "/var/lib/lifeboat", "host": "0.0.0.0", "port": "9000"}
+    assert options_of("[Service]\n") == {}
+
+
+@pytest.mark.parametrize("words", [("--program", "/opt/lifeboat/1/bin/lifeboat-appliance"), ()])
+def test_the_command_prints_the_unit_or_says_why_not(words: tuple[str, ...]) -> None:
+    """A program that the service could not see is refused with its exit code."""
+    command = [sys.executable, "-m", "appliance", "unit", *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    hidden = any(Path(sys.executable).is_relative_to(folder) for folder in ("/home", "/root", "/tmp", "/var/tmp"))
+    if words:
+        assert f"ExecStart={words[1]} serve --state /var/lib/lifeboat" in done.stdout
+    elif hidden:
+        assert (done.returncode, "hint: install the program elsewhere" in done.stderr) == (3, True)
 
 
 def test_the_unit_says_what_matters() -> None:

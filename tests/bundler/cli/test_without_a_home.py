@@ -39,3 +39,12 @@ def test_an_empty_root_is_no_root(lifeboat: Run, tmp_path: Path, medium: Path) -
     done = lifeboat("verify", medium, "--root", "", "--home", tmp_path / "none")
     assert done.exit_code == 3
     assert "64 hexadecimal digits" in done.stderr
+
+
+def test_a_clone_is_no_home(lifeboat: Run, tmp_path: Path, passphrase: Path) -> None:
+    """Keys in a folder of source code would be shared with whoever gets the code."""
+    (tmp_path / "home" / ".git").mkdir(parents=True)
+    done = lifeboat("init", "--name", "Northquay", "--passphrase-file", passphrase)
+    assert done.exit_code == 3
+    assert "hint: set LIFEBOAT_HOME to a folder of its own" in done.stderr
+    assert not (tmp_path / "home" / "keyring").exists()
