@@ -127,6 +127,8 @@ class Builder:
             selftest=tuple(report.lines()) if report is not None else (),
             warnings=tuple(untested(gathered)) if report is None else (),
         )
+        for warning in built.warnings:
+            self.terminal.warn(warning)
         return built, settled
 
     def _check_space(self, plan: Plan) -> None:

@@ -38,6 +38,7 @@ _SAID = re.compile(
     r"(serving version \d|listening on |clients need |warning: |error: |hint: |rolled back |version \d"
     r"|lifeboat\.service: |(Started|Starting|Stopped|Stopping|Failed to start) )"
 )
+_OF_PERSONS = re.compile(r"version \d+ was |nightly look ")
 _QUOTED = re.compile(r"(?<!\w)'[^'\n]*'|\"[^\"\n]*\"|(?<=: ).{200,}")
 
 
@@ -95,6 +96,12 @@ def journal_line(text: str) -> str:
 def reason(text: str) -> str:
     """Returns a reason of ours without what it quotes: names that a person gave, and texts."""
     return _QUOTED.sub("'...'", text.splitlines()[0] if text else "")
+
+
+def verdict_line(text: str) -> str:
+    """Returns a reason of `check`; of why a version was given up, and of a nightly look, only that it was and when."""
+    head, mark, rest = text.partition(": ")
+    return f"{head}: {_left_out(rest)}" if mark and _OF_PERSONS.match(head) else reason(text)
 
 
 def _form(line: str, forms: Iterable[re.Pattern[str]]) -> str:

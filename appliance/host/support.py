@@ -19,7 +19,7 @@ from appliance.host import check, support_sources
 from appliance.host.addresses import own_hosts
 from appliance.host.doctor import Asked
 from appliance.host.finding import Finding
-from appliance.host.redaction import Redactor, reason, selftest_lines
+from appliance.host.redaction import Redactor, reason, selftest_lines, verdict_line
 from appliance.host.status import read_status
 from appliance.store import current, nightly, versions
 from appliance.store.layout import StateLayout
@@ -143,7 +143,7 @@ def _status(asked: Asked) -> dict[str, Any]:
 
 def _check(asked: Asked) -> dict[str, Any]:
     verdict = check.look(asked.root, asked.now, _MAX_AGE_DAYS)
-    return {"state": verdict.word, "reasons": [reason(line) for line in verdict.reasons]}
+    return {"state": verdict.word, "reasons": [verdict_line(line) for line in verdict.reasons]}
 
 
 def _versions(layout: StateLayout) -> Iterator[dict[str, Any]]:

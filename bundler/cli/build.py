@@ -109,8 +109,6 @@ def build(
         vectors = _vectors(home, keyring, terminal)
         sources = Sources(read, wheels or home / "cache" / "wheels", work, terminal.note, vectors)
         built, settled = builder.build(sources, read_lock(lock), _agree(terminal, yes=yes), now)
-    for warning in built.warnings:
-        terminal.warn(warning)
     if settled != read_lock(lock):
         write_lock(lock, settled)
     terminal.result({**vars(built), **codes}, _outcome(built, repository))

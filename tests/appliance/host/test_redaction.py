@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.host.redaction import REMOVED, Redactor, journal_line, reason, selftest_lines
+from appliance.host.redaction import REMOVED, Redactor, journal_line, reason, selftest_lines, verdict_line
 
 
 @pytest.mark.parametrize(
@@ -98,6 +98,20 @@ def test_of_a_journal_stays_what_we_write() -> None:
         "": "",
     }
     assert {text: journal_line(text) for text in lines} == lines
+
+
+def test_of_a_verdict_stays_that_something_was() -> None:
+    """Why a person took a version back is theirs, and a nightly look quotes what failed."""
+    when = "2026-11-21T00:00:00+00:00"
+    assert verdict_line(f"version 2 was taken back on {when}: Jane is ill") == (
+        f"version 2 was taken back on {when}: [11 characters left out]"
+    )
+    assert verdict_line(f"nightly look of version 1 on {when}: all held").endswith("[8 characters left out]")
+    assert verdict_line("the local model is not tested") == "the local model is not tested"
+    assert (
+        verdict_line("provider cloud is not used: its key is not set")
+        == "provider cloud is not used: its key is not set"
+    )
 
 
 def test_a_reason_is_one_line_without_quotes() -> None:
