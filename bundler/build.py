@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 from bundler.check import check, untested
+from bundler.embedding import Converted
 from bundler.files import DISK, FileLayer
 from bundler.format.errors import BadInput, NoSpace
 from bundler.format.limits import VOLUME_BYTES
 from bundler.format.trust.policy import origin
 from bundler.gather import Sources, gather
 from bundler.lock import Lock, settle
-from bundler.plan import Plan, make_plan, pins
+from bundler.plan import Found, Plan, make_plan, pins
 from bundler.profile.model import Profile
 from bundler.repository.keyring import Keyring
 from bundler.repository.publish import Publisher
 from bundler.repository.sites import NewSite, open_repository
 from bundler.repository.survey_cache import SurveyCache
 from bundler.repository.write import BundleWriter
+from bundler.sources.source import Fetched
 from bundler.terminal import Terminal, size
 
 
@@ -36,6 +38,24 @@ class Built:
     volumes: int
     selftest: tuple[str, ...]
     warnings: tuple[str, ...] = ()
+
+
+def planned(
+    sources: Sources,
+    found: Mapping[str, tuple[Found, Fetched]],
+    converted: Converted | None,
+    lock: Lock,
+    volume_bytes: int = VOLUME_BYTES,
+) -> Plan:
+    """Returns the plan of what was fetched and converted."""
+    return make_plan(
+        sources.profile.name,
+        [item for item, _ in found.values()] + sources.content(),
+        lock,
+        volume_bytes,
+        converted.planned() if converted is not None else None,
+        selftest=sources.profile.selftest is not None,
+    )
 
 
 @dataclass(frozen=True)
@@ -88,14 +108,7 @@ class Builder:
     ) -> tuple[Built, Lock]:
         found = sources.found()
         converted = sources.converted(found)
-        plan = make_plan(
-            profile.name,
-            [item for item, _ in found.values()] + sources.content(),
-            lock,
-            self.volume_bytes,
-            converted.planned() if converted is not None else None,
-            selftest=profile.selftest is not None,
-        )
+        plan = planned(sources, found, converted, lock, self.volume_bytes)
         settled = settle(lock, pins(item for item, _ in found.values()))
         agree(plan)
         self._check_space(plan)

@@ -36,10 +36,9 @@ _wheels = click.option(
 @command
 def plan(terminal: Terminal, *, profile: Path, upstreams: tuple[str, ...], wheels: Path | None, home: Path) -> None:
     """Check PROFILE, fetch what it names, and show what a bundle would hold."""
-    from bundler.format.limits import VOLUME_BYTES
+    from bundler.build import planned
     from bundler.gather import Sources
     from bundler.lock import lock_path, read_lock
-    from bundler.plan import make_plan
     from bundler.profile.read import read_profile
     from bundler.work import work_folder
 
@@ -47,11 +46,7 @@ def plan(terminal: Terminal, *, profile: Path, upstreams: tuple[str, ...], wheel
     with work_folder(home) as work:
         sources = Sources(read, wheels or home / "cache" / "wheels", work, terminal.note)
         fetched = sources.found()
-        found = [item for item, _ in fetched.values()] + sources.content()
-        converted = sources.converted(fetched)
-        embedding = converted.planned() if converted is not None else None
-        lock = read_lock(lock_path(profile))
-        made = make_plan(read.name, found, lock, VOLUME_BYTES, embedding, selftest=read.selftest is not None)
+        made = planned(sources, fetched, sources.converted(fetched), read_lock(lock_path(profile)))
     terminal.result(asdict(made), _lines(made))
 
 
