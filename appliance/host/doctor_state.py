@@ -14,7 +14,7 @@ from appliance.engine.need import Q8
 from appliance.engine.reading import ReadAt
 from appliance.host.doctor_hardware import room_for_next
 from appliance.host.finding import BAD, GOOD, WARN, Finding
-from appliance.store import current, medium
+from appliance.store import current, intake
 from appliance.store.layout import StateLayout
 from appliance.store.trust import TrustStore
 from appliance.store.versions import Version
@@ -34,7 +34,7 @@ def version_findings(layout: StateLayout, version: Version, bundle: Bundle) -> I
     tested = "" if said else "; the local model was not tested at install"
     yield Finding("version", GOOD, f"{version.number}, bundle {version.bundle}, made {version.made}{tested}")
     yield from examine_models(bundle.index.service, bundle.reader, probe.look(), probe.engines_bytes())
-    yield room_for_next(layout, sum(file.length_bytes for file in medium.files_of(bundle.descriptor)))
+    yield room_for_next(layout, sum(file.length_bytes for file in intake.files_of(bundle.descriptor)))
 
 
 def examine_models(

@@ -103,7 +103,7 @@ def image(repo_root: Path) -> Iterator[Image]:
 
 
 def _ensure_tools(root: Path) -> None:
-    """Installs what is missing as `scripts/environment.py` does; the packages are those that .ci/run installs, too."""
+    """Installs what is missing as `scripts/environment.py` does; `.ci/run` has installed it before."""
     missing = sorted({package for tool, package in TOOLS.items() if shutil.which(tool) is None})
     program = (
         "import sys; sys.path.insert(0, sys.argv[1]); import environment; environment.ensure_packages(sys.argv[2:])"
