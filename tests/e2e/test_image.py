@@ -20,7 +20,13 @@ from typing import Any
 import pytest
 
 pytestmark = [pytest.mark.llm, pytest.mark.timeout(2400)]
-TOOLS = ("buildah", "debootstrap", "unshare", "nsenter", "ip")
+TOOLS = {
+    "buildah": "buildah",
+    "debootstrap": "debootstrap",
+    "unshare": "util-linux",
+    "nsenter": "util-linux",
+    "ip": "iproute2",
+}
 BASE_PACKAGES = "python3,python3-venv,ca-certificates"
 INPUTS = ("Containerfile", "requirements", "pyproject.toml", "README.md", "LICENSE", "bundler", "appliance")
 STATE, MEDIUM, USER = "/var/lib/lifeboat", "/media/usb", 970
@@ -83,9 +89,7 @@ def image(repo_root: Path) -> Iterator[Image]:
     """The image of this tree, in the cache; built where it is not there."""
     if os.geteuid() != 0:
         pytest.skip("an image is built by root: chroot and user ids")
-    missing = [tool for tool in TOOLS if shutil.which(tool) is None]
-    if missing:
-        pytest.skip(f"not installed: {', '.join(missing)} (.ci/run installs scripts/debian-packages.txt)")
+    _ensure_tools(repo_root)
     cache = repo_root / ".cache" / "image"
     for folder in ("scratch", "storage", "run"):
         (cache / folder).mkdir(parents=True, exist_ok=True)
@@ -96,6 +100,18 @@ def image(repo_root: Path) -> Iterator[Image]:
             _make_base(made)
             _build(made, repo_root)
         yield made
+
+
+def _ensure_tools(root: Path) -> None:
+    """Installs what is missing as `scripts/environment.py` does; `.ci/run` has installed it before."""
+    missing = sorted({package for tool, package in TOOLS.items() if shutil.which(tool) is None})
+    program = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import environment; environment.ensure_packages(sys.argv[2:])"
+    )
+    command = [sys.executable, "-c", program, str(root / "scripts"), *missing]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        pytest.skip(f"offline, and not installed: {', '.join(missing)}")
 
 
 def _make_base(image: Image) -> None:
@@ -134,6 +150,8 @@ def _build(image: Image, root: Path) -> None:
 @pytest.fixture
 def container(image: Image) -> Iterator[str]:
     name = image.must("from", "--pull-never", image.name)
+    # From the second run on, buildah hides what is mounted where the image declares a volume; podman does not.
+    image.must("config", "--volume", f"{STATE}-", name)
     yield name
     image.must("rm", name)
 
@@ -169,8 +187,9 @@ def _below(parent: int) -> list[int]:
 
 def _supervisor(process: subprocess.Popen[bytes]) -> int:
     for number in _below(process.pid):
-        words = Path("/proc", str(number), "cmdline").read_bytes().split(b"\0")
-        if b"serve" in words and any(word.endswith(b"lifeboat-appliance") for word in words[:2]):
+        words = [*Path("/proc", str(number), "cmdline").read_bytes().split(b"\0"), b""]
+        # What buildah puts before it has the same words, and another program.
+        if b"serve" in words and words[1].endswith(b"/lifeboat-appliance") and b"python" in words[0]:
             return number
     raise AssertionError("no supervisor runs in the container")
 
