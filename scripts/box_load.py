@@ -71,7 +71,7 @@ async def under_load(url: str, token: str, clients: int, model: str = "auto") ->
 
 async def _client(url: str, token: str, number: int, model: str, load: Load, over: asyncio.Event) -> None:
     drawn = random.Random(number)
-    async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key=token, max_retries=0, timeout=120) as client:
+    async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key=token, max_retries=0, timeout=180) as client:
         while not over.is_set():
             began_s, rung, failure = time.monotonic(), "", ""
             try:
@@ -83,7 +83,7 @@ async def _client(url: str, token: str, number: int, model: str, load: Load, ove
 
 
 async def _faq(client: openai.AsyncOpenAI, _: str) -> str:
-    raw = await client.chat.completions.with_raw_response.create(model="auto", messages=_said(FAQ))
+    raw = await client.chat.completions.with_raw_response.create(model="auto", messages=_said(FAQ), max_tokens=24)
     assert raw.parse().choices[0].message.content, "an empty answer"
     return str(raw.headers["X-Lifeboat-Rung"])
 

@@ -202,6 +202,7 @@ class Serving:
     ) -> None:
         """Lets the models of a version answer that do not serve yet, and records what all of it said."""
         service = loaded.box.service
+        memory_line(service, trial.held_bytes, ())  # what is too large already needs no model
         lines = [*trial.lines, *[await shared_line(engine) for engine in shared]]
         lines += await proved(fresh, leaving, limit_ms_of(service))
         lines.append(memory_line(service, trial.held_bytes, loaded.box.engines.values()))

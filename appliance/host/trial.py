@@ -18,12 +18,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from appliance.engine.machine import Machine
+from appliance.engine.probe import resident_bytes
 from bundler.format.bundle import Bundle
 from bundler.format.manifest import encode_descriptor
 
 COMMAND = ("-I", "-m", "appliance.host.trial_child")
 LIMIT_S = 600
-_LEFT_BYTES = 128 * 2**20
+# What is left to everything else on the machine; and where it is so little that whoever asks next may be killed.
+_LEFT_BYTES, _BRINK_BYTES = 96 * 2**20, 32 * 2**20
+_LOOK_S = 0.05
 _WORDS_BYTES, _SHOWN_CHARS = 65_536, 300
 # What Python, onnxruntime, tokenizers (Rust) and the C++ library say where memory cannot be had.
 _LACKS = re.compile(r"memory allocation of .* failed|MemoryError|bad_alloc|can't start new thread|alloc.*fail", re.I)
@@ -62,12 +65,14 @@ async def tried(bundle: Bundle, look: Callable[[], Machine]) -> Trial:
     """
     if bundle.index.service.embedding is None:
         return Trial((), passed=True, held_bytes=0)
-    machine = await asyncio.to_thread(look)
-    told = await _child(_order(bundle, room_bytes(machine)))
+    free_bytes = (await asyncio.to_thread(look)).free_bytes
+    if room_bytes(free_bytes) <= 0:
+        raise NotProved(f"its knowledge was not loaded: {_mb(free_bytes)} of memory are free", short=True)
+    told = await _child(_order(bundle, room_bytes(free_bytes)), free_bytes - _BRINK_BYTES)
     if "failed" in told:
         raise NotProved(str(told["failed"]), short=bool(told.get("short")))
     trial = Trial(tuple(told["lines"]), bool(told["passed"]), int(told["held_bytes"]))
-    left = room_bytes(await asyncio.to_thread(look))
+    left = room_bytes((await asyncio.to_thread(look)).free_bytes)
     if trial.held_bytes > left:
         raise NotProved(f"its knowledge takes {_mb(trial.held_bytes)}, and {_mb(left)} are free for it", short=True)
     return trial
@@ -78,36 +83,35 @@ def failed_lines(lines: Sequence[str]) -> list[str]:
     return [line for line in lines if "FAILED" in line or ": expected " in line]
 
 
-def room_bytes(machine: Machine) -> int:
-    """Returns what may be taken of a machine's memory.
+def room_bytes(free_bytes: int) -> int:
+    """Returns what a version's knowledge may take of the memory that is free.
 
-    Models leave a reserve to the rest of the box (`appliance.engine.fit`): most of it is for a new version's knowledge.
+    Models leave a reserve to the rest of the box (`appliance.engine.fit`), and this is what it is for.
     """
-    return machine.free_bytes - _LEFT_BYTES
+    return free_bytes - _LEFT_BYTES
 
 
 def _order(bundle: Bundle, room: int) -> bytes:
-    service = bundle.index.service
-    most_mb = service.selftest.memory_mb if service.selftest is not None else 0
     order = {
         "parent": os.getpid(),
         "repository": str(bundle.volumes.root),
         "descriptor": encode_descriptor(bundle.descriptor).decode(),
         "identities": dict(bundle.volumes.identities),
         "room_bytes": room,
-        "most_bytes": most_mb * 1_000_000,
         "limit_s": LIMIT_S,
     }
     return json.dumps(order).encode()
 
 
-async def _child(order: bytes) -> dict[str, Any]:
-    """Runs the child; its order holds keys and so goes through a pipe."""
+async def _child(order: bytes, most_bytes: int) -> dict[str, Any]:
+    """Runs the child, which may hold so much; its order holds keys and so goes through a pipe."""
     pipe = asyncio.subprocess.PIPE
     child = await asyncio.create_subprocess_exec(sys.executable, *COMMAND, stdin=pipe, stdout=pipe, stderr=pipe)
+    watching = asyncio.create_task(_watch(child, most_bytes))
     try:
         answer, words = await child.communicate(order)
     finally:
+        watching.cancel()
         if child.returncode is None:  # whoever waited was told to stop
             with suppress(ProcessLookupError):
                 child.kill()
@@ -116,6 +120,16 @@ async def _child(order: bytes) -> dict[str, Any]:
         told: dict[str, Any] = json.loads(answer)
         return told
     return ended(int(child.returncode or 0), words[-_WORDS_BYTES:].decode(errors="replace"))
+
+
+async def _watch(child: asyncio.subprocess.Process, most_bytes: int) -> None:
+    """Ends a child before the kernel has to choose whom to end; its own limit counts what it asked for, too."""
+    while True:
+        await asyncio.sleep(_LOOK_S)
+        if resident_bytes(child.pid) > most_bytes:
+            with suppress(ProcessLookupError):
+                child.kill()
+            return
 
 
 def ended(code: int, words: str) -> dict[str, Any]:

@@ -22,8 +22,8 @@ from bundler.format.manifest import decode_descriptor
 from bundler.knowledge import selftest
 
 _PR_SET_DUMPABLE, _PR_SET_PDEATHSIG = 4, 1
-# Stacks of threads and the allocator's pools count as data and are hardly touched.
-_UNUSED_BYTES = 192 * 2**20
+# Stacks of threads and the allocator's pools count as data and are hardly touched; what is touched, the parent watches.
+_UNUSED_BYTES, _UNUSED_BYTES_A_CPU = 64 * 2**20, 16 * 2**20
 
 
 def main() -> None:
@@ -54,7 +54,8 @@ def _restrict(order: dict[str, Any]) -> None:
         sys.exit(0)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.alarm(int(order["limit_s"]))
-    limit_bytes = _bytes_of("VmData") + max(0, int(order["room_bytes"])) + _UNUSED_BYTES
+    unused_bytes = _UNUSED_BYTES + _UNUSED_BYTES_A_CPU * (os.cpu_count() or 1)
+    limit_bytes = _bytes_of("VmData") + int(order["room_bytes"]) + unused_bytes
     hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
     most = limit_bytes if hard == resource.RLIM_INFINITY else min(hard, limit_bytes)
     resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
