@@ -20,6 +20,7 @@ from typing import Any
 from appliance.engine.machine import Machine
 from appliance.engine.probe import resident_bytes
 from bundler.format.bundle import Bundle
+from bundler.format.errors import BadBundle
 from bundler.format.manifest import encode_descriptor
 
 COMMAND = ("-I", "-m", "appliance.host.trial_child")
@@ -61,7 +62,8 @@ async def tried(bundle: Bundle, look: Callable[[], Machine]) -> Trial:
         look: Returns what the machine has now.
 
     Raises:
-        NotProved: It cannot be loaded, or asks for more memory than there is (`short`) or than its profile allows.
+        NotProved: It cannot be loaded, or asks for more memory than there is (`short`).
+        BadBundle: Something of it is not what was signed, or does not fit together.
     """
     if bundle.index.service.embedding is None:
         return Trial((), passed=True, held_bytes=0)
@@ -69,6 +71,8 @@ async def tried(bundle: Bundle, look: Callable[[], Machine]) -> Trial:
     if room_bytes(free_bytes) <= 0:
         raise NotProved(f"its knowledge was not loaded: {_mb(free_bytes)} of memory are free", short=True)
     told = await _child(_order(bundle, room_bytes(free_bytes)), free_bytes - _BRINK_BYTES)
+    if told.get("damaged"):
+        raise BadBundle(str(told["failed"]))
     if "failed" in told:
         raise NotProved(str(told["failed"]), short=bool(told.get("short")))
     trial = Trial(tuple(told["lines"]), bool(told["passed"]), int(told["held_bytes"]))

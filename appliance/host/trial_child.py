@@ -17,7 +17,7 @@ from appliance.host.box import load_knowledge
 from appliance.host.pace import pace, pace_line
 from appliance.host.trial import lacks_memory
 from bundler.format.bundle import Bundle, open_bundle
-from bundler.format.errors import LifeboatError
+from bundler.format.errors import BadBundle, LifeboatError
 from bundler.format.manifest import decode_descriptor
 from bundler.knowledge import selftest
 
@@ -33,7 +33,7 @@ def main() -> None:
     try:
         told = _tried(order)
     except LifeboatError as error:
-        told = {"failed": error.fact}
+        told = {"failed": error.fact, "damaged": isinstance(error, BadBundle)}
     except MemoryError:
         told = {"failed": "its knowledge does not fit into the memory that is free", "short": True}
     except Exception as error:  # onnxruntime and tokenizers have no class for a lack of memory
