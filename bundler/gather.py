@@ -264,7 +264,14 @@ def compile_service(profile: Profile, embedding: service.EmbeddingSpec | None) -
         selftest=None
         if test is None
         else service.SelftestSpec(
-            SELFTEST, test.faq_percent, test.documents_percent, test.route_percent, test.refuse_percent
+            asset=SELFTEST,
+            faq_percent=test.faq_percent,
+            documents_percent=test.documents_percent,
+            route_percent=test.route_percent,
+            refuse_percent=test.refuse_percent,
+            model_ms=test.model_ms,
+            search_ms=test.search_ms,
+            memory_mb=test.memory_mb,
         ),
         inventory=profile.inventory,
     )

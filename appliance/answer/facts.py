@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Protocol
@@ -111,4 +111,5 @@ class Box(Protocol):
     def policy(self) -> PolicyFacts: ...
 
     @property
-    def selftest(self) -> Sequence[str]: ...
+    def told(self) -> Callable[[], Mapping[str, Any]]:
+        """Returns what the looks at this version found: JSON values, read from the disk."""

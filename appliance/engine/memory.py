@@ -20,6 +20,7 @@ _CGROUPS, _OWN_GROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 _LACKS = re.compile(
     r"(fail|unable|cannot|could not)\w*\b.{0,80}\b(re)?(alloc|reserve)|bad_alloc|out of memory", re.IGNORECASE
 )
+_SCORE = Path("/proc/self/oom_score_adj")
 _FIRST_TO_GO = "1000"  # proc(5): the highest, so that the kernel takes it before anything else
 
 
@@ -41,9 +42,16 @@ def lacks_memory(words: Sequence[str]) -> bool:
     return not words or any(_LACKS.search(line) for line in words)
 
 
-def first_to_go() -> None:
-    """Offers this process to the kernel for the day that the machine runs out of memory."""
-    Path("/proc/self/oom_score_adj").write_text(_FIRST_TO_GO)
+def first_to_go() -> str:
+    """Offers this process to the kernel for the day that the machine runs out of memory; returns what it stood at."""
+    before = _SCORE.read_text()
+    _SCORE.write_text(_FIRST_TO_GO)
+    return before
+
+
+def no_longer_first(before: str) -> None:
+    """Takes the offer back."""
+    _SCORE.write_text(before)
 
 
 def _machine_bytes() -> int:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import onnxruntime
 
@@ -39,7 +40,7 @@ class Box:
         encoder: The embedding model.
         engines: An engine a GGUF model, by the model's name.
         policy: The hosts that the box may talk to.
-        selftest: Lines of the self-test at activation.
+        told: Returns what the looks at this version found so far, as `/health/ready` tells it.
         hosts: Names by which the MSP lets clients reach this box.
     """
 
@@ -50,7 +51,7 @@ class Box:
     encoder: Encoder | None
     engines: Mapping[str, Engine]
     policy: Policy
-    selftest: tuple[str, ...]
+    told: Callable[[], Mapping[str, Any]] = dict
     hosts: tuple[str, ...] = ()
 
     def start_soon(self) -> None:
@@ -90,7 +91,13 @@ def make_engines(bundle: Bundle, run: Path, room: Room | None = None) -> dict[st
     }
 
 
-def make_box(bundle: Bundle, version: Version, engines: Mapping[str, Engine], dense: DenseFactory = Exact) -> Box:
+def make_box(
+    bundle: Bundle,
+    version: Version,
+    engines: Mapping[str, Engine],
+    told: Callable[[], Mapping[str, Any]],
+    dense: DenseFactory = Exact,
+) -> Box:
     """Loads a version for serving; `dense` finds the candidates of a search."""
     knowledge, encoder = load_knowledge(bundle, dense)
     return Box(
@@ -101,7 +108,7 @@ def make_box(bundle: Bundle, version: Version, engines: Mapping[str, Engine], de
         encoder=encoder,
         engines=engines,
         policy=Policy(version.egress),
-        selftest=version.selftest,
+        told=told,
         hosts=site_hosts(version.settings),
     )
 

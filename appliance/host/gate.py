@@ -10,14 +10,15 @@ import asyncio
 import json
 import statistics
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from appliance.answer.answering import engine_target
 from appliance.engine.parent import Engine
 from appliance.gateway.outcome import Failed
 from appliance.gateway.upstream import Client, read_whole
-from bundler.format.service import CHAT, EMBEDDING, RERANK
+from appliance.host.trial import NotProved
+from bundler.format.service import CHAT, EMBEDDING, MODEL_MS, RERANK, Service
 
 ASKED, TOKENS = 5, 32
 _ASK_S, _LOAD_S = 120.0, 600.0
@@ -28,19 +29,8 @@ _QUESTIONS: Mapping[str, tuple[str, dict[str, Any]]] = {
     EMBEDDING: ("/embeddings", {"input": _PROMPT}),
     RERANK: ("/rerank", {"query": _PROMPT, "documents": [_PROMPT]}),
 }
-MODEL_MS = 60_000
-
-
-class NotProved(Exception):
-    """A version does not answer as it must; the message says which part and what came.
-
-    Attributes:
-        short: It had not the memory.
-    """
-
-    def __init__(self, fact: str, *, short: bool = False) -> None:
-        super().__init__(fact)
-        self.short = short
+# How long an engine that leaves may finish what it has accepted; what comes meanwhile goes to the other rungs.
+FINISH_S = 60.0
 
 
 async def proved(fresh: Collection[Engine], leaving: Collection[Engine], limit_ms: int = MODEL_MS) -> list[str]:
@@ -62,19 +52,65 @@ async def proved(fresh: Collection[Engine], leaving: Collection[Engine], limit_m
         return [await _one(engine, leaving, ended, limit_ms) for engine in fresh]
     except BaseException:
         await asyncio.gather(*(engine.stop() for engine in fresh if not engine.over))
-        for engine in ended:
-            engine.start_soon()
+        start_again(ended)
         raise
 
 
+def start_again(engines: Iterable[Engine]) -> None:
+    """Starts those again that were ended for a version that does not take over."""
+    for engine in engines:
+        if engine.over:
+            engine.start_soon()
+
+
+async def brought(fresh: Collection[Engine], leaving: Collection[Engine]) -> None:
+    """Starts the models of a version that proved itself long ago: it serves with them or, for now, without."""
+    ended: list[Engine] = []
+    for engine in fresh:
+        await _started(engine, leaving, ended)
+
+
 async def _one(engine: Engine, leaving: Collection[Engine], ended: list[Engine], limit_ms: int) -> str:
+    await _started(engine, leaving, ended)
+    return await asked(engine, limit_ms)
+
+
+async def _started(engine: Engine, leaving: Collection[Engine], ended: list[Engine]) -> None:
+    """Starts an engine; where it has not the memory, or not for texts as long as before, after those that leave."""
     await engine.start()
-    if engine.short and (holding := [other for other in leaving if other not in ended]):
+    holding = [other for other in leaving if other not in ended]
+    if holding and (engine.short or _cramped(engine, holding)):
         await engine.stop()
         ended += holding
-        await asyncio.gather(*(other.stop() for other in holding))
+        await asyncio.gather(*(other.drain(FINISH_S) for other in holding))
         await engine.start()
-    return await asked(engine, limit_ms)
+
+
+def _cramped(engine: Engine, leaving: Collection[Engine]) -> bool:
+    """Whether a model takes shorter texts than its profile says only because those that leave are still there."""
+    before = max((other.fit.plan.context_tokens for other in leaving if other.fit is not None), default=0)
+    wanted = min(engine.spec.context_tokens, before)
+    return engine.fit is not None and engine.fit.plan.context_tokens < wanted
+
+
+def limit_ms_of(service: Service) -> int:
+    """Returns the longest that a model of a profile may take for a short answer."""
+    return MODEL_MS if service.selftest is None else service.selftest.model_ms
+
+
+def memory_line(service: Service, knowledge_bytes: int, engines: Iterable[Engine]) -> str:
+    """Returns a line about the memory that a version takes on this box.
+
+    Raises:
+        NotProved: It is more than its profile allows.
+    """
+    models_bytes = sum(engine.fit.need.host_bytes for engine in engines if engine.fit is not None)
+    taken_mb = (knowledge_bytes + models_bytes) / 1e6
+    most_mb = 0 if service.selftest is None else service.selftest.memory_mb
+    told = f"memory: {knowledge_bytes / 1e6:.0f} MB for the knowledge, {models_bytes / 1e6:.0f} MB for the models"
+    if most_mb and taken_mb > most_mb:
+        raise NotProved(f"{told}: {taken_mb:.0f} MB, at most {most_mb} are allowed")
+    return told
 
 
 async def shared_line(engine: Engine) -> str:
@@ -103,6 +139,8 @@ async def asked(engine: Engine, limit_ms: int = MODEL_MS) -> str:
                 if not await _answer(client, engine.spec.serves):
                     raise NotProved(f"model {name}: an empty answer")
                 taken.append((time.monotonic() - began) * 1000)
+                if sum(one > limit_ms for one in taken[1:]) > ASKED // 2:  # the median is beyond it already
+                    break
     except Failed as failure:
         raise NotProved(f"model {name}: {failure}") from failure
     found = statistics.median(taken[1:])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
+from functools import partial
 from typing import Any
 
 from litestar import Litestar
@@ -14,6 +15,8 @@ from appliance.edge.tokens import TokenStore
 from appliance.host.box import Box, make_box
 from appliance.host.outlook import Outlook, outlook
 from appliance.host.shelf import Shelf
+from appliance.host.status import selftest_facts
+from appliance.host.trial import Trial, tried
 from appliance.settings import Settings
 from appliance.store import versions
 from appliance.store.layout import StateLayout
@@ -119,6 +122,13 @@ class Loader:
         loaded.kept = task
         return loaded
 
+    async def tried(self, number: int) -> Trial:
+        """Tries a version's knowledge in a process of its own; raises what `trial.tried` and `open` do."""
+        version = versions.read_version(self.layout, self.secrets, number)
+        bundle = await asyncio.to_thread(versions.open_version, self.layout, self.secrets, version)
+        with bundle:
+            return await tried(bundle, self.shelf.room.look)
+
     async def _keep(self, number: int, opened: asyncio.Future[Loaded]) -> None:
         try:
             async with AsyncExitStack() as stack:
@@ -136,7 +146,8 @@ class Loader:
         stack.callback(bundle.close)
         engines = self.shelf.take(bundle)
         stack.push_async_callback(self.shelf.give_back, engines)
-        box = await asyncio.to_thread(make_box, bundle, version, engines, self._dense)
+        told = partial(selftest_facts, self.layout, version)
+        box = await asyncio.to_thread(make_box, bundle, version, engines, told, self._dense)
         app = create_app(box, self._tokens, self._settings(box))
         await stack.enter_async_context(app.lifespan())
         return Loaded(version, bundle, box, app)

@@ -12,8 +12,9 @@ import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from appliance.host.gate import NOT_TESTED, NotProved, asked
+from appliance.host.gate import NOT_TESTED, asked, limit_ms_of
 from appliance.host.loaded import Loaded
+from appliance.host.trial import NotProved
 from appliance.store import nightly
 from appliance.store.layout import StateLayout
 from appliance.store.nightly import Nightly
@@ -82,7 +83,7 @@ async def _models(loaded: Loaded) -> tuple[list[str], bool]:
     lines, passed = [], True
     for engine in loaded.box.engines.values():
         try:
-            line = await asked(engine)
+            line = await asked(engine, limit_ms_of(loaded.box.service))
             passed = passed and NOT_TESTED not in line
         except NotProved as failure:
             line, passed = f"FAILED, {failure}", False

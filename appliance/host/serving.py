@@ -11,7 +11,7 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import Coroutine
+from collections.abc import Collection, Coroutine
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,16 +21,28 @@ from appliance.app import serve
 from appliance.edge.limits import SHUTDOWN_S
 from appliance.edge.server import Server
 from appliance.edge.tls import Certificate, make_leaf
+from appliance.engine.memory import first_to_go, no_longer_first
+from appliance.engine.parent import Engine
 from appliance.host.authority import box_authority
 from appliance.host.box import Box, site_hosts
 from appliance.host.channel import Channel
-from appliance.host.gate import NOT_TESTED, NotProved, proved, shared_line
+from appliance.host.gate import (
+    FINISH_S,
+    NOT_TESTED,
+    brought,
+    limit_ms_of,
+    memory_line,
+    proved,
+    shared_line,
+    start_again,
+)
 from appliance.host.leaving import Leaving
 from appliance.host.listen import CHROMA, Listen
 from appliance.host.loaded import Loaded, Loader
 from appliance.host.nightly import every_night
 from appliance.host.outlook import Outlook, keep_told
 from appliance.host.shelf import Shelf
+from appliance.host.trial import NotProved, Trial, failed_lines
 from appliance.settings import Settings, read_keys
 from appliance.store import current, versions
 from appliance.store.layout import StateLayout
@@ -83,12 +95,16 @@ class Serving:
     async def _lifespan(self, receive: Any, send: Any) -> None:
         await receive()
         self._spawn(self._show_life())
+        # While it proves itself beside what serves, a lack of memory is to end it, and not that.
+        stood = first_to_go() if self._proves else None
         try:
-            await self._switch(self._first)
+            await self._switch(self._first, proves=self._proves)
         except Exception as error:  # noqa: BLE001 - kept whole for `main`, where uvicorn would lose it
             self.failure = error
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
+        if stood is not None:
+            no_longer_first(stood)
         self._spawn(self._obey())
         self._spawn(every_night(lambda: self._current, self._loader.layout, self._loader.secrets.site))
         self._spawn(keep_told(self._outlook, self._loader.layout))
@@ -111,7 +127,7 @@ class Serving:
         self._channel.tell(serving=self._first, **self._greeting)
         while (message := await self._channel.hear()) is not None:
             if "switch" in message:
-                await self._try(int(message["switch"]))
+                await self._try(int(message["switch"]), proves=bool(message.get("proves", True)))
             elif "release" in message or "take_back" in message:
                 await self._hold_models(held="take_back" in message)
             elif "leave" in message and self._server is not None:
@@ -119,10 +135,10 @@ class Serving:
         if self._server is not None:
             self._server.stop()
 
-    async def _try(self, number: int) -> None:
+    async def _try(self, number: int, *, proves: bool) -> None:
         """Switches to a version and says so, or says why not and stays."""
         try:
-            await self._switch(number)
+            await self._switch(number, proves=proves)
         except (LifeboatError, NotProved, OSError, MemoryError) as error:
             reason = error.fact if isinstance(error, LifeboatError) else str(error)
             short = isinstance(error, NotProved) and error.short
@@ -130,18 +146,20 @@ class Serving:
         else:
             self._channel.tell(serving=number)
 
-    async def _switch(self, number: int) -> None:
+    async def _switch(self, number: int, *, proves: bool) -> None:
         """Opens a version beside the one that serves, has it proved, then lets it take what comes."""
-        loaded = await self._loader.open(number)
-        old = self._current
-        if old is None and not self._proves:
-            loaded.box.start_soon()
-        else:
+        old, ended = self._current, list[Engine]()
+        try:
+            trial = await self._tried(number, ended) if proves else None
+            loaded = await self._loader.open(number)
             try:
-                await self._prove(loaded, old)
+                await self._warm(loaded, trial, ended)
             except BaseException:
                 await loaded.close()
                 raise
+        except BaseException:
+            start_again(ended)
+            raise
         loaded.own_engines()
         self._current = loaded
         if old is not None:
@@ -149,15 +167,52 @@ class Serving:
             self._draining.add(draining)
             draining.add_done_callback(self._draining.discard)
 
-    async def _prove(self, loaded: Loaded, old: Loaded | None) -> None:
-        """Lets the models of a version answer that do not serve yet; what the self-test said is recorded with it."""
+    async def _tried(self, number: int, ended: list[Engine]) -> Trial:
+        """Tries a version's knowledge; where memory is short, without the models, while the other rungs answer."""
+        try:
+            trial = await self._loader.tried(number)
+        except NotProved as failure:
+            running = (
+                [] if self._current is None else [one for one in self._current.box.engines.values() if not one.over]
+            )
+            if not failure.short or not running:
+                raise
+            ended += running
+            await asyncio.gather(*(engine.drain(FINISH_S) for engine in running))
+            trial = await self._loader.tried(number)
+        if not trial.passed:
+            raise NotProved("it fails its own self-test: " + "; ".join(failed_lines(trial.lines)))
+        return trial
+
+    async def _warm(self, loaded: Loaded, trial: Trial | None, ended: list[Engine]) -> None:
+        """Has the models of a version ready; what a version says that has to prove itself is recorded with it."""
+        old = self._current
         serving = set() if old is None else set(old.box.engines.values())
         coming = set(loaded.box.engines.values())
-        lines = [await shared_line(engine) for engine in sorted(coming & serving, key=lambda engine: engine.spec.name)]
-        lines += await proved(coming - serving, serving - coming)
-        if lines:
-            proof = current.Proof(tuple(lines), tested=not any(NOT_TESTED in line for line in lines))
-            await asyncio.to_thread(current.note_proof, self._loader.layout, loaded.version.number, proof)
+        start_again(engine for engine in ended if engine in coming)
+        if trial is not None:
+            await self._prove(loaded, trial, sorted(coming & serving, key=_name), coming - serving, serving - coming)
+        elif old is None:
+            loaded.box.start_soon()
+        else:
+            await brought(coming - serving, serving - coming)
+
+    async def _prove(
+        self,
+        loaded: Loaded,
+        trial: Trial,
+        shared: Collection[Engine],
+        fresh: Collection[Engine],
+        leaving: Collection[Engine],
+    ) -> None:
+        """Lets the models of a version answer that do not serve yet, and records what all of it said."""
+        service = loaded.box.service
+        memory_line(service, trial.held_bytes, ())  # what is too large already needs no model
+        lines = [*trial.lines, *[await shared_line(engine) for engine in shared]]
+        lines += await proved(fresh, leaving, limit_ms_of(service))
+        lines.append(memory_line(service, trial.held_bytes, loaded.box.engines.values()))
+        proof = current.Proof(tuple(lines), tested=not any(NOT_TESTED in line for line in lines))
+        await asyncio.to_thread(current.note_proof, self._loader.layout, loaded.version.number, proof)
 
     async def _hold_models(self, *, held: bool) -> None:
         """Ends the models for a while, or starts them again; the other rungs answer."""
@@ -166,7 +221,7 @@ class Serving:
             if held and engine.over:
                 engine.start_soon()
         if not held:
-            await asyncio.gather(*(engine.stop() for engine in engines))
+            await asyncio.gather(*(engine.drain(FINISH_S) for engine in engines))
             self._channel.tell(released=True)
 
     async def _show_life(self) -> None:
@@ -178,6 +233,10 @@ class Serving:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _name(engine: Engine) -> str:
+    return engine.spec.name
 
 
 def main() -> None:
@@ -232,7 +291,11 @@ async def _serve_version(listener: socket.socket, channel: Channel, order: dict[
         async def finish() -> None:
             await leaving.finish(SHUTDOWN_S, serving.cut)
 
-        await serve(leaving, listener, tls=certificate, on_ready=serving.runs_on, finish=finish)
+        try:
+            await serve(leaving, listener, tls=certificate, on_ready=serving.runs_on, finish=finish)
+        except SystemExit:  # how uvicorn ends where an application does not start: the reason is ours to tell
+            if serving.failure is None:
+                raise
         if serving.failure is not None:
             raise serving.failure
 

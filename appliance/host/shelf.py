@@ -23,11 +23,14 @@ class Shelf:
 
     Args:
         run: Private folder for sockets.
+
+    Attributes:
+        room: The memory of this machine, as all of them see it.
     """
 
     def __init__(self, run: Path) -> None:
         self._run = run
-        self._room = Room()  # one for all versions: while they change, two load into one memory
+        self.room = Room()  # one for all versions: while they change, two load into one memory
         self._places: dict[tuple[ModelSpec, int], _Place] = {}
         self._made = 0
 
@@ -48,7 +51,7 @@ class Shelf:
         folder = self._run / str(self._made)
         folder.mkdir(mode=0o700, exist_ok=True)
         reader = bundle.reader(spec.asset)
-        return Engine(spec, reader, runtime_dir=folder, threads=None, queue_requests=queue, room=self._room)
+        return Engine(spec, reader, runtime_dir=folder, threads=None, queue_requests=queue, room=self.room)
 
     async def stop(self) -> None:
         """Ends all engines: the process does."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from appliance.store import current, nightly, versions
 from appliance.store.layout import StateLayout
 from appliance.store.seal import SLOT_WARNING, Seal
+from bundler.format.record import to_json
 
 
 @dataclass(frozen=True)
@@ -61,10 +63,8 @@ def read_status(root: Path, now: datetime) -> Status:
     version = versions.read_current(layout, secrets)
     warnings = [SLOT_WARNING]
     proof = current.proof_of(layout, version.number)
-    lines, tested = version.selftest, version.model_tested
-    if proof is not None:
-        lines = (*(line for line in lines if not line.startswith("model ")), *proof.lines)
-        tested = proof.tested
+    lines = current.told(version.selftest, proof)
+    tested = version.model_tested if proof is None else proof.tested
     if not tested:
         warnings.append("the local model was not tested when this version was installed")
     night = nightly.read(layout)
@@ -81,9 +81,23 @@ def read_status(root: Path, now: datetime) -> Status:
         given_up=tuple(_given_up(layout, version.number)),
         nightly=_told(night),
         nightly_failed=night is not None and not night.passed,
-        nightly_age_days=None if night is None else (now - datetime.fromisoformat(night.when)).days,
+        nightly_age_days=None if night is None else nightly.age_days(night, now),
         warnings=tuple(warnings),
     )
+
+
+def selftest_facts(layout: StateLayout, version: versions.Version) -> dict[str, Any]:
+    """Returns what the looks at a version found, its taking over and the last night, as `/health/ready` tells it."""
+    proof, night = current.proof_of(layout, version.number), nightly.read(layout)
+    return {
+        "selftest": list(current.told(version.selftest, proof)),
+        "model_tested": version.model_tested if proof is None else proof.tested,
+        "nightly": None if night is None else {**to_json(night), "age_days": nightly.age_days(night, _now())},
+    }
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 def _given_up(layout: StateLayout, serving: int) -> Iterator[str]:

@@ -64,6 +64,7 @@ class Supervisor:
         self._stopping = asyncio.Event()
         self._greeted = False
         self._secrets = (0, 0)
+        self._fresh: int | None = None  # the version that took over last, until it has served for a while
 
     async def run(self) -> None:
         """Serves until SIGINT or SIGTERM.
@@ -166,27 +167,53 @@ class Supervisor:
     async def _watch(self) -> None:
         while (worker := self._worker) is not None and not self._stopping.is_set():
             if worker.ended:
-                self._terminal.warn(f"the serving process of version {worker.version} ended: it is started again")
                 await worker.end(_END_S)
                 self._worker = None
+                self._ended(worker)
                 return
             if worker.hangs:
                 self._terminal.warn(f"the serving process of version {worker.version} shows no life: killed")
                 worker.kill()
             elif time.monotonic() - worker.began_s > boots.HEALTHY_S:
+                self._fresh = None
                 current.note_healthy(self._layout, worker.version)
             await self._unless_stopped(self._follow(worker))
             await self._rest(_LOOK_S)
 
+    def _ended(self, worker: Worker) -> None:
+        """Goes back at once where a version that has just taken over ends: the one before it was well until then."""
+        lived_s = time.monotonic() - worker.began_s
+        told = f"the serving process of version {worker.version} ended: {worker.how}"
+        new = self._fresh == worker.version == current.current_number(self._layout)
+        self._fresh = None
+        if new and lived_s < boots.HEALTHY_S and current.previous(self._layout, worker.version) is not None:
+            self._terminal.warn(told)
+            self._roll_back(f"{worker.how}, {lived_s:.0f} s after it took over")
+        else:
+            self._terminal.warn(f"{told}; it is started again")
+
     async def _follow(self, worker: Worker) -> None:
         """Moves on to a version that was proposed, or that a person made the current one."""
         waiting, number = current.waiting_number(self._layout), current.current_number(self._layout)
-        if waiting is not None and current.given_up(self._layout, waiting) is None:
+        if current.attempted(self._layout) is not None:
+            self._after_attempt(waiting)
+        elif waiting is not None and current.given_up(self._layout, waiting) is None:
             await self._change(worker, waiting)
         elif number not in (worker.version, None) and current.given_up(self._layout, int(number or 0)) is None:
             await self._change(worker, int(number or 0))
         else:
             await self._renew(worker)
+
+    def _after_attempt(self, waiting: int | None) -> None:
+        """Refuses a version whose proof took the whole box down: what served before was innocent."""
+        number = current.attempted(self._layout)
+        if waiting is not None and waiting == number:
+            reason = (
+                "the box went down while this version proved itself; install the medium again if that was by chance"
+            )
+            self._terminal.warn(f"version {number} is refused: {reason}")
+            current.give_up(self._layout, number, GivenUp("refused", reason, _now()))
+        current.end_attempt(self._layout)
 
     async def _renew(self, worker: Worker) -> None:
         """Opens the version anew where the box's secrets have changed: its models stay, and so do its clients."""
@@ -195,30 +222,47 @@ class Supervisor:
             return
         self._secrets = now
         try:
-            await worker.switch(worker.version)
+            await worker.switch(worker.version, proves=False)
         except (Refused, Gone) as error:
             self._terminal.warn(f"the changed secrets are not used: {error}")
 
     async def _change(self, worker: Worker, number: int) -> None:
-        """Has a version prove itself and lets it take over; where it does not, what serves goes on."""
+        """Has a version prove itself and lets it take over; where it does not, what serves goes on.
+
+        One that a person goes back to did so long ago.
+        """
+        proposed, self._fresh = current.waiting_number(self._layout) == number, None
         try:
-            if current.software_of(self._layout, number) == worker.software:
-                await worker.switch(number)
-                taken = worker
-            else:
-                taken = await self._replaced(worker, number)
+            taken = await self._taken(worker, number, proves=proposed)
         except (Refused, Gone, OSError, LifeboatError) as error:
             self._terminal.warn(f"version {number} is refused: {error}")
             current.give_up(self._layout, number, GivenUp("refused", str(error), _now()))
             return
+        finally:  # also where the box is told to stop: that is no fault of the version
+            current.end_attempt(self._layout)
         if current.waiting_number(self._layout) == number:
             current.promote(self._layout)
+        self._fresh = number if proposed else None
         current.note_start(self._layout, number)
         taken.began_s = time.monotonic()
         self._worker = taken
         self._serves(taken)
         if taken is not worker:
             self._let_leave(worker)
+
+    async def _taken(self, worker: Worker, number: int, *, proves: bool) -> Worker:
+        """Returns the process that serves a version, which is on record while it is on trial."""
+        if proves:
+            current.note_attempt(self._layout, number)
+        if current.software_of(self._layout, number) != worker.software:
+            try:
+                return await self._replaced(worker, number)
+            except Gone:
+                if proves:
+                    raise
+                return await self._start(number, proves=False)  # whoever goes back wants to leave what serves
+        await worker.switch(number, proves=proves)
+        return worker
 
     async def _replaced(self, worker: Worker, number: int) -> Worker:
         """Starts a version's own program beside the one that serves, which ends its models where both do not fit."""

@@ -81,6 +81,11 @@ class Worker:
         return self._process.returncode is not None
 
     @property
+    def how(self) -> str:
+        """How it ended, in words."""
+        return "" if self._process.returncode is None else _how(self._process.returncode)
+
+    @property
     def hangs(self) -> bool:
         """Whether it has shown no life for SILENT_S."""
         return not self.ended and time.monotonic() - self._heard_s > SILENT_S
@@ -105,9 +110,9 @@ class Worker:
                 self.began_s = self.began_s or time.monotonic()
                 return
 
-    async def switch(self, version: int) -> None:
-        """Lets it move on to another version; raises what `serving` does."""
-        self._channel.tell(switch=version)
+    async def switch(self, version: int, *, proves: bool) -> None:
+        """Lets it move on to another version, which first has to prove itself or did so before; raises as `serving`."""
+        self._channel.tell(switch=version, proves=proves)
         await self.serving()
 
     async def release(self) -> None:

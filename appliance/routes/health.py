@@ -83,7 +83,7 @@ def readiness(answering: Answering) -> dict[str, Any]:
             }
             for name, engine in box.engines.items()
         ],
-        "selftest": list(box.selftest),
+        **box.told(),
         "rungs": rungs,
     }
 

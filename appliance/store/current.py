@@ -7,9 +7,10 @@ among the versions that are installed here, and no others: what a version uses i
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from appliance.store.layout import StateLayout
 from bundler.files import DISK, FileLayer, read_limited, write_atomic
@@ -49,7 +50,7 @@ def waiting_number(layout: StateLayout) -> int | None:
 
 @dataclass(frozen=True)
 class Proof:
-    """What the models of a version said when it took over; `tested` is false where one could not be started."""
+    """What a version said when it took over, knowledge and models; `tested` is false where one could not be started."""
 
     lines: tuple[str, ...]
     tested: bool
@@ -64,9 +65,21 @@ def proof_of(layout: StateLayout, number: int) -> Proof | None:
     """Returns what `note_proof` recorded, or None: then the version's own record tells of its install."""
     try:
         data = read_limited(layout.version(number) / "proof.json", _RECORD_BYTES)
-    except FileMissing:
+        return from_json(Proof, canonical.decode(data, "proof.json"), "proof")
+    except BadBundle:  # not there, or not as it was written
         return None
-    return from_json(Proof, canonical.decode(data, "proof.json"), "proof")
+
+
+def told(recorded: Sequence[str], proof: Proof | None) -> tuple[str, ...]:
+    """Returns the lines of a version's self-test: those of its install, where what serves did not ask again. Pure."""
+    if proof is None:
+        return tuple(recorded)
+    again = {_subject(line) for line in proof.lines}
+    return (*(line for line in recorded if _subject(line) not in again and not line.startswith("model ")), *proof.lines)
+
+
+def _subject(line: str) -> str:
+    return line.split(":", 1)[0]
 
 
 def activate(layout: StateLayout, number: int, layer: FileLayer = DISK) -> None:
@@ -124,14 +137,21 @@ def previous(layout: StateLayout, number: int) -> int | None:
     return max((other for other in whole if given_up(layout, other) is None), default=None)
 
 
+def bundle_of(layout: StateLayout, number: int) -> str | None:
+    """Returns the bundle that a version says it uses, None where its record cannot be read."""
+    try:
+        return str(_record(layout, number).get("bundle"))
+    except BadBundle:
+        return None
+
+
 def software_of(layout: StateLayout, number: int) -> str:
     """Returns the program's version that serves a version; "" is the one that looks.
 
     Raises:
         BadBundle: The record was changed on this disk to something that is no version.
     """
-    record = canonical.decode(read_limited(layout.version(number) / "version.json", _RECORD_BYTES), "version.json")
-    software = record.get("software", "") if isinstance(record, dict) else None
+    software = _record(layout, number).get("software", "")
     if isinstance(software, str) and (not software or _SOFTWARE.fullmatch(software)):
         return software
     raise BadBundle(f"the record of version {number} names no program")
@@ -141,6 +161,11 @@ def set_aside(layout: StateLayout) -> list[tuple[int, GivenUp]]:
     """Returns the versions that were rolled back after they had served, newest first."""
     found = [(number, given_up(layout, number)) for number in sorted(numbers(layout), reverse=True)]
     return [(number, why) for number, why in found if why is not None and why.what in UNDONE]
+
+
+def _record(layout: StateLayout, number: int) -> dict[str, Any]:
+    """Reads a version's record without its MAC."""
+    return canonical.decode(read_limited(layout.version(number) / "version.json", _RECORD_BYTES), "version.json")
 
 
 def numbers(layout: StateLayout) -> Iterator[int]:
@@ -155,6 +180,27 @@ def _number(link: Path) -> int | None:
         return None
     name = link.readlink().name
     return int(name) if name.isascii() and name.isdigit() else None
+
+
+def attempted(layout: StateLayout) -> int | None:
+    """Returns the version whose proof began and never ended, or None; a record that cannot be read is none."""
+    try:
+        value = canonical.decode(read_limited(layout.attempt, _RECORD_BYTES), "attempt.json")
+        return int(value["version"])
+    except (BadBundle, KeyError, TypeError, ValueError):
+        return None
+
+
+def note_attempt(layout: StateLayout, number: int, layer: FileLayer = DISK) -> None:
+    """Says on the disk that a version is about to prove itself, so that one that takes the machine down has its end."""
+    write_atomic(layout.attempt, canonical.encode({"version": number}), mode=0o600, layer=layer)
+
+
+def end_attempt(layout: StateLayout, layer: FileLayer = DISK) -> None:
+    """Forgets the attempt: the version serves, or its refusal is on record, or a person stopped the box."""
+    if layout.attempt.exists():
+        layer.remove(layout.attempt)
+        layer.sync_folder(layout.root)
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,21 @@ class Proof:
     model_tested: bool
 
 
+class Unproved(SelftestFailed):
+    """A candidate that failed its self-test here, with what it said."""
+
+    def __init__(self, proof: Proof) -> None:
+        super().__init__(
+            "the bundle is authentic, but it fails its own self-test:\n  " + "\n  ".join(proof.lines),
+            "the box keeps what it had; send these lines to the builder",
+        )
+        self.proof = proof
+
+    def short(self) -> str:
+        """Returns what failed, on one line."""
+        return f"it fails its own self-test: {'; '.join(line for line in self.proof.lines if 'FAILED' in line)}"
+
+
 @dataclass(frozen=True)
 class InstallReport:
     """What an install did."""
@@ -164,14 +179,19 @@ class Installer:
             version = self._renewed(medium, brought)
             if version is None:
                 return _report(versions.read_current(self.layout, medium.secrets), medium, offer, 0, changed=False)
-            keys, copied_bytes = medium.keys(), 0
+            keys, copied_bytes, refusal = medium.keys(), 0, None
         else:
             self._refuse_undone(medium.secrets, offer.descriptor.bundle)
             # Read once: what opens the bundle now is what will open it.
             keys = medium.keys()
             identities = open_keys(keys, medium.secrets.identity)
-            version, copied_bytes = self._fresh(medium, offer, brought, identities, progress)
+            version, copied_bytes, refusal = self._fresh(medium, offer, brought, identities, progress)
+            self._forget_refused(version.bundle)
         versions.write_version(self.layout, medium.secrets, version, keys, self.layer)
+        if refusal is not None:  # on record, where `status` and `check` find it
+            why = GivenUp("refused", refusal.short(), version.installed)
+            current.give_up(self.layout, version.number, why, self.layer)
+            raise refusal
         return _report(version, medium, offer, copied_bytes, changed=True)
 
     def _renewed(self, medium: Medium, brought: Brought) -> versions.Version | None:
@@ -184,11 +204,19 @@ class Installer:
 
     def _fresh(
         self, medium: Medium, offer: Offer, brought: Brought, identities: Mapping[str, str], progress: Progress
-    ) -> tuple[versions.Version, int]:
-        """Takes the bundle in and proves it; returns its version, not written yet, and the bytes that were copied."""
+    ) -> tuple[versions.Version, int, Unproved | None]:
+        """Takes the bundle in and proves it.
+
+        Returns:
+            Its version, not written yet; the bytes that were copied; and why it does not serve, or None.
+        """
         finished = FinishedVolumes(self.layout.finished, self.layer)
         intake = Intake(medium.folder, self.layout.repository, finished, self.layer, self.open_file)
-        proof, copied_bytes = self._take(intake, offer.descriptor, identities, progress)
+        refusal = None
+        try:
+            proof, copied_bytes = self._take(intake, offer.descriptor, identities, progress)
+        except Unproved as failure:
+            refusal, proof, copied_bytes = failure, failure.proof, 0
         # Canonical, so these are the bytes that were signed; the medium is not asked a second time.
         data = encode_descriptor(offer.descriptor)
         write_atomic(self.layout.repository / offer.path, data, mode=0o600, layer=self.layer)
@@ -202,7 +230,14 @@ class Installer:
             model_tested=proof.model_tested,
             **brought.fields(),
         )
-        return version, copied_bytes
+        return version, copied_bytes, refusal
+
+    def _forget_refused(self, bundle: str) -> None:
+        """An attempt takes the place of earlier ones with the same bundle: a job may try the same medium every day."""
+        for number in set(current.numbers(self.layout)) - {current.current_number(self.layout)}:
+            why = current.given_up(self.layout, number)
+            if why is not None and why.what == "refused" and current.bundle_of(self.layout, number) == bundle:
+                shutil.rmtree(self.layout.version(number))
 
     def _take(
         self, intake: Intake, descriptor: Descriptor, identities: Mapping[str, str], progress: Progress
@@ -227,10 +262,7 @@ class Installer:
     def _proved(self, bundle: Bundle) -> Proof:
         proof = self.prove(bundle)
         if not proof.passed:
-            raise SelftestFailed(
-                "the bundle is authentic, but it fails its own self-test:\n  " + "\n  ".join(proof.lines),
-                "the box keeps what it had; send these lines to the builder",
-            )
+            raise Unproved(proof)
         return proof
 
     def _wants_repair(self, serving: Descriptor) -> bool:
@@ -292,8 +324,7 @@ def _uncounted(_: int) -> None:
 
 
 def _with_proof(report: InstallReport, proof: current.Proof | None) -> InstallReport:
-    """The report with what the models said to whom served, where they were asked there."""
+    """The report with what the version said to whom served, where it was asked there."""
     if proof is None:
         return report
-    lines = tuple(line for line in report.selftest if not line.startswith("model "))
-    return replace(report, selftest=(*lines, *proof.lines), model_tested=proof.tested)
+    return replace(report, selftest=current.told(report.selftest, proof), model_tested=proof.tested)

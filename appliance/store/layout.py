@@ -61,6 +61,11 @@ class StateLayout:
         return self.repository / "finished.json"
 
     @property
+    def attempt(self) -> Path:
+        """The version that is being proved; there only while that goes on."""
+        return self.root / "attempt.json"
+
+    @property
     def tokens(self) -> Path:
         return self.root / "tokens.json"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from appliance.store.layout import StateLayout
 from bundler.files import DISK, FileLayer, read_limited, write_atomic
@@ -27,6 +28,11 @@ class Nightly:
     def disk_failed(self) -> bool:
         """Whether a chunk on this disk was not as it was signed."""
         return any(line.startswith(DISK_FAILED) for line in self.lines)
+
+
+def age_days(found: Nightly, now: datetime) -> int:
+    """Returns the whole days since a look."""
+    return (now - datetime.fromisoformat(found.when)).days
 
 
 def write(layout: StateLayout, found: Nightly, layer: FileLayer = DISK) -> None:

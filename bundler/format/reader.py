@@ -30,10 +30,13 @@ class Volumes:
         root: Folder of the repository, on the medium or in the store.
         descriptor: The bundle's verified descriptor.
         identities: Secret age identities by recipient, from `keys.age`.
+
+    Attributes:
+        root, identities: As given; what another process needs to open the same.
     """
 
     def __init__(self, root: Path, descriptor: Descriptor, identities: Mapping[str, str]) -> None:
-        self._root, self._descriptor, self._identities = root, descriptor, identities
+        self.root, self._descriptor, self.identities = root, descriptor, identities
         self._open: dict[int, age.Reader] = {}
         self._files = ExitStack()
         self._lock = threading.Lock()
@@ -63,10 +66,10 @@ class Volumes:
             return self._open[number]
 
     def _open_volume(self, volume: Volume) -> age.Reader:
-        secret = self._identities.get(volume.recipient)
+        secret = self.identities.get(volume.recipient)
         if secret is None:
             raise WrongKey(f"no key of this site opens {volume.path}")
-        path = paths.inside(self._root, volume.path)
+        path = paths.inside(self.root, volume.path)
         try:
             file = open_regular(path)
         except FileMissing:

@@ -12,6 +12,8 @@ from bundler.format.record import LATER
 RUNG_KINDS = ("upstream", "model", "faq", "documents", "message")
 # What a model of its own engine does: answers, gives vectors, or ranks documents. Only the first is a rung.
 CHAT, EMBEDDING, RERANK = SERVES = ("chat", "embedding", "rerank")
+# What a small machine keeps to that is busy; part of the format, since an absent limit means these (SPEC 11.3).
+MODEL_MS, SEARCH_MS = 60_000, 5_000
 
 
 @dataclass(frozen=True)
@@ -116,13 +118,22 @@ class LimitsSpec:
 
 @dataclass(frozen=True)
 class SelftestSpec:
-    """The self-test: its cases, and the least share of each kind that must hold, in percent."""
+    """The self-test: its cases, the least share of each kind that must hold, in percent, and what a box must keep to.
+
+    Attributes:
+        model_ms: The longest that a model may take for a short answer (the median of five).
+        search_ms: The longest that the FAQ, the documents or a router may take (the median of five).
+        memory_mb: The most memory that knowledge and models may take together, in 10^6 bytes; 0 is what the box has.
+    """
 
     asset: str
     faq_percent: int
     documents_percent: int
     route_percent: int
     refuse_percent: int
+    model_ms: int = field(default=MODEL_MS, metadata=LATER)
+    search_ms: int = field(default=SEARCH_MS, metadata=LATER)
+    memory_mb: int = field(default=0, metadata=LATER)
 
 
 @dataclass(frozen=True)

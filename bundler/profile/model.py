@@ -55,13 +55,16 @@ class ContentEntry:
 
 @dataclass(frozen=True)
 class SelftestEntry:
-    """The `[selftest]`: case files, and the least share of each kind that must hold, in percent."""
+    """The `[selftest]`: case files, the least share of each kind that must hold, in percent, and a box's limits."""
 
     cases: tuple[str, ...]
     faq_percent: int
     documents_percent: int
     route_percent: int
     refuse_percent: int
+    model_ms: int
+    search_ms: int
+    memory_mb: int
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,17 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 from bundler.format.errors import BadInput, BadInputs
-from bundler.format.service import CHAT, SERVES, DependencySpec, LadderSpec, LimitsSpec, RungSpec, UpstreamSpec
+from bundler.format.service import (
+    CHAT,
+    MODEL_MS,
+    SEARCH_MS,
+    SERVES,
+    DependencySpec,
+    LadderSpec,
+    LimitsSpec,
+    RungSpec,
+    UpstreamSpec,
+)
 from bundler.format.trust.policy import origin
 from bundler.profile.model import PRECISIONS, ContentEntry, EmbeddingEntry, ModelEntry, Profile, SelftestEntry
 from bundler.profile.table import Table
@@ -203,10 +213,16 @@ def _limits(table: Table) -> LimitsSpec:
 
 
 def _selftest(table: Table) -> SelftestEntry:
-    percent = {key: table.integer(f"{key}_percent", 90, 0, 100) for key in ("faq", "documents", "route", "refuse")}
+    shares = ("faq_percent", "documents_percent", "route_percent", "refuse_percent")
     return _closed(
         table,
-        SelftestEntry(table.texts("cases"), percent["faq"], percent["documents"], percent["route"], percent["refuse"]),
+        SelftestEntry(
+            cases=table.texts("cases"),
+            **{key: table.integer(key, 90, 0, 100) for key in shares},
+            model_ms=table.integer("model_ms", MODEL_MS, 1, 3_600_000),
+            search_ms=table.integer("search_ms", SEARCH_MS, 1, 600_000),
+            memory_mb=table.integer("memory_mb", 0, 0, 100_000_000),
+        ),
     )
 
 

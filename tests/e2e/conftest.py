@@ -1,15 +1,25 @@
 """A whole customer, made once by the programs themselves: keyring, two bundles, a site, and a box with the first."""
 
+import importlib.util
 import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from urllib.request import Request, urlopen
 
 import pytest
+
+from appliance.store import current, versions
+from appliance.store.layout import StateLayout
+from appliance.store.seal import Seal
+from bundler.format.bundle import Bundle
 
 
 @dataclass(frozen=True)
@@ -59,6 +69,35 @@ def linked_copy(source: Path, target: Path) -> Path:
     return target
 
 
+def _script(path: Path) -> Any:
+    """Returns a module of scripts/, which are no package."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module  # dataclasses look their own module up
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def variants(repo_root: Path) -> Any:
+    """`scripts/variants.py`: versions that go wrong on purpose."""
+    return _script(repo_root / "scripts" / "variants.py")
+
+
+@pytest.fixture(scope="session")
+def box_load(repo_root: Path) -> Any:
+    """`scripts/box_load.py`: clients that ask without a pause."""
+    return _script(repo_root / "scripts" / "box_load.py")
+
+
+@pytest.fixture(scope="session")
+def memory_groups(repo_root: Path) -> Any:
+    """`scripts/memory_group.py`: control groups with little memory."""
+    return _script(repo_root / "scripts" / "memory_group.py")
+
+
 @pytest.fixture(scope="session")
 def customer(
     tmp_path_factory: pytest.TempPathFactory, repo_root: Path, wheelhouse: Path, smollm_gguf: Path
@@ -84,3 +123,94 @@ def customer(
     made.must("bundler", *build)
     yield made
     shutil.rmtree(folder)
+
+
+@dataclass
+class Running:
+    """A box that serves a state of its own, and a maker of its versions."""
+
+    url: str
+    token: str
+    layout: StateLayout
+    process: subprocess.Popen[bytes]
+    log: Path
+    programs: Path
+    maker: Any
+
+    @staticmethod
+    def wait_for(look: Callable[[], bool | None]) -> bool:
+        """Returns what a look finds once that is not None."""
+        end = time.monotonic() + 180
+        while time.monotonic() < end:
+            found = look()
+            if found is not None:
+                return found
+            time.sleep(0.1)
+        raise AssertionError("nothing happened")
+
+    def refused(self, number: int) -> str:
+        """Waits until a proposed version is given up, and returns why; one that serves is a failure."""
+
+        def look() -> bool | None:
+            assert current.current_number(self.layout) != number
+            return current.given_up(self.layout, number) is not None or None
+
+        self.wait_for(look)
+        why = current.given_up(self.layout, number)
+        assert why is not None
+        assert why.what == "refused"
+        return why.reason
+
+    def program(self, name: str, script: str) -> None:
+        """Installs a version of the program: a script in place of its interpreter."""
+        path = self.programs / name / "bin" / "python"
+        path.parent.mkdir(parents=True)
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+
+    def ready(self) -> dict[str, Any]:
+        request = Request(f"{self.url}/health/ready", headers={"Authorization": f"Bearer {self.token}"})
+        with urlopen(request) as answer:
+            found: dict[str, Any] = json.load(answer)
+        return found
+
+    @property
+    def bundle(self) -> Bundle:
+        """What serves, opened; to be closed."""
+        secrets = Seal(self.layout.keys).open()
+        return versions.open_version(self.layout, secrets, versions.read_current(self.layout, secrets))
+
+
+@pytest.fixture
+def serve(customer: Customer, variants: Any, tmp_path: Path) -> Callable[..., Any]:
+    """Serves a copy of the first version's state, with `serve(prepare=..., wrap=...) as box`.
+
+    `prepare` gets the maker of versions before the box starts; `wrap` changes the command line.
+    """
+
+    @contextmanager
+    def served(
+        prepare: Callable[[Any], object] = lambda _: None, wrap: Callable[[list[str]], list[str]] = list
+    ) -> Iterator[Running]:
+        shutil.copytree(customer.pristine, tmp_path / "state", symlinks=True)
+        layout = StateLayout(tmp_path / "state")
+        layout.make()
+        words = ("token", "create", "served", "--state", layout.root, "--json")
+        token = json.loads(customer.must("appliance", *words))["token"]
+        maker = variants.Maker(layout)
+        prepare(maker)
+        url, log, programs = tmp_path / "url", tmp_path / "log", tmp_path / "programs"
+        options = ("--state", layout.root, "--port", "0", "--port-file", url, "--programs", programs)
+        command = wrap([sys.executable, "-m", "appliance", "serve", *map(str, options)])
+        with log.open("wb") as output:
+            process = subprocess.Popen(command, stdout=output, stderr=output)
+        try:
+            Running.wait_for(lambda: url.exists() or None)
+            box = Running(url.read_text().strip(), token, layout, process, log, programs, maker)
+            box.wait_for(lambda: all(engine["state"] == "ready" for engine in box.ready()["engines"]) or None)
+            yield box
+        finally:
+            process.terminate()
+            process.wait(60)
+
+    return served

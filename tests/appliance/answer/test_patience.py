@@ -71,7 +71,7 @@ def engines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Down]:
 
 
 async def asked(engines: Mapping[str, Any], model: str) -> Served:
-    box = Box(SERVICE, 1, "b-1", None, None, engines, Policy(()), ())
+    box = Box(SERVICE, 1, "b-1", None, None, engines, Policy(()))
     async with Answering(box, Settings(), clock=lambda: engines["first"].clock[0]) as answering:
         return await answering.complete(
             answering.call({"model": model, "messages": [{"role": "user", "content": "Hi"}]})

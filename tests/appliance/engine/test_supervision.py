@@ -64,7 +64,7 @@ def made(gguf: Path, folder: Path, **options: Any) -> Engine:
 async def running(gguf: Path, folder: Path, **options: Any) -> AsyncIterator[tuple[Engine, Answering]]:
     """A started engine and the box's answering side in front of it."""
     engine = made(gguf, folder, **options)
-    box = Box(SERVICE, 1, "b-1", None, None, {"smol": engine}, Policy(()), ())
+    box = Box(SERVICE, 1, "b-1", None, None, {"smol": engine}, Policy(()))
     await engine.start()
     try:
         async with Answering(box, Settings()) as answering:

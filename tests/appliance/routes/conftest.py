@@ -350,7 +350,7 @@ class FakeBox:
     encoder: FakeEncoder | None = field(default_factory=FakeEncoder)
     version: int = 3
     bundle: str = "b-1"
-    selftest: tuple[str, ...] = ("faq: 10 of 10",)
+    told: Callable[[], dict[str, Any]] = field(default=lambda: {"selftest": ["faq: 10 of 10"]})
 
 
 def make_service(upstreams: Sequence[Wall], *, chat: tuple[str, ...] = (), ask: tuple[str, ...] = ()) -> Service:

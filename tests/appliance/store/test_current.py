@@ -103,3 +103,30 @@ def test_a_proof_is_kept_beside_the_version(layout: StateLayout) -> None:
     assert current.proof_of(layout, 1) is None
     current.note_proof(layout, 1, Proof(("model a: answers in 5 ms",), tested=True))
     assert current.proof_of(layout, 1) == Proof(("model a: answers in 5 ms",), tested=True)
+
+
+def test_lines_of_a_proof_take_the_place_of_those_of_the_install() -> None:
+    """Each by its subject; what was not asked again stays, but for models that are no more."""
+    recorded = ("faq: 9 of 10", "route: 5 of 5", "model old: answers in 9 ms")
+    proof = Proof(("faq: 10 of 10", "model new: answers in 5 ms"), tested=True)
+    assert current.told(recorded, None) == recorded
+    assert current.told(recorded, proof) == ("route: 5 of 5", "faq: 10 of 10", "model new: answers in 5 ms")
+
+
+def test_an_attempt_outlives_whoever_made_it(layout: StateLayout) -> None:
+    """Until its end is noted; a record that was cut short is none."""
+    assert current.attempted(layout) is None
+    current.end_attempt(layout)
+    current.note_attempt(layout, 2)
+    assert current.attempted(layout) == 2
+    current.end_attempt(layout)
+    assert current.attempted(layout) is None
+    layout.attempt.write_bytes(b"{}")
+    assert current.attempted(layout) is None
+
+
+def test_a_version_says_which_bundle_it_uses(layout: StateLayout) -> None:
+    """Where its record cannot be read, none."""
+    (layout.version(1) / "version.json").write_text('{"bundle":"1-0001-00000000"}')
+    (layout.version(2) / "version.json").unlink()
+    assert (current.bundle_of(layout, 1), current.bundle_of(layout, 2)) == ("1-0001-00000000", None)

@@ -10,7 +10,7 @@ import pytest
 from bundler.format.errors import BadBundle
 from bundler.format.index import Index, decode_index, encode_index
 from bundler.format.record import LATER, from_json, to_json
-from bundler.format.service import LadderSpec, LimitsSpec, ModelSpec, Service
+from bundler.format.service import LadderSpec, LimitsSpec, ModelSpec, SelftestSpec, Service
 
 OLD = {"name": "m", "asset": "a", "digest": "d", "context_tokens": 512, "max_output_tokens": 48}
 
@@ -78,3 +78,14 @@ def test_a_later_field_has_a_plain_default(record: Any) -> None:
     """Otherwise the program is wrong, and tells so when it first writes one."""
     with pytest.raises(TypeError, match="no plain default"):
         to_json(record)
+
+
+def test_limits_of_the_selftest_are_written_where_they_say_something() -> None:
+    """A bundle without any is byte for byte of the first version; one with a limit is read with it (SPEC 7.3)."""
+    first = {"asset": "s", "faq_percent": 1, "documents_percent": 2, "route_percent": 3, "refuse_percent": 4}
+    plain = SelftestSpec("s", 1, 2, 3, 4)
+    assert to_json(plain) == first
+    assert from_json(SelftestSpec, first, "selftest") == plain
+    bound = SelftestSpec("s", 1, 2, 3, 4, model_ms=900, memory_mb=4000)
+    assert to_json(bound) == first | {"model_ms": 900, "memory_mb": 4000}
+    assert from_json(SelftestSpec, to_json(bound), "selftest") == bound

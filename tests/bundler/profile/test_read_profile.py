@@ -176,3 +176,20 @@ def test_models_that_do_not_chat_are_checked(text: str, expected: str) -> None:
     with pytest.raises(BadInputs) as caught:
         parse(text)
     assert expected in "\n".join(caught.value.issues)
+
+
+def test_what_a_box_must_keep_to_is_set_or_generous() -> None:
+    """The limits of the self-test: a small machine keeps to the defaults."""
+    plain = parse(FAQ + "[selftest]\ncases = []\n").selftest
+    assert plain is not None
+    assert (plain.model_ms, plain.search_ms, plain.memory_mb) == (60_000, 5_000, 0)
+    bound = parse(FAQ + "[selftest]\ncases = []\nmodel_ms = 900\nsearch_ms = 50\nmemory_mb = 4000\n").selftest
+    assert bound is not None
+    assert (bound.model_ms, bound.search_ms, bound.memory_mb) == (900, 50, 4000)
+
+
+@pytest.mark.parametrize("line", ["model_ms = 0", "search_ms = 700000", "memory_mb = -1", "memory_mb = 1.5"])
+def test_a_limit_that_is_none_is_told(line: str) -> None:
+    """With the bounds."""
+    with pytest.raises(BadInputs, match=line.split()[0]):
+        parse(FAQ + f"[selftest]\ncases = []\n{line}\n")

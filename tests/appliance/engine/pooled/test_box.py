@@ -84,7 +84,7 @@ def world(ggufs: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory) -> 
             reader = BytesReader(data)
             engines[name] = Engine(MODELS[name], reader, runtime_dir=folder, threads=1, queue_requests=32)
             await engines[name].start()
-        box = Box(SERVICE, 1, "b-1", None, None, engines, Policy(()), ())
+        box = Box(SERVICE, 1, "b-1", None, None, engines, Policy(()))
         serving = asyncio.create_task(serve(create_app(box, tokens, Settings()), listener, on_ready=servers.append))
         while not (servers and servers[0].started):
             assert not serving.done(), serving.exception()
@@ -186,7 +186,7 @@ def test_before_and_after_an_end_is_noticed_it_answers(
     async def ask() -> Any:
         reader = BytesReader(ggufs["vec"])
         engine = Engine(MODELS["vec"], reader, runtime_dir=tmp_path, threads=1, queue_requests=32)
-        box = Box(SERVICE, 1, "b-1", None, None, {"vec": engine}, Policy(()), ())
+        box = Box(SERVICE, 1, "b-1", None, None, {"vec": engine}, Policy(()))
         await engine.start()
         try:
             async with Answering(box, Settings()) as answering:
@@ -236,7 +236,7 @@ def test_a_model_that_loads_is_a_503(tmp_path: Path) -> None:
     """Not broken, not there yet; and the embedding model of documents stays what `auto` means."""
     engine = Engine(MODELS["vec"], BytesReader(b""), runtime_dir=tmp_path, threads=1, queue_requests=1)
     service = replace(SERVICE, models=(MODELS["vec"],), embedding=ONNX)
-    box = Box(service, 1, "b-1", None, None, {"vec": engine}, Policy(()), ())
+    box = Box(service, 1, "b-1", None, None, {"vec": engine}, Policy(()))
     tokens = TokenStore(tmp_path / "tokens.json")
     token, _ = tokens.create("test", now_s=1_000)
 
