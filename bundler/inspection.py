@@ -14,6 +14,7 @@ from bundler.export import export
 from bundler.format.bundle import Bundle, check_chunks, open_bundle
 from bundler.format.errors import BadBundle, BadInput
 from bundler.format.manifest import Descriptor
+from bundler.format.software import programs
 from bundler.format.trust.descriptors import read_descriptors
 from bundler.format.trust.medium import check_file, find_root, load_repository, oldest_root
 from bundler.format.trust.policy import Policy, may_install
@@ -36,6 +37,7 @@ class Verified:
         left_out: Signed files that a copy did not take along: older bundles, and volumes that the site has.
         files: How many were checked.
         length_bytes: Their size.
+        software: Versions of the programs that are listed.
         deep: Whether every chunk of the bundles that are here whole was decrypted and checked.
         warnings: What expires or has expired.
     """
@@ -46,6 +48,7 @@ class Verified:
     left_out: int
     files: int
     length_bytes: int
+    software: tuple[str, ...]
     deep: bool
     warnings: tuple[str, ...]
 
@@ -114,6 +117,7 @@ def verify(
         left_out=len(omitted & trusted.targets.keys()),
         files=len(targets),
         length_bytes=total,
+        software=tuple(programs(trusted.targets)),
         deep=identities is not None,
         warnings=trusted.warnings,
     )

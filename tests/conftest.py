@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import fcntl
 import hashlib
 import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -110,6 +111,60 @@ def encoder(encoder_parts: tuple[bytes, bytes]) -> Encoder:
     from bundler.knowledge.encoder import Encoder
 
     return Encoder(*encoder_parts, max_tokens=256)
+
+
+@pytest.fixture(scope="session")
+def make_wheel() -> Callable[..., Path]:
+    """Makes a wheel: `(folder, "name-1.0-py3-none-any", requires=(), files={}, record={})`."""
+
+    def make(
+        folder: Path,
+        stem: str,
+        *,
+        requires: Sequence[str] = (),
+        files: Mapping[str, bytes] | None = None,
+        record: Mapping[str, str] | None = None,
+        named: str = "",
+    ) -> Path:
+        name, version = (named or stem).split("-")[:2]
+        info = f"{name}-{version}.dist-info"
+        lines = "".join(f"Requires-Dist: {text}\n" for text in requires)
+        members = {
+            f"{name}/__init__.py": b"",
+            f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{lines}".encode(),
+            f"{info}/WHEEL": f"Wheel-Version: 1.0\nTag: {'-'.join(stem.split('-')[2:])}\n".encode(),
+            **(files or {}),
+        }
+        digests = {path: base64.urlsafe_b64encode(hashlib.sha256(data).digest()) for path, data in members.items()}
+        listed = {path: f"sha256={digest.decode().rstrip('=')}" for path, digest in digests.items()} | dict(
+            record or {}
+        )
+        rows = "".join(f"{path},{digest},\n" for path, digest in listed.items() if digest != "absent")
+        folder.mkdir(parents=True, exist_ok=True)
+        with zipfile.ZipFile(folder / f"{stem}.whl", "w") as archive:
+            for path, data in {**members, f"{info}/RECORD": f"{rows}{info}/RECORD,,\n".encode()}.items():
+                archive.writestr(zipfile.ZipInfo(path, (2026, 1, 1, 0, 0, 0)), data)
+        return folder / f"{stem}.whl"
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_house(make_wheel: Callable[..., Path]) -> Callable[[Path, str], Path]:
+    """Makes a small wheelhouse of a program that nobody could run: `(folder, version)`."""
+
+    def make(folder: Path, version: str) -> Path:
+        needs = ("click>=8", "uvicorn[fast] ; extra == 'appliance'", "onnxruntime ; extra == 'cpu'")
+        make_wheel(folder, f"lifeboat_ai-{version}-py3-none-any", requires=needs)
+        make_wheel(folder, "click-8.1-py3-none-any", requires=("colorama ; sys_platform == 'win32'",))
+        make_wheel(folder, "uvicorn-0.5-py3-none-any", requires=("h11 ; extra == 'fast'", "click"))
+        make_wheel(folder, "h11-0.1-py3-none-any")
+        make_wheel(folder, "onnxruntime-1.2-py3-none-any", requires=("numpy>=2 ; python_version >= '3.11'",))
+        make_wheel(folder, "numpy-2.0-py3-none-any")
+        make_wheel(folder, "pip-26.0-py3-none-any")
+        return folder
+
+    return make
 
 
 @contextmanager

@@ -2,19 +2,51 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import os
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from appliance.cli.options import command
+from appliance.cli.options import command, programs_option
 from bundler.terminal import Terminal, size
 
 if TYPE_CHECKING:
-    from appliance.store.install import Proof
+    from appliance.store.install import InstallReport, Proof
     from bundler.format.bundle import Bundle
+
+
+@dataclass
+class _Code:
+    """The code of the site card: asked for once, and handed on to a program that takes over."""
+
+    file: Path | None
+    known: list[str] = field(default_factory=list)
+
+    def __call__(self) -> str:
+        if not self.known:
+            self.known.append(self._asked() if self.file is None else self._written(self.file))
+        return self.known[0]
+
+    @staticmethod
+    def _written(file: Path) -> str:
+        from bundler.format.site import find_code
+
+        return find_code(file.read_text(encoding="utf-8", errors="replace"))
+
+    def _asked(self) -> str:
+        return str(click.prompt("Site code (on the site card)", err=True))
+
+    def words(self) -> list[str]:
+        """Returns the options that tell the code to a program that takes over, where it was asked for."""
+        if not self.known:
+            return []
+        # In memory, open for that program: neither a file nor a command line may show it.
+        number = os.memfd_create("code", 0)
+        os.write(number, self.known[0].encode())
+        return ["--site-code-file", f"/dev/fd/{number}"]
 
 
 @click.command()
@@ -30,22 +62,30 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Read everything again, mend what the disk damaged, and install also a bundle that was rolled back.",
 )
+@programs_option
+@click.option("--keep-program", is_flag=True, help="Leave out newer software of the medium.")
 @command
 def install(
-    terminal: Terminal, *, medium: Path, state: Path, site: str | None, site_code_file: Path | None, again: bool
+    terminal: Terminal,
+    *,
+    medium: Path,
+    state: Path,
+    site: str | None,
+    site_code_file: Path | None,
+    again: bool,
+    programs: Path,
+    keep_program: bool,
 ) -> None:
     """Verify the newest bundle of the repository in MEDIUM, check that it answers, and switch to it."""
     from appliance.host.authority import authority_fingerprint
+    from appliance.host.handover import Handover, tidy
     from appliance.host.switching import Switcher, is_served
     from appliance.store.enrol import Enroller
     from appliance.store.install import Installer
     from appliance.store.layout import StateLayout
-    from bundler.format.site import find_code
+    from appliance.store.programs import Programs
 
-    def code() -> str:
-        if site_code_file is not None:
-            return find_code(site_code_file.read_text(encoding="utf-8", errors="replace"))
-        return str(click.prompt("Site code (on the site card)", err=True))
+    code = _Code(site_code_file)
 
     def prove(bundle: Bundle) -> Proof:
         # Only here: engines and embeddings take most of a second to import, and most refreshes find nothing new.
@@ -53,19 +93,28 @@ def install(
 
         return Prover(layout.run, models=not is_served(layout))(bundle)
 
-    layout = StateLayout(state)
+    layout, here = StateLayout(state), Programs(programs)
     layout.make()
+    flags = [*(["--site", site] if site else []), *(["--again"] * again), *(["--json"] * terminal.json_output)]
+    words = ["install", str(medium), "--state", str(state), "--programs", str(programs), *flags]
+    program = Handover(here, lambda: [*words, *code.words()], terminal, keeps=keep_program)
     switch = Switcher(layout, terminal).switch
     now = datetime.now(UTC)
-    report = Installer(layout, Enroller(site, code), prove, switch, terminal, again=again).install(medium, now)
+    installer = Installer(layout, Enroller(site, code), prove, switch, terminal, again=again, program=program)
+    report = installer.install(medium, now)
+    gone = tidy(layout, here, served=is_served(layout))
     fingerprint = authority_fingerprint(layout, now)
-    if report.changed:
-        lines = [f"installed bundle {report.bundle} as version {report.version} ({size(report.copied_bytes)} copied)"]
-    else:
-        lines = [f"bundle {report.bundle} is installed already, as version {report.version}: nothing to do"]
-    lines += [f"  {line}" for line in report.selftest]
+    lines = [*_told(report), *(f"  program {version} is removed: nothing uses it" for version in gone)]
     lines.append(f"  this box's CA (TLS off loopback, /ca.crt): SHA-256 {fingerprint}")
     if not report.model_tested:
         terminal.warn("the local model was not tested: see the self-test lines")
     terminal.result({**asdict(report), "ca_sha256": fingerprint}, lines)
     terminal.good("GREEN: this box can answer. Next: lifeboat-appliance token create NAME, lifeboat-appliance serve")
+
+
+def _told(report: InstallReport) -> list[str]:
+    if report.changed:
+        first = f"installed bundle {report.bundle} as version {report.version} ({size(report.copied_bytes)} copied)"
+    else:
+        first = f"bundle {report.bundle} is installed already, as version {report.version}: nothing to do"
+    return [first, *(f"  {line}" for line in report.selftest)]

@@ -15,6 +15,16 @@ from bundler.terminal import EXIT_INTERRUPTED, Terminal, run
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+programs_option = click.option(
+    "--programs",
+    type=click.Path(path_type=Path, file_okay=False),
+    envvar="LIFEBOAT_PROGRAMS",
+    default=Path("/opt/lifeboat"),
+    show_default=True,
+    help="Where the versions of this program are installed.",
+)
+
+
 def command(function: F) -> Callable[..., None]:
     """Gives a command `--state`, `--json` and a `Terminal`, and turns errors into exit codes."""
 

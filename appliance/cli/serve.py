@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from appliance.cli.options import command
+from appliance.cli.options import command, programs_option
 from bundler.terminal import Terminal
 
 
@@ -15,13 +15,7 @@ from bundler.terminal import Terminal
 @click.option("--port", type=click.IntRange(0, 65_535), default=8443, show_default=True, help="0 takes a free one.")
 @click.option("--name", "names", multiple=True, help="A further name by which clients reach this box.")
 @click.option("--port-file", type=click.Path(path_type=Path, dir_okay=False), help="Write the URL here once it serves.")
-@click.option(
-    "--programs",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("/opt/lifeboat"),
-    show_default=True,
-    help="Where the versions of this program are installed.",
-)
+@programs_option
 @click.option("--dense", type=click.Choice(["exact", "chroma"]), default="exact", show_default=True, help="Search.")
 @command
 def serve(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from appliance.cli.options import command
+from appliance.cli.options import command, programs_option
 from bundler.terminal import Terminal
 
 
@@ -19,13 +19,27 @@ from bundler.terminal import Terminal
 @click.option(
     "--program", type=click.Path(path_type=Path), help="The program to run.  [default: the one that is asked]"
 )
+@programs_option
 @command
-def unit(terminal: Terminal, *, user: str, host: str, port: int, gpu: bool, program: Path | None, state: Path) -> None:
+def unit(
+    terminal: Terminal,
+    *,
+    user: str,
+    host: str,
+    port: int,
+    gpu: bool,
+    program: Path | None,
+    programs: Path,
+    state: Path,
+) -> None:
     """Print the systemd unit for this box, for /etc/systemd/system/lifeboat.service."""
     from appliance.host.unit import Service, check_program, unit_text
+    from appliance.store.programs import CURRENT, Programs
 
     if program is None:
         check_program(Path(sys.executable).resolve())  # a link in /opt may lead to an interpreter under /home
         program = Path(sys.executable).absolute().with_name("lifeboat-appliance")
-    text = unit_text(Service(program, state, user, host, port, gpu))
+        if Programs(programs).own():  # a path that stays when the program changes
+            program = programs / CURRENT / "bin" / "lifeboat-appliance"
+    text = unit_text(Service(program, programs, state, user, host, port, gpu))
     terminal.result({"unit": text}, [text.rstrip("\n")])

@@ -9,6 +9,8 @@ from contextlib import suppress
 from typing import Any
 
 LINE_BYTES = 2**20
+# Of what is said here. Supervisor and process may be of different programs: raised where one would misread the other.
+PROTOCOL = 1
 
 
 class Channel:

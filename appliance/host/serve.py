@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import resource
 import socket
+import sys
 import time
 from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
 
+from appliance.host.handover import came_up, supervise
 from appliance.host.listen import Listen, bind, client_urls, url_of
 from appliance.host.supervisor import Supervisor
 from appliance.host.worker import Worker
 from appliance.store.layout import StateLayout
+from appliance.store.programs import Programs
 from bundler.files import exclusive, write_atomic
 from bundler.format.errors import Busy
 from bundler.terminal import Terminal
@@ -34,12 +37,14 @@ def serve_box(root: Path, listen: Listen, terminal: Terminal, programs: Path = P
     """
     _demand_parts()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    layout = StateLayout(root)
+    layout, installed = StateLayout(root), Programs(programs)
     layout.make()
+    supervise(layout, installed, sys.argv[1:], terminal)
     with exclusive(layout.serving, "this state is served already"), closing(_bound(listen)) as listener:
 
         def on_serving(worker: Worker) -> None:
             certificate = str(worker.greeting.get("ca_sha256", ""))
+            came_up(layout, installed)
             url = url_of(listener, tls=bool(certificate))
             reached = client_urls(listener, listen, tls=bool(certificate))
             terminal.note(f"listening on {', '.join(reached) or url}")

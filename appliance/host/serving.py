@@ -25,7 +25,7 @@ from appliance.engine.memory import first_to_go, no_longer_first
 from appliance.engine.parent import Engine
 from appliance.host.authority import box_authority
 from appliance.host.box import Box, site_hosts
-from appliance.host.channel import Channel
+from appliance.host.channel import PROTOCOL, Channel
 from appliance.host.gate import (
     FINISH_S,
     NOT_TESTED,
@@ -49,7 +49,7 @@ from appliance.store.layout import StateLayout
 from appliance.store.seal import Seal, SiteSecrets
 from appliance.store.secrets import Secrets
 from bundler.files import scratch_folder
-from bundler.format.errors import LifeboatError
+from bundler.format.errors import LifeboatError, NotReady
 from bundler.knowledge.dense import Exact
 from bundler.terminal import exit_code
 
@@ -270,6 +270,11 @@ async def _serve(listener: socket.socket, end: socket.socket) -> int:
 
 
 async def _serve_version(listener: socket.socket, channel: Channel, order: dict[str, Any]) -> None:
+    if order.get("protocol") != PROTOCOL:
+        raise NotReady(
+            f"the supervisor speaks protocol {order.get('protocol')} to its processes, this program {PROTOCOL}",
+            "stop the service, run the install again, and start the service: it is then supervised by this program",
+        )
     layout = StateLayout(Path(order["state"]))
     listen = Listen(order["host"], listener.getsockname()[1], tuple(order["names"]), None, order["dense"])
     seal = Seal(layout.keys)

@@ -23,6 +23,7 @@ class Status:
         nightly: When the last nightly look was, and what it found.
         nightly_failed: Whether it found anything wrong.
         nightly_age_days: How long ago it was, None where there was none.
+        program: Version of the program that serves; "" is the one that looks.
         given_up: A line for each newer version that does not serve, and why.
     """
 
@@ -40,10 +41,12 @@ class Status:
     nightly_failed: bool
     nightly_age_days: int | None
     warnings: tuple[str, ...]
+    program: str = ""
 
     def lines(self) -> list[str]:
         return [
             f"site {self.site}: version {self.version}, bundle {self.bundle}, made {self.age_days} days ago",
+            *([f"  program {self.program}"] if self.program else []),
             *(f"  {line}" for line in self.selftest),
             *self.given_up,
             self.nightly,
@@ -83,6 +86,7 @@ def read_status(root: Path, now: datetime) -> Status:
         nightly_failed=night is not None and not night.passed,
         nightly_age_days=None if night is None else nightly.age_days(night, now),
         warnings=tuple(warnings),
+        program=version.software,
     )
 
 

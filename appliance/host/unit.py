@@ -30,7 +30,7 @@ Type=notify
 NotifyAccess=main
 User={user}
 Group={user}
-ExecStart={program} serve --state {state} --host {host} --port {port}
+ExecStart={program} serve --state {state} --programs {programs} --host {host} --port {port}
 Restart=always
 RestartSec=1
 WatchdogSec={watchdog_s}
@@ -98,6 +98,7 @@ class Service:
 
     Attributes:
         program: The program to run, absolute.
+        programs: Where the versions of the program are installed, absolute.
         state: The state folder, under /var/lib.
         user: Whom it runs as.
         host: Address to listen on.
@@ -106,6 +107,7 @@ class Service:
     """
 
     program: Path
+    programs: Path
     state: Path
     user: str
     host: str
@@ -122,6 +124,7 @@ def unit_text(service: Service) -> str:
     for name, word in (("--user", service.user), ("--host", service.host)):
         _check_word(name, word)
     check_program(service.program)
+    check_program(service.programs)
     _check_word("--state", str(service.state))
     if not service.state.is_relative_to(_STATES) or service.state == _STATES or ".." in service.state.parts:
         raise BadInput(
@@ -131,6 +134,7 @@ def unit_text(service: Service) -> str:
     return _TEXT.format(
         user=service.user,
         program=service.program,
+        programs=service.programs,
         state=service.state,
         state_directory=service.state.relative_to(_STATES),
         host=service.host,

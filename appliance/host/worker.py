@@ -11,7 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from appliance.host.channel import Channel
+from appliance.host.channel import PROTOCOL, Channel
+from appliance.store.programs import Programs
 
 # A loop that opens a version may be busy for a while; one that says nothing for so long hangs.
 SILENT_S = 30.0
@@ -171,6 +172,7 @@ class Worker:
 def order(state: Path, version: int, *, proves: bool, host: str, names: Sequence[str], dense: str) -> dict[str, Any]:
     """Returns what a serving process is told at its start."""
     return {
+        "protocol": PROTOCOL,
         "state": str(state.absolute()),
         "version": version,
         "proves": proves,
@@ -181,8 +183,12 @@ def order(state: Path, version: int, *, proves: bool, host: str, names: Sequence
 
 
 def python_of(software: str, folder: Path) -> Path:
-    """Returns the interpreter of a program's version; of the supervisor's own where none is named."""
-    return folder / software / "bin" / "python" if software else Path(sys.executable)
+    """Returns the interpreter of a program's version; of the supervisor's own where none is named.
+
+    Raises:
+        NotReady: That program is not here, or not whole.
+    """
+    return Programs(folder).python(software) if software else Path(sys.executable)
 
 
 def _how(code: int) -> str:

@@ -35,10 +35,10 @@ def collect(layout: StateLayout, secrets: SiteSecrets, layer: FileLayer = DISK) 
     Raises:
         BadBundle: A record that is needed was changed on this disk; nothing is removed.
     """
-    kept = _kept(layout)
-    if not kept:
+    wanted = kept(layout)
+    if not wanted:
         return Collected(0, 0, ())
-    needed = {layout.finished, *(path for number in kept for path in _reached(layout, secrets, number))}
+    needed = {layout.finished, *(path for number in wanted for path in _reached(layout, secrets, number))}
     files, freed = 0, 0
     for path in sorted(layout.repository.rglob("*")):
         if path.is_file() and path not in needed:
@@ -49,14 +49,15 @@ def collect(layout: StateLayout, secrets: SiteSecrets, layer: FileLayer = DISK) 
         if not any(folder.iterdir()):
             folder.rmdir()
     layer.sync_folder(layout.repository)
-    gone = tuple(sorted(set(current.numbers(layout)) - kept - _told(layout, secrets)))
+    gone = tuple(sorted(set(current.numbers(layout)) - wanted - _told(layout, secrets)))
     for number in gone:
         shutil.rmtree(layout.version(number))
     layer.sync_folder(layout.versions)
     return Collected(files, freed, gone)
 
 
-def _kept(layout: StateLayout) -> set[int]:
+def kept(layout: StateLayout) -> set[int]:
+    """Returns the versions that are kept: the serving one, the one before it, and one that waits."""
     serving = current.current_number(layout)
     if serving is None:
         return set()

@@ -76,16 +76,26 @@ class InstallReport:
 
 @dataclass(frozen=True)
 class Brought:
-    """What a medium may change without a new bundle: hosts of the policy, settings of the site; and when it came."""
+    """What a medium may change without a new bundle: policy's hosts, site's settings, program; and when it came."""
 
     egress: tuple[str, ...]
     settings: dict[str, str]
+    software: str
     now: datetime
+
+    def changes(self, version: versions.Version) -> bool:
+        """Whether a version has another of these."""
+        return (version.egress, version.settings, version.software) != (self.egress, self.settings, self.software)
 
     def fields(self) -> dict[str, Any]:
         """Returns the fields of a version."""
         installed = self.now.isoformat(timespec="seconds")
-        return {"egress": self.egress, "settings": self.settings, "installed": installed}
+        return {
+            "egress": self.egress,
+            "settings": self.settings,
+            "software": self.software,
+            "installed": installed,
+        }
 
 
 @dataclass(frozen=True)
@@ -101,6 +111,7 @@ class Installer:
         layer: Where faults can be put.
         again: Read everything again, and install also what serves already or was rolled back.
         open_file: Opens a file of the medium.
+        program: Returns the program that will serve the version; a newer one of the medium may take this one's place.
     """
 
     layout: StateLayout
@@ -111,6 +122,7 @@ class Installer:
     layer: FileLayer = DISK
     again: bool = False
     open_file: Opener = open_regular
+    program: Callable[[Path, TrustedRepository], str] = lambda _medium, _trusted: ""
 
     def install(self, folder: Path, now: datetime) -> InstallReport:
         """Installs the newest bundle of the repository in `folder`.
@@ -133,17 +145,19 @@ class Installer:
             if fresh:
                 self._forget_versions()
             trust = TrustStore(self.layout.trust, self.layer)
+            trusted = load_repository(
+                folder,
+                root=trust.pinned_root(folder, secrets),
+                repository=secrets.repository,
+                now=now,
+                remembered=trust.remembered(),
+            )
+            for warning in trusted.warnings:
+                self.terminal.warn(warning)
+            # Before anything of the bundle is read: its format may be newer than this program.
+            software = self.program(folder, trusted)
             with self.terminal.stages([Stage("reading the medium", 1.0)]) as progress:
-                trusted = load_repository(
-                    folder,
-                    root=trust.pinned_root(folder, secrets),
-                    repository=secrets.repository,
-                    now=now,
-                    remembered=trust.remembered(),
-                )
-                for warning in trusted.warnings:
-                    self.terminal.warn(warning)
-                report = self._install(Medium(folder, secrets, trusted), now, progress)
+                report = self._install(Medium(folder, secrets, trusted), software, now, progress)
                 if fresh:
                     seal.store(secrets)
                 trust.store(trusted)
@@ -169,12 +183,12 @@ class Installer:
                 why = GivenUp("revoked", f"bundle {bundle} is revoked", now.isoformat(timespec="seconds"))
                 current.give_up(self.layout, number, why, self.layer)
 
-    def _install(self, medium: Medium, now: datetime, progress: Progress) -> InstallReport:
+    def _install(self, medium: Medium, software: str, now: datetime, progress: Progress) -> InstallReport:
         installed = versions.installed_order(self.layout, medium.secrets)
         offer = offered(medium.folder, medium.trusted, installed)
         for line in offer.words():
             self.terminal.note(line)
-        brought = Brought(tuple(medium.trusted.policy.egress), site_settings(medium), now)
+        brought = Brought(tuple(medium.trusted.policy.egress), site_settings(medium), software, now)
         if installed is not None and installed.bundle == offer.descriptor.bundle and not self._wants_repair(installed):
             version = self._renewed(medium, brought)
             if version is None:
@@ -197,7 +211,7 @@ class Installer:
     def _renewed(self, medium: Medium, brought: Brought) -> versions.Version | None:
         """Returns the serving version with what may change without a new bundle, or None where nothing did."""
         serving = versions.read_current(self.layout, medium.secrets)
-        if (serving.egress, serving.settings) == (brought.egress, brought.settings):
+        if not brought.changes(serving):
             return None
         self._refuse_undone(medium.secrets, serving.bundle, brought)
         return replace(serving, number=versions.next_number(self.layout), **brought.fields())
@@ -285,8 +299,7 @@ class Installer:
             return
         for number, why in current.set_aside(self.layout):
             version = versions.read_version(self.layout, secrets, number)
-            same = brought is None or (version.egress, version.settings) == (brought.egress, brought.settings)
-            if version.bundle == bundle and same:
+            if version.bundle == bundle and (brought is None or not brought.changes(version)):
                 raise TakenBack(
                     f"bundle {bundle} was {why.what} on this box on {why.when}: {why.reason}",
                     "wait for a newer build, or install this one all the same with --again",

@@ -33,12 +33,14 @@ def copy(
     """Copy the newest bundle of REPOSITORY to MEDIUM; a copy that was stopped goes on where it was."""
     from bundler.repository.copy import copy_for_sites
     from bundler.repository.publish import Publisher
+    from bundler.repository.software import installer_sha256
 
     keyring = keyring_of(home, passphrase_file)
     now = datetime.now(UTC)
     publisher = Publisher(repository, keyring, now)
     with publisher.locked():
         copies = copy_for_sites(publisher, keyring, sites, medium, terminal, now=now, full=full)
+        script = installer_sha256(publisher.trusted())
     lines = []
     for done in copies:
         lines.append(f"{done.site}: bundle {done.bundle}, {done.files} files, {size(done.written_bytes)} written")
@@ -48,4 +50,7 @@ def copy(
                 f"({size(done.left_out_bytes)}) are left out, which earlier copies brought to {done.site}"
             )
             terminal.note("hint: --full copies them too, for a new box or a second stick")
-    terminal.result({"copies": [asdict(done) for done in copies]}, lines)
+    if script:
+        # The delivery slip: it must not travel on the medium, which could then vouch for itself.
+        lines += ["for the slip, which goes apart from the medium: install.sh has the SHA-256", f"  {script}"]
+    terminal.result({"copies": [asdict(done) for done in copies], "installer_sha256": script}, lines)

@@ -28,7 +28,8 @@ _deep = click.option(
 @command
 def inspect(terminal: Terminal, *, repository: Path, contents: bool, home: Path, passphrase_file: Path | None) -> None:
     """Show the bundles in REPOSITORY."""
-    from bundler.inspection import summaries
+    from bundler.inspection import summaries, trust
+    from bundler.repository.software import carried, installer_sha256
 
     identities = _identities(home, passphrase_file) if contents else None
     root = _own_root(terminal, home)
@@ -38,7 +39,12 @@ def inspect(terminal: Terminal, *, repository: Path, contents: bool, home: Path,
         mark = "" if item.allowed else "  (revoked, or below the policy's epoch or sequence)"
         lines.append(f"{item.bundle}  made {item.made}  {size(item.length_bytes)} in {item.volumes} volumes{mark}")
         lines += [f"  {asset}" for asset in item.assets]
-    terminal.result({"bundles": [asdict(item) for item in found]}, lines or ["no bundles"])
+    trusted = trust(repository, root, datetime.now(UTC))
+    software, script = carried(trusted), installer_sha256(trusted)
+    lines = [*(lines or ["no bundles"]), *(item.line for item in software)]
+    lines += [f"install.sh  SHA-256 {script}"] if script else []
+    value = {"bundles": [asdict(item) for item in found], "software": [asdict(item) for item in software]}
+    terminal.result({**value, "installer_sha256": script}, lines)
 
 
 @click.command()
@@ -71,8 +77,10 @@ def verify(
         terminal.warn(warning)
     depth = "every chunk opened and checked" if found.deep else "ciphertext checked"
     lines = [f"{found.files} files, {size(found.length_bytes)}: whole; {depth}"]
+    if found.software:
+        lines.append(f"software: {', '.join(found.software)}")
     if found.left_out:
-        lines.append(f"{found.left_out} signed files were not copied here: older bundles, or volumes that the site has")
+        lines.append(f"{found.left_out} signed files were not copied here: older bundles, or what the site has")
     terminal.result(asdict(found), lines)
 
 

@@ -16,6 +16,7 @@ from bundler.files import DISK, FileLayer, make_folder, open_regular, read_limit
 from bundler.format import paths
 from bundler.format.errors import BadBundle, BadInput, NoSpace
 from bundler.format.limits import ROOT_BYTES, ROOT_ROTATIONS, TARGETS_BYTES, TIMESTAMP_BYTES
+from bundler.format.software import RUNTIME, software_for_box
 from bundler.format.trust.descriptors import newest_descriptor, read_descriptor
 from bundler.format.trust.medium import check_file, load_repository
 from bundler.format.trust.policy import REPOSITORY
@@ -84,7 +85,7 @@ def copy_for_site(
     left_out = tuple(volume for volume in descriptor.volumes if volume.path in had)
     wanted = [f"bundles/{descriptor.bundle}/bundle.json", descriptor.index.path]
     wanted += [volume.path for volume in descriptor.volumes if volume.path not in had]
-    wanted += [path for path in trusted.targets if not path.startswith(("bundles/", "sites/"))]
+    wanted += software_for_box(trusted.targets)
     files = [_File(path, trusted.targets[path]) for path in wanted]
     wanted_settings = f"sites/{site}/settings.age"
     files += [_hashed(folder, f"sites/{site}/{name}") for name in ("enroll.age", "keys.age")]
@@ -178,11 +179,15 @@ def _check_medium(medium: Path, publisher: Publisher, trusted: TrustedRepository
 
 
 def _prune(trusted: TrustedRepository, medium: Path) -> None:
-    """Removes from the medium what an earlier copy left: superseded metadata, and files of sites that are gone."""
+    """Removes what earlier copies left: superseded metadata and programs, and files of sites that are gone."""
     current = {trusted.metadata_name(role) for role in ("snapshot", "targets", "content")}
     for path in (medium / "metadata").glob("*.json"):
         if re.fullmatch(r"[0-9]+\.(snapshot|targets|content)\.json", path.name) and path.name not in current:
             path.unlink()
+    needed = {Path(path).parent.name for path in software_for_box(trusted.targets)}
+    for folder in (medium / RUNTIME).glob("*"):
+        if folder.name not in needed and folder.is_dir() and not folder.is_symlink():
+            shutil.rmtree(folder)
     for site in (medium / "sites").glob("*"):
         if f"sites/{site.name}/settings.age" not in trusted.targets and site.is_dir() and not site.is_symlink():
             shutil.rmtree(site)

@@ -40,6 +40,7 @@ from bundler.format.trust.policy import MADE, POLICY, REPOSITORY, Policy
 from bundler.format.trust.verify import CONTENT, CONTENT_PATHS, TrustedRepository, digest
 from bundler.format.trust.verify import TargetFile as Listed
 from bundler.repository.guards import Mark, check_clock, check_follows
+from bundler.repository.installer import settle
 from bundler.repository.keyring import Keyring
 from bundler.repository.ledger import Ledger, write_ledger
 from bundler.repository.roots import Roots
@@ -152,6 +153,7 @@ class Publisher:
         trusted = self.trusted()
         check_follows(targets.signed, trusted.policy, trusted.remembered().targets_version)
         self._publish(trusted.policy.repository, targets, self._content(trusted), self._numbers(trusted))
+        self.complete()
 
     def add_content(self, files: Mapping[str, Listed]) -> None:
         """Lists content files, with the refresh key alone."""
@@ -179,6 +181,7 @@ class Publisher:
                 self._layer.sync_folder(path.parent)
             else:
                 fresh.unlink()
+        settle(self.folder, targets, self._layer)
 
     def drop_content(self, paths: Collection[str]) -> None:
         """Takes content files from the list; the files themselves are left."""

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from tuf.api.metadata import Metadata, Root
+from tuf.api.metadata import Metadata, Root, Targets
 
 from bundler.files import write_atomic
 from bundler.format.errors import BadInput, NotReady
@@ -71,7 +71,13 @@ def take_root(metadata: Metadata[Root], keyring: Keyring, roots: Roots, request:
 
 def take_policy(publisher: Publisher, policy: Policy, keyring: Keyring, roots: Roots, request: Path | None) -> Taken:
     """The same for targets with another policy."""
-    metadata = publisher.next_targets(policy)
+    return take_targets(publisher, publisher.next_targets(policy), keyring, roots, request)
+
+
+def take_targets(
+    publisher: Publisher, metadata: Metadata[Targets], keyring: Keyring, roots: Roots, request: Path | None
+) -> Taken:
+    """The same for the next targets, whatever they change."""
     lines = tuple(signing.describe(metadata, roots))
     signing.sign(metadata, keyring, roots)
     found = signing.count(metadata, roots)

@@ -19,6 +19,7 @@ import pytest
 from appliance.store import current, versions
 from appliance.store.layout import StateLayout
 from appliance.store.seal import Seal
+from appliance.store.unpacking import MARKER
 from bundler.format.bundle import Bundle
 
 
@@ -167,6 +168,7 @@ class Running:
         path.parent.mkdir(parents=True)
         path.write_text(f"#!/bin/sh\n{script}\n")
         path.chmod(0o755)
+        (self.programs / name / MARKER).write_text("{}")
 
     def ready(self) -> dict[str, Any]:
         request = Request(f"{self.url}/health/ready", headers={"Authorization": f"Bearer {self.token}"})
@@ -214,3 +216,16 @@ def serve(customer: Customer, variants: Any, tmp_path: Path) -> Callable[..., An
             process.wait(60)
 
     return served
+
+
+@pytest.fixture(scope="session")
+def runtime_houses(repo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Makes the whole program of this checkout as wheels, by version; what is fetched for it stays in `.cache`."""
+    folder = tmp_path_factory.mktemp("runtimes")
+
+    def make(version: str) -> Path:
+        words = [sys.executable, str(repo_root / "scripts" / "make_runtime"), str(folder / version)]
+        subprocess.run([*words, "--version", version, "--native"], check=True, timeout=280)
+        return folder / version
+
+    return make

@@ -34,7 +34,7 @@ def test_what_must_not_serve_is_refused_while_clients_ask(
 ) -> None:
     """Seven ways to go wrong, one after another: each with its reason on record, and no request without an answer."""
     with serve() as box:
-        box.program("broken", "exit 7")
+        box.program("0.9", "exit 7")
         with box.bundle as bundle:
             model = bundle.index.service.models[0].asset
         bad = (
@@ -44,7 +44,7 @@ def test_what_must_not_serve_is_refused_while_clients_ask(
             ({"change": variants.slow_model}, "at most 1 are allowed"),
             ({"damaged": vectors_of(box)}, "is damaged near byte"),
             ({"change": variants.with_other_model, "damaged": model}, "model smollm2-135m: "),
-            ({"software": "broken"}, "exit code 7"),
+            ({"software": "0.9"}, "exit code 7"),
         )
 
         async def work() -> Any:

@@ -22,6 +22,7 @@ import pytest
 from appliance.store import current, versions
 from appliance.store.layout import StateLayout
 from appliance.store.seal import Seal
+from appliance.store.unpacking import MARKER
 from bundler.files import DISK
 
 pytestmark = [pytest.mark.llm, pytest.mark.timeout(600)]
@@ -67,6 +68,7 @@ class Running:
         path.parent.mkdir(parents=True)
         path.write_text(f"#!/bin/sh\n{script}\n")
         path.chmod(0o755)
+        (self.programs / name / MARKER).write_text("{}")
 
 
 def wait_for(look: Callable[[], bool | None]) -> bool:
@@ -156,10 +158,10 @@ def test_content_and_software_change_without_a_lost_request(customer: Any, tmp_p
 def test_software_that_crashes_at_start_never_serves(customer: Any, tmp_path: Path) -> None:
     """It is refused with how it ended, and what served goes on."""
     with served(customer, tmp_path) as box:
-        box.program("broken", "exit 7")
+        box.program("1.0", "exit 7")
 
         async def work() -> None:
-            number = box.version("broken")
+            number = box.version("1.0")
             current.propose(box.layout, number)
             assert not await asyncio.to_thread(box.settled, number)
 

@@ -11,7 +11,9 @@ import pytest
 from appliance.host.unit import Service, options_of, unit_text
 from bundler.format.errors import BadInput
 
-SERVICE = Service(Path("/bin/true"), Path("/var/lib/lifeboat"), "root", "0.0.0.0", 8443, gpu=False)
+SERVICE = Service(
+    Path("/bin/true"), Path("/opt/lifeboat"), Path("/var/lib/lifeboat"), "root", "0.0.0.0", 8443, gpu=False
+)
 needs_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
 
 
@@ -52,6 +54,8 @@ def test_little_is_left_open(tmp_path: Path, gpu: bool, most: float) -> None:
         ({"program": Path("/home/x/.venv/bin/lifeboat-appliance")}, "lies under /home, which the unit hides"),
         ({"program": Path("/root/venv/bin/lifeboat-appliance")}, "lies under /root, which the unit hides"),
         ({"program": Path("/tmp/venv/bin/lifeboat-appliance")}, "lies under /tmp, which the unit hides"),
+        ({"programs": Path("opt")}, "not named by its full path"),
+        ({"programs": Path("/opt/x y")}, "is not one plain word"),
     ],
 )
 def test_values_are_plain_words_and_places_that_it_sees(changed: dict[str, object], words: str) -> None:
@@ -65,7 +69,7 @@ def test_values_are_plain_words_and_places_that_it_sees(changed: dict[str, objec
 def test_the_options_are_read_back() -> None:
     """`doctor` asks the unit for its port and state."""
     found = options_of(unit_text(replace(SERVICE, port=9000)))
-    assert found == {"state": "/var/lib/lifeboat", "host": "0.0.0.0", "port": "9000"}
+    assert found == {"programs": "/opt/lifeboat", "state": "/var/lib/lifeboat", "host": "0.0.0.0", "port": "9000"}
     assert options_of("[Service]\n") == {}
 
 
