@@ -17,10 +17,12 @@ if TYPE_CHECKING:
     from bundler.files import FileLayer
     from bundler.repository.keyring import Keyring
     from bundler.repository.publish import Publisher
+    from bundler.repository.sites import NewSite
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 QUICK, KB = 10, 1_000
 EXIT_REFUSED = 3
+RECOVERY_CODE = "recovery-code"
 
 
 @dataclass
@@ -75,8 +77,12 @@ def repository(place: Place) -> None:
     from bundler.repository.sites import open_repository
 
     publisher = place.publisher
+
+    def keep(recovery: NewSite) -> None:
+        (place.root / RECOVERY_CODE).write_text(recovery.code)
+
     with publisher.locked():
-        open_repository(publisher, place.keyring, lambda _: None, work_factor_log2=QUICK, layer=place.layer)
+        open_repository(publisher, place.keyring, keep, work_factor_log2=QUICK, layer=place.layer)
 
 
 def in_child(command: Callable[[Place], None], place: Place) -> int:

@@ -30,22 +30,31 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Read everything again, mend what the disk damaged, and install also a bundle that was rolled back.",
 )
+@click.option(
+    "--restore",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Backup of this site, as the MSP handed it on; onto an empty state.",
+)
 @command
 def install(
-    terminal: Terminal, *, medium: Path, state: Path, site: str | None, site_code_file: Path | None, again: bool
+    terminal: Terminal,
+    *,
+    medium: Path,
+    state: Path,
+    site: str | None,
+    site_code_file: Path | None,
+    again: bool,
+    restore: Path | None,
 ) -> None:
     """Verify the newest bundle of the repository in MEDIUM, check that it answers, and switch to it."""
     from appliance.host.authority import authority_fingerprint
     from appliance.host.switching import Switcher, is_served
+    from appliance.store.backup import restorer
     from appliance.store.enrol import Enroller
     from appliance.store.install import Installer
     from appliance.store.layout import StateLayout
-    from bundler.format.site import find_code
-
-    def code() -> str:
-        if site_code_file is not None:
-            return find_code(site_code_file.read_text(encoding="utf-8", errors="replace"))
-        return str(click.prompt("Site code (on the site card)", err=True))
+    from appliance.store.slots import KEY_FILE
+    from appliance.store.systemd_creds import best_key
 
     def prove(bundle: Bundle) -> Proof:
         # Only here: engines and embeddings take most of a second to import, and most refreshes find nothing new.
@@ -57,7 +66,16 @@ def install(
     layout.make()
     switch = Switcher(layout, terminal).switch
     now = datetime.now(UTC)
-    report = Installer(layout, Enroller(site, code), prove, switch, terminal, again=again).install(medium, now)
+    report = Installer(
+        layout,
+        Enroller(site, lambda: _code(site_code_file)),
+        prove,
+        switch,
+        terminal,
+        again=again,
+        machine=best_key() or KEY_FILE,
+        restore=None if restore is None else restorer(restore),
+    ).install(medium, now)
     fingerprint = authority_fingerprint(layout, now)
     if report.changed:
         lines = [f"installed bundle {report.bundle} as version {report.version} ({size(report.copied_bytes)} copied)"]
@@ -69,3 +87,11 @@ def install(
         terminal.warn("the local model was not tested: see the self-test lines")
     terminal.result({**asdict(report), "ca_sha256": fingerprint}, lines)
     terminal.good("GREEN: this box can answer. Next: lifeboat-appliance token create NAME, lifeboat-appliance serve")
+
+
+def _code(file: Path | None) -> str:
+    from bundler.format.site import find_code
+
+    if file is not None:
+        return find_code(file.read_text(encoding="utf-8", errors="replace"))
+    return str(click.prompt("Site code (on the site card)", err=True))

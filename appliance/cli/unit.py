@@ -23,9 +23,13 @@ from bundler.terminal import Terminal
 def unit(terminal: Terminal, *, user: str, host: str, port: int, gpu: bool, program: Path | None, state: Path) -> None:
     """Print the systemd unit for this box, for /etc/systemd/system/lifeboat.service."""
     from appliance.host.unit import Service, check_program, unit_text
+    from appliance.store.layout import StateLayout
+    from appliance.store.seal import Seal
+    from appliance.store.slots import KEY_FILE
 
     if program is None:
         check_program(Path(sys.executable).resolve())  # a link in /opt may lead to an interpreter under /home
         program = Path(sys.executable).absolute().with_name("lifeboat-appliance")
-    text = unit_text(Service(program, state, user, host, port, gpu))
+    machine = Seal(StateLayout(state).keys).slots.machine
+    text = unit_text(Service(program, state, user, host, port, gpu, sealed=machine not in ((), (KEY_FILE,))))
     terminal.result({"unit": text}, [text.rstrip("\n")])

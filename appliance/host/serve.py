@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import resource
 import socket
 import time
 from contextlib import closing
@@ -14,8 +13,11 @@ from appliance.host.listen import Listen, bind, client_urls, url_of
 from appliance.host.supervisor import Supervisor
 from appliance.host.worker import Worker
 from appliance.store.layout import StateLayout
+from appliance.store.memory import keep_in_memory
+from appliance.store.seal import Seal
+from appliance.store.slots import opens_alone
 from bundler.files import exclusive, write_atomic
-from bundler.format.errors import Busy
+from bundler.format.errors import Busy, NotReady
 from bundler.terminal import Terminal
 
 PROGRAMS = Path("/opt/lifeboat")
@@ -33,9 +35,10 @@ def serve_box(root: Path, listen: Listen, terminal: Terminal, programs: Path = P
         Busy: The port is taken, or this state is served already.
     """
     _demand_parts()
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    keep_in_memory()
     layout = StateLayout(root)
     layout.make()
+    _demand_seal(layout, listen)
     with exclusive(layout.serving, "this state is served already"), closing(_bound(listen)) as listener:
 
         def on_serving(worker: Worker) -> None:
@@ -51,6 +54,13 @@ def serve_box(root: Path, listen: Listen, terminal: Terminal, programs: Path = P
 
         supervisor = Supervisor(layout, listener, listen, terminal, on_serving, programs)
         asyncio.run(supervisor.run())
+
+
+def _demand_seal(layout: StateLayout, listen: Listen) -> None:
+    """A serving process has nobody to ask, and no version is to be rolled back because nobody is there."""
+    seal = Seal(layout.keys)
+    if seal.enrolled and not listen.seal and not opens_alone(seal.folder):
+        raise NotReady("only a passphrase opens the seal of this box", "lifeboat-appliance serve --attended")
 
 
 def _demand_parts() -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from appliance.store import current, gc, nightly, versions
+from appliance.store.backup import Restored, take_over
 from appliance.store.current import GivenUp
 from appliance.store.enrol import Enroller
 from appliance.store.finished import FinishedVolumes
@@ -22,10 +23,11 @@ from appliance.store.layout import StateLayout
 from appliance.store.medium import Opener
 from appliance.store.offered import Medium, Offer, Skipped, offered, site_settings
 from appliance.store.seal import Seal, SiteSecrets
+from appliance.store.slots import KEY_FILE
 from appliance.store.trust import TrustStore
 from bundler.files import DISK, FileLayer, exclusive, open_regular, remove_staged, write_atomic
 from bundler.format.bundle import Bundle, open_bundle
-from bundler.format.errors import BadBundle, SelftestFailed, TakenBack
+from bundler.format.errors import BadBundle, BadInput, SelftestFailed, TakenBack
 from bundler.format.manifest import Descriptor, encode_descriptor
 from bundler.format.site import open_keys
 from bundler.format.trust.medium import load_repository
@@ -101,6 +103,8 @@ class Installer:
         layer: Where faults can be put.
         again: Read everything again, and install also what serves already or was rolled back.
         open_file: Opens a file of the medium.
+        machine: With what this machine's slot is made on first contact (`appliance.store.slots`).
+        restore: Opens a backup with the site's secrets, on first contact.
     """
 
     layout: StateLayout
@@ -111,6 +115,8 @@ class Installer:
     layer: FileLayer = DISK
     again: bool = False
     open_file: Opener = open_regular
+    machine: str = KEY_FILE
+    restore: Callable[[SiteSecrets], Restored] | None = None
 
     def install(self, folder: Path, now: datetime) -> InstallReport:
         """Installs the newest bundle of the repository in `folder`.
@@ -130,8 +136,11 @@ class Installer:
             seal = Seal(self.layout.keys, self.layer)
             fresh = not seal.enrolled
             secrets = self.enroller.enrol(folder) if fresh else seal.open()
+            restored = self._restored(secrets, fresh=fresh)
             if fresh:
                 self._forget_versions()
+                take_over(self.layout, restored, self.layer)
+            secrets = secrets if restored is None else restored.secrets
             trust = TrustStore(self.layout.trust, self.layer)
             with self.terminal.stages([Stage("reading the medium", 1.0)]) as progress:
                 trusted = load_repository(
@@ -145,7 +154,7 @@ class Installer:
                     self.terminal.warn(warning)
                 report = self._install(Medium(folder, secrets, trusted), now, progress)
                 if fresh:
-                    seal.store(secrets)
+                    seal.store(secrets, self.machine, None if restored is None else restored.sealed)
                 trust.store(trusted)
                 self._give_up_revoked(secrets, trusted, now)
                 if report.changed:
@@ -153,6 +162,18 @@ class Installer:
                     self.switch(report.version)
                     gc.collect(self.layout, secrets, self.layer)
             return _with_proof(report, current.proof_of(self.layout, report.version))
+
+    def _restored(self, secrets: SiteSecrets, *, fresh: bool) -> Restored | None:
+        if self.restore is None:
+            return None
+        restored = self.restore(secrets)
+        if fresh:
+            return restored
+        if restored.secrets.version_secret != secrets.version_secret:
+            fact = f"this state is enrolled already, as site {secrets.site}"
+            raise BadInput(fact, "a backup is restored onto an empty --state")
+        self.terminal.warn("this state has taken over the backup already: nothing of it is written again")
+        return None
 
     def _forget_versions(self) -> None:
         """What an install wrote that ended before its secrets were sealed opens with no secret any more."""
