@@ -126,7 +126,9 @@ def machine(customer: Any, tmp_path: Path) -> Machine:
     seen = "".join(f"BindReadOnlyPaths={work}/{name}:{path}\n" for name, path in shown.items())
     drop_in = units / "lifeboat.service.d" / "test.conf"
     drop_in.parent.mkdir()
-    drop_in.write_text(f"[Service]\n{seen}StandardOutput=append:{work}/log\nStandardError=append:{work}/log\n")
+    # A checkout under /root or /home is not where a box's program lies.
+    log = f"StandardOutput=append:{work}/log\nStandardError=append:{work}/log\n"
+    drop_in.write_text(f"[Service]\nProtectHome=tmpfs\n{seen}{log}")
     for name in ("sysinit", "basic", "shutdown", "network"):
         (units / f"{name}.target").write_text(EMPTY)
     (units / "boot.target").write_text(f"{EMPTY}Wants=lifeboat.service\n")
