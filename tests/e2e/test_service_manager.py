@@ -88,6 +88,8 @@ class Machine:
         finally:
             process.kill()
             process.wait()
+            while listens(self.port):  # its namespace ends a moment later
+                time.sleep(0.05)
 
     def ask(self, path: str, body: dict[str, Any] | None = None) -> Any:
         data = None if body is None else json.dumps(body).encode()
@@ -103,6 +105,11 @@ class Machine:
                     return
             time.sleep(0.2)
         raise AssertionError((self.work / "console").read_text() + (self.work / "log").read_text())
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as one:
+        return one.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.fixture
