@@ -4,7 +4,7 @@ import json
 import shutil
 import subprocess
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -97,6 +97,8 @@ def test_what_is_not_this_site_s_backup_is_refused(customer: Any, lost: Lost, tm
     assert not Seal(StateLayout(state).keys).enrolled
     assert not StateLayout(state).tokens.exists()
     shutil.copytree(customer.pristine, tmp_path / "alive", symlinks=True)
+    living = Seal(StateLayout(tmp_path / "alive").keys)
+    living.store(replace(living.open(), version_secret="f" * 64))  # enrolled another time than the lost box
     alive = restore(customer, customer.repository, tmp_path / "alive", tmp_path / "on.age")
     assert alive.returncode == 3, alive.stderr
     assert "enrolled already" in alive.stderr

@@ -95,8 +95,11 @@ def test_an_attended_box_serves_once_somebody_was_there(attended: Attended, cust
     made = customer.must("appliance", "token", "create", "x", "--state", attended.state, "--json")
     with attended.serve("--attended") as process:
         try:
-            wait_for_engine(process)
-            url = attended.state.with_name("url").read_text().strip()
+            url_file = attended.state.with_name("url")
+            while not url_file.exists():
+                assert process.poll() is None
+                time.sleep(0.1)
+            url = url_file.read_text().strip()
             headers = {"Authorization": f"Bearer {json.loads(made)['token']}", "Content-Type": "application/json"}
             body = json.dumps({"question": "Where do I reset my password?"}).encode()
             with urlopen(Request(f"{url}/v1/faq", body, headers)) as answer:
