@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -87,6 +88,7 @@ def repository(place: Place) -> None:
 
 def in_child(command: Callable[[Place], None], place: Place) -> int:
     """Runs a command in a process of its own; returns its exit code."""
+    _wait_for_threads()
     child = os.fork()
     if child == 0:
         code = 0
@@ -99,3 +101,10 @@ def in_child(command: Callable[[Place], None], place: Place) -> int:
             code = 1
         os._exit(code)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def _wait_for_threads() -> None:
+    """A thread that ends holds a lock of OpenSSL for a moment; a child forked in it would wait for that for ever."""
+    until = time.monotonic() + 1
+    while len(list(Path("/proc/self/task").iterdir())) > 1 and time.monotonic() < until:
+        time.sleep(0.001)
