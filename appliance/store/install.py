@@ -40,11 +40,19 @@ _INTAKE_BYTES_S, _LOAD_BYTES_S, _PROVE_S, _SWITCH_S = 100e6, 300e6, 4.0, 1.0
 
 @dataclass(frozen=True)
 class Proof:
-    """What the self-test of a candidate said; `model_tested` is false where no engine could be started."""
+    """What the self-test of a candidate said.
+
+    Attributes:
+        passed: Whether it may serve.
+        lines: How many cases of each kind held, and what each model did.
+        model_tested: False where no engine could be started.
+        failures: Cases that failed, with their questions: for a terminal, and never for a record on the disk.
+    """
 
     passed: bool
     lines: tuple[str, ...]
     model_tested: bool
+    failures: tuple[str, ...] = ()
 
 
 class Unproved(SelftestFailed):
@@ -52,7 +60,8 @@ class Unproved(SelftestFailed):
 
     def __init__(self, proof: Proof) -> None:
         super().__init__(
-            "the bundle is authentic, but it fails its own self-test:\n  " + "\n  ".join(proof.lines),
+            "the bundle is authentic, but it fails its own self-test:\n  "
+            + "\n  ".join((*proof.lines, *proof.failures)),
             "the box keeps what it had; send these lines to the builder",
         )
         self.proof = proof

@@ -36,7 +36,7 @@ pytestmark = [
         reason="needs root, systemd and systemd-creds",
     ),
 ]
-USER = "daemon"
+USER, PROGRAM = "daemon", Path("/opt/lifeboat/bin/lifeboat-appliance")
 # Mounts of this namespace alone; the program must be seen by a user who may not enter the folders above it.
 BOOT = """
 set -eu
@@ -136,8 +136,8 @@ def machine(customer: Any, tmp_path: Path) -> Machine:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     program = Path(sys.prefix) / "bin" / "lifeboat-appliance"
-    service = Service(program, Path("/var/lib/lifeboat"), USER, "127.0.0.1", port, gpu=False, sealed=True)
-    (units / "lifeboat.service").write_text(unit_text(service))
+    service = Service(PROGRAM, Path("/var/lib/lifeboat"), USER, "127.0.0.1", port, gpu=False, sealed=True)
+    (units / "lifeboat.service").write_text(unit_text(service).replace(str(PROGRAM), str(program)))
     shown = {"program": Path(__file__).resolve().parents[2], "python": Path(sys.base_prefix).resolve()}
     seen = "".join(f"BindReadOnlyPaths={work}/{name}:{path}\n" for name, path in shown.items())
     drop_in = units / "lifeboat.service.d" / "test.conf"
