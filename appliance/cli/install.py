@@ -13,7 +13,7 @@ from appliance.cli.options import command
 from bundler.terminal import Terminal, size
 
 if TYPE_CHECKING:
-    from appliance.store.install import Proof
+    from appliance.store.install import InstallReport, Proof
     from bundler.format.bundle import Bundle
 
 
@@ -73,10 +73,13 @@ def install(
         switch,
         terminal,
         again=again,
-        machine=best_key() or KEY_FILE,
+        machine=lambda: best_key() or KEY_FILE,
         restore=None if restore is None else restorer(restore),
     ).install(medium, now)
-    fingerprint = authority_fingerprint(layout, now)
+    _tell(terminal, report, authority_fingerprint(layout, now))
+
+
+def _tell(terminal: Terminal, report: InstallReport, fingerprint: str) -> None:
     if report.changed:
         lines = [f"installed bundle {report.bundle} as version {report.version} ({size(report.copied_bytes)} copied)"]
     else:

@@ -112,7 +112,7 @@ class Installer:
         layer: Where faults can be put.
         again: Read everything again, and install also what serves already or was rolled back.
         open_file: Opens a file of the medium.
-        machine: With what this machine's slot is made on first contact (`appliance.store.slots`).
+        machine: Says with what this machine's slot is made, on first contact (`appliance.store.slots`).
         restore: Opens a backup with the site's secrets, on first contact.
     """
 
@@ -124,7 +124,7 @@ class Installer:
     layer: FileLayer = DISK
     again: bool = False
     open_file: Opener = open_regular
-    machine: str = KEY_FILE
+    machine: Callable[[], str] = lambda: KEY_FILE
     restore: Callable[[SiteSecrets], Restored] | None = None
 
     def install(self, folder: Path, now: datetime) -> InstallReport:
@@ -163,7 +163,7 @@ class Installer:
                     self.terminal.warn(warning)
                 report = self._install(Medium(folder, secrets, trusted), now, progress)
                 if fresh:
-                    seal.store(secrets, self.machine, None if restored is None else restored.sealed)
+                    seal.store(secrets, self.machine(), None if restored is None else restored.sealed)
                 trust.store(trusted)
                 self._give_up_revoked(secrets, trusted, now)
                 if report.changed:
