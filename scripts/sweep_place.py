@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,10 +18,12 @@ if TYPE_CHECKING:
     from bundler.files import FileLayer
     from bundler.repository.keyring import Keyring
     from bundler.repository.publish import Publisher
+    from bundler.repository.sites import NewSite
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 QUICK, KB = 10, 1_000
 EXIT_REFUSED = 3
+RECOVERY_CODE = "recovery-code"
 
 
 @dataclass
@@ -75,12 +78,17 @@ def repository(place: Place) -> None:
     from bundler.repository.sites import open_repository
 
     publisher = place.publisher
+
+    def keep(recovery: NewSite) -> None:
+        (place.root / RECOVERY_CODE).write_text(recovery.code)
+
     with publisher.locked():
-        open_repository(publisher, place.keyring, lambda _: None, work_factor_log2=QUICK, layer=place.layer)
+        open_repository(publisher, place.keyring, keep, work_factor_log2=QUICK, layer=place.layer)
 
 
 def in_child(command: Callable[[Place], None], place: Place) -> int:
     """Runs a command in a process of its own; returns its exit code."""
+    _wait_for_threads()
     child = os.fork()
     if child == 0:
         code = 0
@@ -93,3 +101,10 @@ def in_child(command: Callable[[Place], None], place: Place) -> int:
             code = 1
         os._exit(code)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def _wait_for_threads() -> None:
+    """A thread that ends holds a lock of OpenSSL for a moment; a child forked in it would wait for that for ever."""
+    until = time.monotonic() + 1
+    while len(list(Path("/proc/self/task").iterdir())) > 1 and time.monotonic() < until:
+        time.sleep(0.001)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import click
 
+from appliance.cli.backup import backup
 from appliance.cli.check import check
 from appliance.cli.doctor import doctor
 from appliance.cli.install import install
 from appliance.cli.rollback import rollback
+from appliance.cli.seal import seal
 from appliance.cli.secret import secret
 from appliance.cli.serve import serve
 from appliance.cli.status import status
@@ -21,10 +23,12 @@ def main() -> None:
     """Installs signed bundles on this box and answers from them when the cloud does not."""
 
 
+main.add_command(backup)
 main.add_command(check)
 main.add_command(doctor)
 main.add_command(install)
 main.add_command(rollback)
+main.add_command(seal)
 main.add_command(secret)
 main.add_command(serve)
 main.add_command(status)

@@ -25,7 +25,7 @@ from bundler.terminal import EXIT_FINDINGS, Terminal
 def doctor(terminal: Terminal, *, online: bool, port: int | None, support_file: Path | None, state: Path) -> None:
     """Examine this machine and this box; exit code 8 where something is wrong."""
     from appliance.host.doctor import Asked, examine
-    from appliance.host.finding import BAD
+    from appliance.host.finding import BAD, GOOD
     from appliance.host.support import check_target, write_support_file
 
     if support_file is not None:
@@ -42,7 +42,7 @@ def doctor(terminal: Terminal, *, online: bool, port: int | None, support_file: 
             lines.append(f"      hint: {finding.hint}")
     terminal.result({"findings": [asdict(finding) for finding in findings]}, lines)
     for finding in findings:
-        if finding.subject == "seal":
+        if finding.subject == "seal" and finding.state != GOOD:
             terminal.alarm(f"{finding.fact}")
     if any(finding.state == BAD for finding in findings):
         sys.exit(EXIT_FINDINGS)

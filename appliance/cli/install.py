@@ -64,6 +64,11 @@ class _Code:
 )
 @programs_option
 @click.option("--keep-program", is_flag=True, help="Leave out newer software of the medium.")
+@click.option(
+    "--restore",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Backup of this site, as the MSP handed it on; onto an empty state.",
+)
 @command
 def install(
     terminal: Terminal,
@@ -75,36 +80,51 @@ def install(
     again: bool,
     programs: Path,
     keep_program: bool,
+    restore: Path | None,
 ) -> None:
     """Verify the newest bundle of the repository in MEDIUM, check that it answers, and switch to it."""
     from appliance.host.authority import authority_fingerprint
     from appliance.host.handover import Handover, tidy
     from appliance.host.switching import Switcher, is_served
+    from appliance.store.backup import restorer
     from appliance.store.enrol import Enroller
     from appliance.store.install import Installer
     from appliance.store.layout import StateLayout
     from appliance.store.programs import Programs
+    from appliance.store.slots import KEY_FILE
+    from appliance.store.systemd_creds import best_key
 
-    code = _Code(site_code_file)
-
-    def prove(bundle: Bundle) -> Proof:
-        # Only here: engines and embeddings take most of a second to import, and most refreshes find nothing new.
-        from appliance.host.prove import Prover
-
-        return Prover(layout.run, models=not is_served(layout))(bundle)
-
-    layout, here = StateLayout(state), Programs(programs)
+    code, layout, here = _Code(site_code_file), StateLayout(state), Programs(programs)
     layout.make()
     flags = [*(["--site", site] if site else []), *(["--again"] * again), *(["--json"] * terminal.json_output)]
+    flags += ["--restore", str(restore)] if restore else []
     words = ["install", str(medium), "--state", str(state), "--programs", str(programs), *flags]
-    program = Handover(here, lambda: [*words, *code.words()], terminal, keeps=keep_program)
-    switch = Switcher(layout, terminal).switch
     now = datetime.now(UTC)
-    installer = Installer(layout, Enroller(site, code), prove, switch, terminal, again=again, program=program)
+    installer = Installer(
+        layout,
+        Enroller(site, code),
+        lambda bundle: _proved(bundle, layout.run, models=not is_served(layout)),
+        Switcher(layout, terminal).switch,
+        terminal,
+        again=again,
+        program=Handover(here, lambda: [*words, *code.words()], terminal, keeps=keep_program),
+        machine=lambda: best_key() or KEY_FILE,
+        restore=None if restore is None else restorer(restore),
+    )
     report = installer.install(medium, now)
     gone = tidy(layout, here, served=is_served(layout))
-    fingerprint = authority_fingerprint(layout, now)
     lines = [*_told(report), *(f"  program {version} is removed: nothing uses it" for version in gone)]
+    _tell(terminal, report, lines, authority_fingerprint(layout, now))
+
+
+def _proved(bundle: Bundle, run: Path, *, models: bool) -> Proof:
+    # Only here: engines and embeddings take most of a second to import, and most refreshes find nothing new.
+    from appliance.host.prove import Prover
+
+    return Prover(run, models=models)(bundle)
+
+
+def _tell(terminal: Terminal, report: InstallReport, lines: list[str], fingerprint: str) -> None:
     lines.append(f"  this box's CA (TLS off loopback, /ca.crt): SHA-256 {fingerprint}")
     if not report.model_tested:
         terminal.warn("the local model was not tested: see the self-test lines")

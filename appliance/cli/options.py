@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import click
 
 from bundler.terminal import EXIT_INTERRUPTED, Terminal, run
 
+_PASSPHRASE_FILE = "LIFEBOAT_PASSPHRASE_FILE"  # noqa: S105 - the name of a variable
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -39,10 +41,14 @@ def command(function: F) -> Callable[..., None]:
     @click.option("--json", "json_output", is_flag=True, help="Print the result as JSON.")
     @functools.wraps(function)
     def wrapper(*args: Any, json_output: bool, **options: Any) -> None:
-        terminal = Terminal(json_output=json_output)
+        from appliance.store.memory import keep_in_memory
+        from appliance.store.slots import asking
 
+        terminal = Terminal(json_output=json_output)
+        keep_in_memory()
         try:
-            code = run(lambda: function(terminal, *args, **options), terminal, "appliance,cpu")
+            with asking(_passphrase):
+                code = run(lambda: function(terminal, *args, **options), terminal, "appliance,cpu")
         except click.Abort:  # Ctrl-C at a question, or nobody to ask
             terminal.note("hint: give the answer by an option where nobody can be asked (see --help)")
             code = EXIT_INTERRUPTED
@@ -50,3 +56,29 @@ def command(function: F) -> Callable[..., None]:
             sys.exit(code)
 
     return wrapper
+
+
+def first_line(file: Path) -> str:
+    """Returns the first line of a file that holds a secret; raises BadInput where it is no text or empty."""
+    from bundler.format.errors import BadInput
+
+    try:
+        with file.open("rb") as opened:  # a link or a pipe is the operator's own business here
+            line = opened.readline(4096).decode().rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"{file} cannot be read: {error}") from error
+    if not line:
+        raise BadInput(f"the first line of {file} is empty")
+    return line
+
+
+def _passphrase() -> str:
+    """The passphrase of the seal, asked for only where nothing else opens it."""
+    from bundler.format.errors import NotReady
+
+    if name := os.environ.get(_PASSPHRASE_FILE):
+        return first_line(Path(name))
+    if not sys.stdin.isatty():
+        fact = "a passphrase opens the seal of this box, and nobody is there to type it"
+        raise NotReady(fact, f"name a file that holds it in {_PASSPHRASE_FILE}")
+    return str(click.prompt("Passphrase of the seal", hide_input=True, err=True))

@@ -17,6 +17,7 @@ from bundler.terminal import Terminal
 @click.option("--port-file", type=click.Path(path_type=Path, dir_okay=False), help="Write the URL here once it serves.")
 @programs_option
 @click.option("--dense", type=click.Choice(["exact", "chroma"]), default="exact", show_default=True, help="Search.")
+@click.option("--attended", is_flag=True, help="Ask for the passphrase of the seal, where nothing else opens it.")
 @command
 def serve(
     terminal: Terminal,
@@ -27,10 +28,14 @@ def serve(
     port_file: Path | None,
     programs: Path,
     dense: str,
+    attended: bool,
     state: Path,
 ) -> None:
     """Serve the installed version until stopped."""
     from appliance.host.listen import Listen
     from appliance.host.serve import serve_box
+    from appliance.store.layout import StateLayout
+    from appliance.store.seal import Seal
 
-    serve_box(state, Listen(host, port, names, port_file, dense), terminal, programs)
+    seal = Seal(StateLayout(state).keys).key() if attended else ""
+    serve_box(state, Listen(host, port, names, port_file, dense, seal), terminal, programs)

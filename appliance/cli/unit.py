@@ -34,12 +34,17 @@ def unit(
 ) -> None:
     """Print the systemd unit for this box, for /etc/systemd/system/lifeboat.service."""
     from appliance.host.unit import Service, check_program, unit_text
+    from appliance.store.layout import StateLayout
     from appliance.store.programs import CURRENT, Programs
+    from appliance.store.seal import Seal
+    from appliance.store.slots import KEY_FILE
 
     if program is None:
         check_program(Path(sys.executable).resolve())  # a link in /opt may lead to an interpreter under /home
         program = Path(sys.executable).absolute().with_name("lifeboat-appliance")
         if Programs(programs).own():  # a path that stays when the program changes
             program = programs / CURRENT / "bin" / "lifeboat-appliance"
-    text = unit_text(Service(program, programs, state, user, host, port, gpu))
+    machine = Seal(StateLayout(state).keys).slots.machine
+    sealed = machine not in ((), (KEY_FILE,))
+    text = unit_text(Service(program, programs, state, user, host, port, gpu, sealed=sealed))
     terminal.result({"unit": text}, [text.rstrip("\n")])

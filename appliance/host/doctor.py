@@ -17,12 +17,13 @@ from appliance.host.doctor_hardware import disk, hardware
 from appliance.host.doctor_network import egress_finding, port_finding, upstream_findings
 from appliance.host.doctor_runtimes import runtimes
 from appliance.host.doctor_state import trust_findings, version_findings
-from appliance.host.finding import BAD, GOOD, WARN, Finding
+from appliance.host.finding import BAD, WARN, Finding
+from appliance.host.seal_findings import examine_memory_on_disk, examine_seal
 from appliance.host.switching import is_served
 from appliance.host.unit import UNIT_FILE, options_of
 from appliance.store import versions
 from appliance.store.layout import StateLayout
-from appliance.store.seal import SLOT, SLOT_WARNING, Seal
+from appliance.store.seal import Seal
 from appliance.store.secrets import Secrets
 from bundler.format.errors import LifeboatError
 
@@ -49,7 +50,7 @@ class Asked:
 def examine(asked: Asked) -> list[Finding]:
     """Runs every check; none changes anything."""
     root = asked.root.absolute()
-    machine = [*runtimes(), *hardware(), *_swap(), *disk(root)]
+    machine = [*runtimes(), *hardware(), *examine_memory_on_disk(), *disk(root)]
     if root.exists() and not os.access(root, os.R_OK | os.W_OK | os.X_OK):
         closed = Finding("state", WARN, f"{root} is closed to this user: not examined", "run as its user or as root")
         return [*machine, closed]
@@ -64,21 +65,12 @@ def _unit_port() -> int:
     return int(told) if told.isdecimal() else PORT
 
 
-def _swap() -> Iterator[Finding]:
-    devices = Path("/proc/swaps").read_text(encoding="utf-8").splitlines()[1:]
-    if devices:
-        hint = "swapoff -a, or swap on an encrypted device: model and prompts can reach it"
-        yield Finding("swap", WARN, f"{len(devices)} swap devices are on", hint)
-    else:
-        yield Finding("swap", GOOD, "off")
-
-
 def _state(layout: StateLayout, asked: Asked) -> Iterator[Finding]:
     seal = Seal(layout.keys)
     if not seal.enrolled:
         yield Finding("site", WARN, "not enrolled", "lifeboat-appliance install MEDIUM")
         return
-    yield Finding("seal", WARN, f"{SLOT}: {SLOT_WARNING}", "put the state on an encrypted disk")
+    yield from examine_seal(layout)
     yield from trust_findings(layout, asked.now)
     try:
         secrets = seal.open()

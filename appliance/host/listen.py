@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from appliance.host.addresses import own_hosts
@@ -17,13 +17,17 @@ _BACKLOG = 1024
 
 @dataclass(frozen=True)
 class Listen:
-    """Where to listen, by which further names clients reach the box, where to write the URL, and how to search."""
+    """Where to listen, by which further names clients reach the box, where to write the URL, and how to search.
+
+    `seal` is the seal's key on a box that somebody attends, who opened it; "" where each process opens it itself.
+    """
 
     host: str
     port: int
     names: tuple[str, ...]
     url_file: Path | None
     dense: str = EXACT
+    seal: str = field(default="", repr=False)
 
     @property
     def on_loopback(self) -> bool:

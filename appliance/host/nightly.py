@@ -74,7 +74,7 @@ async def _knowledge(loaded: Loaded) -> tuple[list[str], bool]:
     def run() -> tuple[list[str], bool]:
         cases = selftest.read_cases(loaded.bundle.read(spec.asset))
         report = selftest.run(cases, knowledge, spec)
-        return report.lines(), report.passed
+        return report.counts(), report.passed
 
     return await asyncio.to_thread(run)
 

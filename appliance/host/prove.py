@@ -54,7 +54,8 @@ class Prover:
             tested.append(_memory(service, trial, engines))
             lines += [line for line, _ in tested]
             outcomes += [outcome for _, outcome in tested]
-        return Proof(False not in outcomes, tuple(lines), all(outcomes) and (self.models or not service.models))
+        all_tested = all(outcomes) and (self.models or not service.models)
+        return Proof(False not in outcomes, tuple(lines), all_tested, trial.failures)
 
 
 def _memory(service: Service, trial: Trial, engines: Mapping[str, Engine]) -> tuple[str, bool]:

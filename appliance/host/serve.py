@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import resource
 import socket
 import sys
 import time
@@ -16,9 +15,12 @@ from appliance.host.listen import Listen, bind, client_urls, url_of
 from appliance.host.supervisor import Supervisor
 from appliance.host.worker import Worker
 from appliance.store.layout import StateLayout
+from appliance.store.memory import keep_in_memory
 from appliance.store.programs import Programs
+from appliance.store.seal import Seal
+from appliance.store.slots import opens_alone
 from bundler.files import exclusive, write_atomic
-from bundler.format.errors import Busy
+from bundler.format.errors import Busy, NotReady
 from bundler.terminal import Terminal
 
 PROGRAMS = Path("/opt/lifeboat")
@@ -36,10 +38,11 @@ def serve_box(root: Path, listen: Listen, terminal: Terminal, programs: Path = P
         Busy: The port is taken, or this state is served already.
     """
     _demand_parts()
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    keep_in_memory()
     layout, installed = StateLayout(root), Programs(programs)
     layout.make()
     supervise(layout, installed, sys.argv[1:], terminal)
+    _demand_seal(layout, listen)
     with exclusive(layout.serving, "this state is served already"), closing(_bound(listen)) as listener:
 
         def on_serving(worker: Worker) -> None:
@@ -56,6 +59,13 @@ def serve_box(root: Path, listen: Listen, terminal: Terminal, programs: Path = P
 
         supervisor = Supervisor(layout, listener, listen, terminal, on_serving, programs)
         asyncio.run(supervisor.run())
+
+
+def _demand_seal(layout: StateLayout, listen: Listen) -> None:
+    """A serving process has nobody to ask, and no version is to be rolled back because nobody is there."""
+    seal = Seal(layout.keys)
+    if seal.enrolled and not listen.seal and not opens_alone(seal.folder):
+        raise NotReady("only a passphrase opens the seal of this box", "lifeboat-appliance serve --attended")
 
 
 def _demand_parts() -> None:

@@ -7,7 +7,6 @@ version's application finishes what it has accepted while the new one takes what
 from __future__ import annotations
 
 import asyncio
-import resource
 import signal
 import socket
 import sys
@@ -46,6 +45,7 @@ from appliance.host.trial import NotProved, Trial, failed_lines
 from appliance.settings import Settings, read_keys
 from appliance.store import current, versions
 from appliance.store.layout import StateLayout
+from appliance.store.memory import keep_in_memory
 from appliance.store.seal import Seal, SiteSecrets
 from appliance.store.secrets import Secrets
 from bundler.files import scratch_folder
@@ -247,8 +247,8 @@ def main() -> None:
 
 
 def _restrict() -> None:
-    """No core dumps; signals of a terminal or a service manager reach the supervisor, which says what to do."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    """Memory stays memory; signals of a terminal or a service manager reach the supervisor, which says what to do."""
+    keep_in_memory()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
 
@@ -277,7 +277,7 @@ async def _serve_version(listener: socket.socket, channel: Channel, order: dict[
         )
     layout = StateLayout(Path(order["state"]))
     listen = Listen(order["host"], listener.getsockname()[1], tuple(order["names"]), None, order["dense"])
-    seal = Seal(layout.keys)
+    seal = Seal(layout.keys, key=str(order["seal"]))
     secrets = seal.open()
     number = int(order["version"])
     certificate, ca_pem = _certificate(seal, secrets, listen, versions.read_version(layout, secrets, number))

@@ -8,9 +8,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from appliance.host.seal_findings import protection
 from appliance.store import current, nightly, versions
 from appliance.store.layout import StateLayout
-from appliance.store.seal import SLOT_WARNING, Seal
+from appliance.store.seal import Seal
 from bundler.format.record import to_json
 
 
@@ -24,7 +25,9 @@ class Status:
         nightly_failed: Whether it found anything wrong.
         nightly_age_days: How long ago it was, None where there was none.
         program: Version of the program that serves; "" is the one that looks.
+        comes_back_alone: Whether it answers after a power cut with nobody present.
         given_up: A line for each newer version that does not serve, and why.
+        seal: What a pulled disk tells.
     """
 
     site: str
@@ -42,6 +45,7 @@ class Status:
     nightly_age_days: int | None
     warnings: tuple[str, ...]
     program: str = ""
+    seal: str = ""
 
     def lines(self) -> list[str]:
         return [
@@ -50,6 +54,7 @@ class Status:
             *(f"  {line}" for line in self.selftest),
             *self.given_up,
             self.nightly,
+            self.seal,
             self.comes_back_alone,
         ]
 
@@ -62,9 +67,10 @@ def read_status(root: Path, now: datetime) -> Status:
         BadBundle: Somebody changed the state.
     """
     layout = StateLayout(root)
-    secrets = Seal(layout.keys).open()
+    seal = Seal(layout.keys)
+    secrets, sealed = seal.open(), protection(seal.slots)
     version = versions.read_current(layout, secrets)
-    warnings = [SLOT_WARNING]
+    warnings = [] if sealed.protects else [sealed.disk]
     proof = current.proof_of(layout, version.number)
     lines = current.told(version.selftest, proof)
     tested = version.model_tested if proof is None else proof.tested
@@ -80,7 +86,8 @@ def read_status(root: Path, now: datetime) -> Status:
         age_days=(now - datetime.fromisoformat(version.made)).days,
         selftest=lines,
         model_tested=tested,
-        comes_back_alone="after a power cut it can start with nobody present: the key file is on this disk",
+        comes_back_alone=sealed.power_cut,
+        seal=sealed.disk,
         given_up=tuple(_given_up(layout, version.number)),
         nightly=_told(night),
         nightly_failed=night is not None and not night.passed,

@@ -143,7 +143,13 @@ class Supervisor:
         software = current.software_of(self._layout, number)
         listen = self._listen
         words = order(
-            self._layout.root, number, proves=proves, host=listen.host, names=listen.names, dense=listen.dense
+            self._layout.root,
+            number,
+            proves=proves,
+            host=listen.host,
+            names=listen.names,
+            dense=listen.dense,
+            seal=listen.seal,
         )
         worker = await Worker.start(python_of(software, self._programs), self._listener, words, software)
         try:

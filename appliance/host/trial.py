@@ -47,11 +47,15 @@ class NotProved(Exception):
 
 @dataclass(frozen=True)
 class Trial:
-    """What a version's knowledge showed: lines of its self-test, and the memory it takes beside what serves."""
+    """What a version's knowledge showed: lines of its self-test, and the memory it takes beside what serves.
+
+    `failures` are cases that failed, with their questions: for a terminal, and never for a record on the disk.
+    """
 
     lines: tuple[str, ...]
     passed: bool
     held_bytes: int
+    failures: tuple[str, ...] = ()
 
 
 async def tried(bundle: Bundle, look: Callable[[], Machine]) -> Trial:
@@ -75,7 +79,7 @@ async def tried(bundle: Bundle, look: Callable[[], Machine]) -> Trial:
         raise BadBundle(str(told["failed"]))
     if "failed" in told:
         raise NotProved(str(told["failed"]), short=bool(told.get("short")))
-    trial = Trial(tuple(told["lines"]), bool(told["passed"]), int(told["held_bytes"]))
+    trial = Trial(tuple(told["lines"]), bool(told["passed"]), int(told["held_bytes"]), tuple(told["failures"]))
     left = room_bytes((await asyncio.to_thread(look)).free_bytes)
     if trial.held_bytes > left:
         raise NotProved(f"its knowledge takes {_mb(trial.held_bytes)}, and {_mb(left)} are free for it", short=True)

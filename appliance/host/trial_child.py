@@ -65,21 +65,23 @@ def _tried(order: dict[str, Any]) -> dict[str, Any]:
     before_bytes = _bytes_of("VmRSS")
     descriptor = decode_descriptor(order["descriptor"].encode())
     with open_bundle(Path(order["repository"]), descriptor, order["identities"]) as bundle:
-        lines, passed = _selftest(bundle)
+        lines, failures, passed = _selftest(bundle)
     held_bytes = max(0, _bytes_of("VmHWM") - before_bytes)
-    return {"lines": lines, "passed": passed, "held_bytes": held_bytes}
+    return {"lines": lines, "failures": failures, "passed": passed, "held_bytes": held_bytes}
 
 
-def _selftest(bundle: Bundle) -> tuple[list[str], bool]:
+def _selftest(bundle: Bundle) -> tuple[list[str], list[str], bool]:
     spec = bundle.index.service.selftest
     knowledge, _ = load_knowledge(bundle)
     if spec is None or knowledge is None:
-        return [], True
+        return [], [], True
     cases = selftest.read_cases(bundle.read(spec.asset))
     report = selftest.run(cases, knowledge, spec)
     found = pace(cases, knowledge, time.perf_counter)
     quick = all(taken <= spec.search_ms for taken in found.values())
-    return [*report.lines(), *([pace_line(found, spec.search_ms)] if found else [])], report.passed and quick
+    counts = report.counts()
+    lines = [*counts, *([pace_line(found, spec.search_ms)] if found else [])]
+    return lines, report.lines()[len(counts) :], report.passed and quick
 
 
 def _bytes_of(name: str) -> int:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+from appliance.store.slots import MACHINE_CREDENTIAL
+from appliance.store.systemd_creds import NAME
 from bundler.format.errors import BadInput
 
 UNIT_FILE = Path("/etc/systemd/system/lifeboat.service")
@@ -30,7 +32,7 @@ Type=notify
 NotifyAccess=main
 User={user}
 Group={user}
-ExecStart={program} serve --state {state} --programs {programs} --host {host} --port {port}
+{credential}ExecStart={program} serve --state {state} --programs {programs} --host {host} --port {port}
 Restart=always
 RestartSec=1
 WatchdogSec={watchdog_s}
@@ -104,6 +106,7 @@ class Service:
         host: Address to listen on.
         port: Port to listen on.
         gpu: Whether a GPU of NVIDIA is to be reached.
+        sealed: Whether the seal has a credential that the service manager is to open.
     """
 
     program: Path
@@ -113,6 +116,7 @@ class Service:
     host: str
     port: int
     gpu: bool
+    sealed: bool = False
 
 
 def unit_text(service: Service) -> str:
@@ -131,7 +135,9 @@ def unit_text(service: Service) -> str:
             f"--state {service.state} is not a folder under {_STATES}, the one place that the unit may write to",
             f"choose a state such as {_STATES / 'lifeboat'}",
         )
+    credential = f"LoadCredentialEncrypted={NAME}:{service.state}/keys/seal/{MACHINE_CREDENTIAL}\n"
     return _TEXT.format(
+        credential=credential if service.sealed else "",
         user=service.user,
         program=service.program,
         programs=service.programs,

@@ -169,7 +169,9 @@ class Worker:
         self._replies.put_nowait(None)
 
 
-def order(state: Path, version: int, *, proves: bool, host: str, names: Sequence[str], dense: str) -> dict[str, Any]:
+def order(
+    state: Path, version: int, *, proves: bool, host: str, names: Sequence[str], dense: str, seal: str
+) -> dict[str, Any]:
     """Returns what a serving process is told at its start."""
     return {
         "protocol": PROTOCOL,
@@ -179,6 +181,7 @@ def order(state: Path, version: int, *, proves: bool, host: str, names: Sequence
         "host": host,
         "names": list(names),
         "dense": dense,
+        "seal": seal,
     }
 
 

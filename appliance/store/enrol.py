@@ -52,6 +52,7 @@ class Enroller:
                 identity=found.identity,
                 report_secret=found.report_secret,
                 version_secret=random.token_hex(32),
+                recovery=found.recovery,
             )
         raise WrongKey(
             f"the site code opens none of: {', '.join(sites)}",

@@ -58,7 +58,7 @@ class Secrets:
 def stamp(keys: Path) -> tuple[int, int]:
     """Returns what changes with the file of secrets in the folder of keys, without reading it."""
     try:
-        status = (keys / f"{_FILE}.age").stat()
+        status = (Seal(keys).folder / f"{_FILE}.age").stat()
     except FileNotFoundError:
         return (0, 0)
     return (status.st_ino, status.st_mtime_ns)

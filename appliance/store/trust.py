@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -50,6 +51,19 @@ class TrustStore:
         except FileMissing:
             return {}
         return {str(role): datetime.fromisoformat(str(when)).astimezone(UTC) for role, when in value.items()}
+
+    def files(self) -> dict[str, bytes]:
+        """Returns the memory as it lies on the disk, by name; nothing where nothing was accepted yet."""
+        found = (path for path in (self._root, self._remembered) if path.exists())
+        return {path.name: read_limited(path, ROOT_BYTES) for path in found}
+
+    def replace(self, files: Mapping[str, bytes]) -> None:
+        """Takes over the memory of another box of this site, on a box that has no seal yet."""
+        for path in (self._root, self._remembered):
+            if (data := files.get(path.name)) is not None:
+                write_atomic(path, data, mode=0o600, layer=self._layer)
+            elif path.exists():
+                self._layer.remove(path)
 
     def store(self, trusted: TrustedRepository) -> None:
         """Stores the newest root, the versions and signed time of the rest, and, for people, when they expire."""

@@ -77,12 +77,13 @@ def new_passphrase(file: Path | None) -> str:
     return text
 
 
-def _first_line(file: Path) -> str:
+def first_line(file: Path, what: str = "the file") -> str:
+    """Returns the first line of a file that holds a secret; raises BadInput where it cannot be read as text."""
     try:
         with file.open("rb") as opened:  # a link or a pipe is the operator's own business here
             return opened.readline(4096).decode().rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"the passphrase file {file} cannot be read: {error}") from error
+        raise BadInput(f"{what} {file} cannot be read: {error}") from error
 
 
 def passphrase(file: Path | None, *, confirm: bool = False) -> str:
@@ -90,7 +91,7 @@ def passphrase(file: Path | None, *, confirm: bool = False) -> str:
     if file is None:
         text = str(click.prompt("Passphrase of the keyring", hide_input=True, confirmation_prompt=confirm, err=True))
     else:
-        text = _first_line(file)
+        text = first_line(file, "the passphrase file")
     if not text:
         raise BadInput("the passphrase is empty")
     return text

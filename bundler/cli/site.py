@@ -12,6 +12,7 @@ from typing import IO
 import click
 
 from bundler.cli.options import command, home_option, keyring_of, passphrase_option, repository_option
+from bundler.cli.recovery import restore, unseal
 from bundler.terminal import Terminal
 
 _existing = click.option(
@@ -103,7 +104,10 @@ def list_sites(terminal: Terminal, *, repository: Path, home: Path, passphrase_f
 
     keyring = keyring_of(home, passphrase_file)
     ledger = read_ledger(keyring, Publisher(repository, keyring, datetime.now(UTC)).policy().repository)
-    rows = [{"site": known.site, "delivered": known.delivered, "settings": known.settings} for known in ledger.sites]
+    rows = [
+        {"site": known.site, "recipient": known.recipient, "delivered": known.delivered, "settings": known.settings}
+        for known in ledger.sites
+    ]
     lines = [f"{known.site:24}  {', '.join(known.delivered[-3:]) or 'nothing copied yet'}" for known in ledger.sites]
     terminal.result({"sites": rows}, lines or ["no sites"])
 
@@ -173,3 +177,7 @@ def set_values(
     with publisher.locked():
         settings = set_site(publisher, keyring, name, {key: value or None for key, _, value in pairs})
     terminal.result({"site": name, "settings": settings}, [f"{key} = {value}" for key, value in settings.items()])
+
+
+site.add_command(restore)
+site.add_command(unseal)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bundler.format import FORMAT_VERSION, age, canonical, paths
 from bundler.format.age.errors import AgeError
 from bundler.format.errors import BadBundle, BadInput, NewerFormat, WrongKey
 from bundler.format.limits import KEYS_BYTES, SETTINGS_BYTES
-from bundler.format.record import from_json, to_json
+from bundler.format.record import LATER, from_json, to_json
 
 CODE_BYTES = 10  # 80 bits: beyond guessing offline even without scrypt
 WORK_FACTOR_LOG2 = 18  # about a second and 256 MiB
@@ -24,7 +24,11 @@ RECOVERY = "recovery"
 
 @dataclass(frozen=True, repr=False)
 class Enrolment:
-    """What first contact gives to a box."""
+    """What first contact gives to a box.
+
+    Attributes:
+        recovery: The public recipient of the recovery site, "" where the repository has none (SPEC 6.2).
+    """
 
     root_sha256: str
     msp: str
@@ -32,6 +36,7 @@ class Enrolment:
     site: str
     identity: str
     report_secret: str
+    recovery: str = field(default="", metadata=LATER)
 
 
 @dataclass(frozen=True)

@@ -67,15 +67,19 @@ class SelftestReport:
     def passed(self) -> bool:
         return all(tally.passed for tally in self.tallies)
 
-    def lines(self) -> list[str]:
-        found = [
+    def counts(self) -> list[str]:
+        """Returns a line for each kind; nothing of what the cases say, so that it may be written to a disk."""
+        return [
             f"{tally.kind}: {tally.held} of {tally.cases} (at least {tally.percent} %)"
             f"{'' if tally.passed else '  FAILED'}"
             for tally in self.tallies
         ]
+
+    def lines(self) -> list[str]:
+        """Returns the counts, and the first cases of each kind that failed, for the terminal of a person."""
         failing = {tally.kind for tally in self.tallies if not tally.passed}
         shown = [line for line in self.failures if line.split(":")[0] in failing]
-        return found + shown[:_SHOWN]
+        return self.counts() + shown[:_SHOWN]
 
 
 def read_cases(data: bytes) -> list[Case]:

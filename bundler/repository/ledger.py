@@ -15,6 +15,7 @@ from bundler.format.age.errors import AgeError
 from bundler.format.errors import BadInput, FileMissing, NotReady, WrongKey
 from bundler.format.limits import INDEX_BYTES
 from bundler.format.record import from_json, to_json
+from bundler.format.site import RECOVERY
 from bundler.repository.keyring import Keyring
 
 
@@ -45,6 +46,11 @@ class Ledger:
     identities: dict[str, str] = field(default_factory=dict, repr=False)
     sites: tuple[Site, ...] = ()
     recovery: bool = False
+
+    @property
+    def recovery_recipient(self) -> str:
+        """The public recipient of the recovery site, "" where there is none."""
+        return next((site.recipient for site in self.sites if site.site == RECOVERY), "")
 
     def with_identities(self, identities: Mapping[str, str]) -> Ledger:
         """Adds secret bundle identities by recipient."""

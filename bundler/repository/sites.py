@@ -114,7 +114,8 @@ def add_site(
         raise Busy(f"site {site} exists already", "use its card, or give the new site another name")
     code, identity = make_code(random(CODE_BYTES)), age.generate_identity(ledger.suite)
     msp, root = keyring.msp(), digest(publisher.newest_root())
-    enrolment = Enrolment(root, msp.id, repository, site, str(identity), random(REPORT_SECRET_BYTES).hex())
+    report_secret, recovery = random(REPORT_SECRET_BYTES).hex(), ledger.recovery_recipient
+    enrolment = Enrolment(root, msp.id, repository, site, str(identity), report_secret, recovery)
     settings = seal_settings(Settings(1, {}), identity.recipient)
     write_atomic(folder / "enroll.age", seal_enrolment(enrolment, code, work_factor_log2), layer=layer)
     ledger = ledger.with_site(Site(site, str(identity.recipient)))

@@ -40,6 +40,11 @@ class Customer:
         return self.folder / "first"
 
     @property
+    def recovery(self) -> Path:
+        """A file with the code of the recovery card."""
+        return self.folder / "recovery"
+
+    @property
     def state(self) -> Path:
         return self.folder / "state"
 
@@ -110,7 +115,7 @@ def customer(
     keys = ("--passphrase-file", folder / "pass")
     build = ("build", profiles / "demo.toml", "--repository", made.repository, "--wheels", wheelhouse, "--yes", *keys)
     made.must("bundler", "init", "--name", "Northquay", *keys)
-    made.must("bundler", *build)
+    made.recovery.write_text(json.loads(made.must("bundler", *build, "--json"))["recovery_code"])
     site = made.must("bundler", "site", "add", "bristol", "--repository", made.repository, "--json", *keys)
     made.code.write_text(json.loads(site)["code"])
     linked_copy(made.repository, made.first)

@@ -168,7 +168,7 @@ def test_a_file_that_is_there_stays(customer: Any, state: Path, tmp_path: Path) 
 
 def test_a_box_that_does_not_open_still_gets_a_file(customer: Any, state: Path, tmp_path: Path) -> None:
     """What cannot be had is told as such: a broken box is what the file is for."""
-    (state / "keys" / "site.age").write_bytes(b"broken")
+    (state / "keys" / "seal" / "site.age").write_bytes(b"broken")
     file = tmp_path / "support.tar.gz"
     done = customer.run("appliance", "doctor", "--state", state, "--support-file", file)
     assert done.returncode == 8

@@ -20,8 +20,8 @@ def test_no_fault_leaves_a_repository_broken(repo_root: Path) -> None:
 
 @pytest.mark.timeout(300)
 def test_no_fault_leaves_a_box_dark(repo_root: Path) -> None:
-    """The same at drawn steps of install, refresh and rollback: a whole version opens; a rerun completes."""
+    """The same in install, refresh, rollback, seal, backup and restore: a whole version opens; a rerun completes."""
     command = [sys.executable, str(repo_root / "scripts" / "box_fault_sweep"), "--sample", "60", "--seed", "7"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "60 faults in 5 commands, 0 left a box broken" in done.stdout
+    assert "60 faults in 8 commands, 0 left a box broken" in done.stdout

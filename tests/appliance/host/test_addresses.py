@@ -39,6 +39,6 @@ def test_the_ca_is_made_once_and_lost_with_its_seal(tmp_path: Path) -> None:
     first = authority_fingerprint(layout, now)
     assert authority_fingerprint(layout, now) == first
     assert len(first.split(":")) == 32
-    (layout.keys / "machine.key").unlink()
+    (layout.keys / "seal" / "machine.key").unlink()
     with pytest.raises(BadBundle, match="is gone"):
         authority_fingerprint(layout, now)

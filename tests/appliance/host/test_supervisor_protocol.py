@@ -13,7 +13,7 @@ from appliance.host.worker import order
 
 def test_an_order_carries_the_protocol(tmp_path: Path) -> None:
     """So that a program of another one can tell."""
-    told = order(tmp_path, 1, proves=False, host="127.0.0.1", names=(), dense="exact")
+    told = order(tmp_path, 1, proves=False, host="127.0.0.1", names=(), dense="exact", seal="")
     assert told["protocol"] == PROTOCOL
 
 

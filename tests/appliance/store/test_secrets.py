@@ -29,7 +29,7 @@ def test_a_secret_comes_back_and_lies_nowhere_in_plain_text(layout: StateLayout)
         secrets.put("openai", value)
         stamps.append(stamp(layout.keys))
     assert secrets.read() == {"openai": KEY}
-    assert not any(KEY.encode() in path.read_bytes() for path in layout.keys.iterdir())
+    assert not any(KEY.encode() in path.read_bytes() for path in layout.keys.rglob("*") if path.is_file())
     secrets.remove("openai")
     assert secrets.read() == {}
     assert len({*stamps, stamp(layout.keys)}) == 4
@@ -66,7 +66,7 @@ def test_a_changed_file_is_told(layout: StateLayout) -> None:
     """It does not count as no secrets."""
     secrets = Secrets(Seal(layout.keys))
     secrets.put("openai", KEY)
-    path = layout.keys / "secrets.age"
+    path = layout.keys / "seal" / "secrets.age"
     path.write_bytes(path.read_bytes()[:-1] + b"\0")
     with pytest.raises(BadBundle):
         secrets.read()

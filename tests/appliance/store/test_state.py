@@ -29,7 +29,7 @@ def test_secrets_are_sealed(layout: StateLayout) -> None:
     seal.store(SECRETS)
     assert seal.open() == SECRETS
     assert "AGE-SECRET" not in repr(SECRETS)
-    for path in layout.keys.iterdir():
+    for path in seal.folder.iterdir():
         assert SECRETS.version_secret.encode() not in path.read_bytes()
         assert path.stat().st_mode & 0o077 == 0
 
@@ -39,11 +39,11 @@ def test_a_changed_seal_is_refused(layout: StateLayout, name: str) -> None:
     """Neither the sealed file nor its slot may change unnoticed."""
     seal = Seal(layout.keys)
     seal.store(SECRETS)
-    data = bytearray((layout.keys / name).read_bytes())
+    data = bytearray((seal.folder / name).read_bytes())
     data[-2] ^= 1
-    (layout.keys / name).write_bytes(data)
+    (seal.folder / name).write_bytes(data)
     with pytest.raises(BadBundle):
-        seal.open()
+        Seal(layout.keys).open()
 
 
 def test_a_version_is_read_back_and_switched_by_one_link(layout: StateLayout) -> None:
