@@ -74,7 +74,7 @@ def install(
         terminal,
         again=again,
         machine=lambda: best_key() or KEY_FILE,
-        restore=None if restore is None else restorer(restore),
+        restore=None if restore is None else restorer(restore, terminal),
     ).install(medium, now)
     _tell(terminal, report, authority_fingerprint(layout, now))
 

@@ -27,7 +27,7 @@ from appliance.store.slots import KEY_FILE
 from appliance.store.trust import TrustStore
 from bundler.files import DISK, FileLayer, exclusive, open_regular, remove_staged, write_atomic
 from bundler.format.bundle import Bundle, open_bundle
-from bundler.format.errors import BadBundle, BadInput, SelftestFailed, TakenBack
+from bundler.format.errors import BadBundle, SelftestFailed, TakenBack
 from bundler.format.manifest import Descriptor, encode_descriptor
 from bundler.format.site import open_keys
 from bundler.format.trust.medium import load_repository
@@ -113,7 +113,7 @@ class Installer:
         again: Read everything again, and install also what serves already or was rolled back.
         open_file: Opens a file of the medium.
         machine: Says with what this machine's slot is made, on first contact (`appliance.store.slots`).
-        restore: Opens a backup with the site's secrets, on first contact.
+        restore: Opens a backup with the site's secrets; told whether this is first contact (`appliance.store.backup`).
     """
 
     layout: StateLayout
@@ -125,7 +125,7 @@ class Installer:
     again: bool = False
     open_file: Opener = open_regular
     machine: Callable[[], str] = lambda: KEY_FILE
-    restore: Callable[[SiteSecrets], Restored] | None = None
+    restore: Callable[[SiteSecrets, bool], Restored | None] | None = None
 
     def install(self, folder: Path, now: datetime) -> InstallReport:
         """Installs the newest bundle of the repository in `folder`.
@@ -145,7 +145,7 @@ class Installer:
             seal = Seal(self.layout.keys, self.layer)
             fresh = not seal.enrolled
             secrets = self.enroller.enrol(folder) if fresh else seal.open()
-            restored = self._restored(secrets, fresh=fresh)
+            restored = None if self.restore is None else self.restore(secrets, fresh)
             if fresh:
                 self._forget_versions()
                 take_over(self.layout, restored, self.layer)
@@ -171,18 +171,6 @@ class Installer:
                     self.switch(report.version)
                     gc.collect(self.layout, secrets, self.layer)
             return _with_proof(report, current.proof_of(self.layout, report.version))
-
-    def _restored(self, secrets: SiteSecrets, *, fresh: bool) -> Restored | None:
-        if self.restore is None:
-            return None
-        restored = self.restore(secrets)
-        if fresh:
-            return restored
-        if restored.secrets.version_secret != secrets.version_secret:
-            fact = f"this state is enrolled already, as site {secrets.site}"
-            raise BadInput(fact, "a backup is restored onto an empty --state")
-        self.terminal.warn("this state has taken over the backup already: nothing of it is written again")
-        return None
 
     def _forget_versions(self) -> None:
         """What an install wrote that ended before its secrets were sealed opens with no secret any more."""
