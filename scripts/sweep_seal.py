@@ -51,8 +51,9 @@ def hand_on(place: Place) -> None:
 
 def restore(place: Place, install: Callable[..., None]) -> None:
     from appliance.store.backup import restorer
+    from bundler.terminal import Terminal
 
-    install(place, state=_SECOND, restore=restorer(place.root / _HANDED_ON))
+    install(place, state=_SECOND, restore=restorer(place.root / _HANDED_ON, Terminal(quiet=True)))
 
 
 def sealed(root: Path, state: str = "state") -> Any:

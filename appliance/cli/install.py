@@ -14,7 +14,8 @@ from appliance.cli.options import command, programs_option
 from bundler.terminal import Terminal, size
 
 if TYPE_CHECKING:
-    from appliance.store.install import InstallReport, Proof
+    from appliance.store.install import InstallReport
+    from appliance.store.proof import Proof
     from bundler.format.bundle import Bundle
 
 
@@ -109,7 +110,7 @@ def install(
         again=again,
         program=Handover(here, lambda: [*words, *code.words()], terminal, keeps=keep_program),
         machine=lambda: best_key() or KEY_FILE,
-        restore=None if restore is None else restorer(restore),
+        restore=None if restore is None else restorer(restore, terminal),
     )
     report = installer.install(medium, now)
     gone = tidy(layout, here, served=is_served(layout))

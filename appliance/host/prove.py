@@ -12,7 +12,7 @@ from appliance.engine.parent import Engine
 from appliance.host.box import make_engines
 from appliance.host.gate import NOT_TESTED, asked, limit_ms_of, memory_line
 from appliance.host.trial import NotProved, Trial, tried
-from appliance.store.install import Proof
+from appliance.store.proof import Proof
 from bundler.files import scratch_folder
 from bundler.format.bundle import Bundle
 from bundler.format.service import Service

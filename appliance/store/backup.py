@@ -18,7 +18,8 @@ from appliance.store.trust import TrustStore
 from bundler.files import DISK, FileLayer, read_limited, write_atomic
 from bundler.format import age
 from bundler.format.backup import BACKUP_BYTES, BACKUP_FILE_BYTES, Backup, open_backup, seal_backup
-from bundler.format.errors import BadBundle, NotReady, WrongKey
+from bundler.format.errors import BadBundle, BadInput, NotReady, WrongKey
+from bundler.terminal import Terminal
 
 _SEALED, _TRUST, _TOKENS, _SITE = "sealed/", "trust/", "tokens.json", "site"
 
@@ -83,9 +84,24 @@ def back_up(
     return BackedUp(tuple(sorted(files)), len(data), len(recipients))
 
 
-def restorer(path: Path) -> Callable[[SiteSecrets], Restored]:
-    """Returns what opens the backup in a file with the secrets that a site card gave."""
-    return lambda secrets: read_backup(read_limited(path, BACKUP_FILE_BYTES), secrets)
+def restorer(path: Path, terminal: Terminal) -> Callable[[SiteSecrets, bool], Restored | None]:
+    """Returns what opens the backup in a file with the secrets that a site card gave, for an install.
+
+    It is called with those secrets and whether the state is empty; a state that has taken over this very backup
+    already goes on without it, and any other raises BadInput.
+    """
+
+    def restore(secrets: SiteSecrets, fresh: bool) -> Restored | None:  # noqa: FBT001 - the one thing it is told
+        restored = read_backup(read_limited(path, BACKUP_FILE_BYTES), secrets)
+        if fresh:
+            return restored
+        if restored.secrets.version_secret != secrets.version_secret:
+            fact = f"this state is enrolled already, as site {secrets.site}"
+            raise BadInput(fact, "a backup is restored onto an empty --state")
+        terminal.warn("this state has taken over the backup already: nothing of it is written again")
+        return None
+
+    return restore
 
 
 def read_backup(data: bytes, secrets: SiteSecrets) -> Restored:

@@ -22,12 +22,13 @@ from appliance.store.intake import Intake, Plan, lie_here
 from appliance.store.layout import StateLayout
 from appliance.store.medium import Opener
 from appliance.store.offered import Medium, Offer, Skipped, offered, site_settings
+from appliance.store.proof import Proof, Unproved
 from appliance.store.seal import Seal, SiteSecrets
 from appliance.store.slots import KEY_FILE
 from appliance.store.trust import TrustStore
 from bundler.files import DISK, FileLayer, exclusive, open_regular, remove_staged, write_atomic
 from bundler.format.bundle import Bundle, open_bundle
-from bundler.format.errors import BadBundle, BadInput, SelftestFailed, TakenBack
+from bundler.format.errors import BadBundle, SelftestFailed, TakenBack
 from bundler.format.manifest import Descriptor, encode_descriptor
 from bundler.format.site import open_keys
 from bundler.format.trust.medium import load_repository
@@ -36,39 +37,6 @@ from bundler.terminal import Progress, Stage, Terminal, size
 
 # Guesses for the time left: a stick of USB 3, a model that loads, a version that takes over.
 _INTAKE_BYTES_S, _LOAD_BYTES_S, _PROVE_S, _SWITCH_S = 100e6, 300e6, 4.0, 1.0
-
-
-@dataclass(frozen=True)
-class Proof:
-    """What the self-test of a candidate said.
-
-    Attributes:
-        passed: Whether it may serve.
-        lines: How many cases of each kind held, and what each model did.
-        model_tested: False where no engine could be started.
-        failures: Cases that failed, with their questions: for a terminal, and never for a record on the disk.
-    """
-
-    passed: bool
-    lines: tuple[str, ...]
-    model_tested: bool
-    failures: tuple[str, ...] = ()
-
-
-class Unproved(SelftestFailed):
-    """A candidate that failed its self-test here, with what it said."""
-
-    def __init__(self, proof: Proof) -> None:
-        super().__init__(
-            "the bundle is authentic, but it fails its own self-test:\n  "
-            + "\n  ".join((*proof.lines, *proof.failures)),
-            "the box keeps what it had; send these lines to the builder",
-        )
-        self.proof = proof
-
-    def short(self) -> str:
-        """Returns what failed, on one line."""
-        return f"it fails its own self-test: {'; '.join(line for line in self.proof.lines if 'FAILED' in line)}"
 
 
 @dataclass(frozen=True)
@@ -124,7 +92,7 @@ class Installer:
         open_file: Opens a file of the medium.
         program: Returns the program that will serve the version; a newer one of the medium may take this one's place.
         machine: Says with what this machine's slot is made, on first contact (`appliance.store.slots`).
-        restore: Opens a backup with the site's secrets, on first contact.
+        restore: Opens a backup with the site's secrets; told whether this is first contact (`appliance.store.backup`).
     """
 
     layout: StateLayout
@@ -137,7 +105,7 @@ class Installer:
     open_file: Opener = open_regular
     program: Callable[[Path, TrustedRepository], str] = lambda _medium, _trusted: ""
     machine: Callable[[], str] = lambda: KEY_FILE
-    restore: Callable[[SiteSecrets], Restored] | None = None
+    restore: Callable[[SiteSecrets, bool], Restored | None] | None = None
 
     def install(self, folder: Path, now: datetime) -> InstallReport:
         """Installs the newest bundle of the repository in `folder`.
@@ -157,7 +125,7 @@ class Installer:
             seal = Seal(self.layout.keys, self.layer)
             fresh = not seal.enrolled
             secrets = self.enroller.enrol(folder) if fresh else seal.open()
-            restored = self._restored(secrets, fresh=fresh)
+            restored = None if self.restore is None else self.restore(secrets, fresh)
             if fresh:
                 self._forget_versions()
                 take_over(self.layout, restored, self.layer)
@@ -185,18 +153,6 @@ class Installer:
                     self.switch(report.version)
                     gc.collect(self.layout, secrets, self.layer)
             return _with_proof(report, current.proof_of(self.layout, report.version))
-
-    def _restored(self, secrets: SiteSecrets, *, fresh: bool) -> Restored | None:
-        if self.restore is None:
-            return None
-        restored = self.restore(secrets)
-        if fresh:
-            return restored
-        if restored.secrets.version_secret != secrets.version_secret:
-            fact = f"this state is enrolled already, as site {secrets.site}"
-            raise BadInput(fact, "a backup is restored onto an empty --state")
-        self.terminal.warn("this state has taken over the backup already: nothing of it is written again")
-        return None
 
     def _forget_versions(self) -> None:
         """What an install wrote that ended before its secrets were sealed opens with no secret any more."""

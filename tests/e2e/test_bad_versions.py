@@ -15,8 +15,9 @@ import pytest
 
 from appliance.store import current
 from appliance.store.enrol import Enroller
-from appliance.store.install import Installer, Proof
+from appliance.store.install import Installer
 from appliance.store.layout import StateLayout
+from appliance.store.proof import Proof
 from bundler.format.errors import SelftestFailed
 from bundler.terminal import Terminal
 

@@ -19,8 +19,9 @@ import pytest
 
 from appliance.store import current, versions
 from appliance.store.enrol import Enroller
-from appliance.store.install import Installer, Proof
+from appliance.store.install import Installer
 from appliance.store.layout import StateLayout
+from appliance.store.proof import Proof
 from appliance.store.seal import Seal
 from bundler.format.errors import MetadataExpired, TooOld
 from bundler.terminal import Terminal, exit_code

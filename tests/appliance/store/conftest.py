@@ -14,8 +14,9 @@ import pytest
 
 from appliance.store import current, versions
 from appliance.store.enrol import Enroller
-from appliance.store.install import Installer, InstallReport, Proof
+from appliance.store.install import Installer, InstallReport
 from appliance.store.layout import StateLayout
+from appliance.store.proof import Proof
 from appliance.store.seal import Seal
 from bundler.files import open_regular
 from bundler.format.bundle import Bundle, check_chunks

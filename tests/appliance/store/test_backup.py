@@ -17,6 +17,7 @@ from bundler.format.backup import BACKUP_BYTES, Backup, open_backup, seal_backup
 from bundler.format.errors import BadBundle, BadInput, NewerFormat, NoSpace, NotReady, WrongKey
 from bundler.format.site import Enrolment
 from bundler.repository.recovery import hand_on_backup, unseal
+from bundler.terminal import Terminal
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 
@@ -61,7 +62,7 @@ def test_only_the_recovery_site_opens_it(
         with pytest.raises(WrongKey):
             open_backup(path.read_bytes(), identity)
     with pytest.raises(WrongKey) as refused:
-        restorer(path)(msp[1])
+        restorer(path, Terminal(quiet=True))(msp[1], True)
     assert "lifeboat site restore" in refused.value.hint
     assert open_backup(path.read_bytes(), age.parse_identity(msp[0].identity)).site == "bristol"
 
