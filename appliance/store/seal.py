@@ -148,6 +148,8 @@ class Seal:
         earlier = [path for path in self._keys.glob("seals/*") if path != self.folder]
         files = [file for folder in earlier for file in folder.iterdir()]
         files += [path for path in self._keys.iterdir() if path.suffix == _SUFFIX or path.name == slots.MACHINE_KEY]
+        if not earlier and not files:
+            return
         for path in files:
             self._layer.remove(path)
         for folder in earlier:
@@ -187,6 +189,8 @@ class Seal:
                         raise
                     time.sleep(0.05)
             remove_staged(self._keys)
+            if self._link.is_symlink():
+                self._remove_earlier()  # slots that a renewal was about to remove when the power went
             yield
 
 
