@@ -26,6 +26,8 @@ from bundler.terminal import Terminal, disk_error
 PROGRAMS = Path("/opt/lifeboat")
 # The processes of a supervisor that was killed let go of the port as soon as they notice.
 _PORT_S = 3.0
+# Who looks whether a state is served holds its lock for a moment.
+_LOOKED_AT_S = 1.0
 _PARTS = ("litestar", "uvicorn", "onnxruntime")
 
 
@@ -43,7 +45,8 @@ def serve_box(root: Path, listen: Listen, terminal: Terminal, programs: Path = P
     layout.make()
     supervise(layout, installed, sys.argv[1:], terminal)
     _demand_seal(layout, listen)
-    with exclusive(layout.serving, "this state is served already"), closing(_bound(listen)) as listener:
+    lock = exclusive(layout.serving, "this state is served already", _LOOKED_AT_S)
+    with lock, closing(_bound(listen)) as listener:
 
         def on_serving(worker: Worker) -> None:
             certificate = str(worker.greeting.get("ca_sha256", ""))
