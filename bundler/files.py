@@ -10,6 +10,7 @@ import os
 import secrets
 import shutil
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import BufferedReader, RawIOBase
@@ -19,6 +20,7 @@ from typing import IO, BinaryIO, cast
 from bundler.format.errors import BadBundle, Busy, FileMissing
 
 _STAGED = ".*.part"
+_LOOK_S = 0.05
 
 
 class FileLayer:
@@ -140,18 +142,38 @@ def read_limited(path: Path, limit_bytes: int) -> bytes:
 
 
 @contextmanager
-def exclusive(path: Path, busy: str) -> Iterator[None]:
+def exclusive(path: Path, busy: str, wait_s: float = 0.0) -> Iterator[None]:
     """Holds a lock file for the length of the block; the lock ends with the process, however that ends.
 
+    Args:
+        path: The file; it is made.
+        busy: What is said where another process holds it.
+        wait_s: How long to wait for that one to end.
+
     Raises:
-        Busy: Another process holds it; `busy` is the message.
+        Busy: Another process holds it.
     """
+    until = time.monotonic() + wait_s
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         _give_to_owner(descriptor, path.parent)
-        if not _try_lock(descriptor):
-            raise Busy(busy, "wait until it has ended")
+        while not _try_lock(descriptor):
+            if time.monotonic() >= until:
+                raise Busy(busy, "wait until it has ended")
+            time.sleep(_LOOK_S)
         yield
+    finally:
+        os.close(descriptor)
+
+
+def is_held(path: Path) -> bool:
+    """Whether a process holds a lock file now; two that look at the same time do not see each other."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return False
+    try:
+        return not _try_lock(descriptor, fcntl.LOCK_SH)
     finally:
         os.close(descriptor)
 
@@ -207,9 +229,9 @@ def _remove_if_left(folder: Path) -> None:
             shutil.rmtree(folder)
 
 
-def _try_lock(descriptor: int) -> bool:
+def _try_lock(descriptor: int, kind: int = fcntl.LOCK_EX) -> bool:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

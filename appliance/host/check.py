@@ -8,17 +8,16 @@ from __future__ import annotations
 import http.client
 import json
 import shutil
-import ssl
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from appliance.host import outlook
 from appliance.host.outlook import RungTold
+from appliance.host.own_page import own_page
 from appliance.host.status import Status, read_status
 from appliance.host.switching import is_served
 from appliance.store.layout import StateLayout
@@ -26,7 +25,7 @@ from bundler.format.errors import LifeboatError
 
 GOOD, WARNING, CRITICAL, UNKNOWN = range(4)
 _WORDS = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
-_WAIT_S, _ANSWER_BYTES = 5.0, 1 << 20
+_ANSWER_BYTES = 1 << 20
 _LEAST_FREE = 0.1
 _NIGHTS = 3
 
@@ -117,16 +116,7 @@ def _of_answer(answer: dict[str, Any]) -> list[tuple[int, str]]:
 def _asked(layout: StateLayout) -> dict[str, Any] | None:
     """Asks the box itself, whose address its supervisor wrote down."""
     with suppress(OSError, ValueError, http.client.HTTPException):
-        url = urlsplit((layout.run / "url").read_text().strip())
-        host, port = str(url.hostname), int(url.port or 0)
-        if url.scheme == "https":
-            context = ssl._create_unverified_context()  # noqa: S323 - no secret is sent, and nothing else is on this port
-            connection: http.client.HTTPConnection = http.client.HTTPSConnection(
-                host, port, timeout=_WAIT_S, context=context
-            )
-        else:
-            connection = http.client.HTTPConnection(host, port, timeout=_WAIT_S)
-        connection.request("GET", "/status.json")
-        value = json.loads(connection.getresponse().read(_ANSWER_BYTES))
+        _, data = own_page((layout.run / "url").read_text().strip(), "/status.json", _ANSWER_BYTES)
+        value = json.loads(data)
         return value if isinstance(value, dict) else None
     return None

@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
@@ -45,9 +46,12 @@ async def every_night(serving: Callable[[], Loaded | None], layout: StateLayout,
     while True:
         await asyncio.sleep(wait_s(datetime.now().astimezone(), site))
         loaded = serving()
-        if loaded is not None:
-            found = await look(loaded)
-            await asyncio.to_thread(nightly.write, layout, found)
+        if loaded is None:
+            continue
+        try:
+            await asyncio.to_thread(nightly.write, layout, await look(loaded))
+        except Exception as error:  # noqa: BLE001 - a full disk, or a version that closed meanwhile: not the last look
+            traceback.print_tb(error.__traceback__)  # the places alone: its words may quote content
 
 
 async def look(loaded: Loaded, scrub_bytes_s: int = SCRUB_BYTES_S) -> Nightly:
@@ -57,7 +61,10 @@ async def look(loaded: Loaded, scrub_bytes_s: int = SCRUB_BYTES_S) -> Nightly:
     passed = True
     try:
         for part in (_knowledge(loaded), _models(loaded), _chunks(loaded, stopping, scrub_bytes_s)):
-            told, good = await part
+            try:
+                told, good = await part
+            except (LifeboatError, OSError) as failure:
+                told, good = [f"FAILED, {_fact(failure)}"], False
             lines += told
             passed = passed and good
     finally:
@@ -108,5 +115,8 @@ async def _chunks(loaded: Loaded, stopping: threading.Event, bytes_s: int) -> tu
     try:
         return [f"disk: {await asyncio.to_thread(scrub) / 1e6:.0f} MB as they were signed"], True
     except (LifeboatError, OSError) as failure:
-        fact = failure.fact if isinstance(failure, LifeboatError) else str(failure)
-        return [f"{nightly.DISK_FAILED}, {fact}; `install` with the medium in place copies it again"], False
+        return [f"{nightly.DISK_FAILED}, {_fact(failure)}; `install` with the medium in place copies it again"], False
+
+
+def _fact(failure: LifeboatError | OSError) -> str:
+    return failure.fact if isinstance(failure, LifeboatError) else str(failure)

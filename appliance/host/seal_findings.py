@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.host.finding import BAD, GOOD, WARN, Finding
+from appliance.host.unit import UNIT_FILE
 from appliance.store.layout import StateLayout
 from appliance.store.seal import Seal
 from appliance.store.slots import KEY_FILE, Slots
@@ -21,7 +22,7 @@ _MACHINE = {
     (TPM2,): "the TPM2 of this machine",
     (HOST, TPM2): "the TPM2 of this machine with its host key",
 }
-_UNIT, _UNIT_BYTES = Path("/etc/systemd/system/lifeboat.service"), 1 << 20
+_UNIT_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -98,13 +99,13 @@ def examine_seal(layout: StateLayout) -> Iterator[Finding]:
         fact = "the MSP's recovery card does not open it: without this machine its secrets are lost"
         yield Finding("recovery", WARN, fact, "lifeboat-appliance seal add recovery RECIPIENT")
     if told.at_service and not _passed(_unit()):
-        fact = f"{_UNIT} does not pass the credential {NAME}: the service cannot open the seal"
-        yield Finding("unit", BAD, fact, f"lifeboat-appliance unit > {_UNIT} && systemctl daemon-reload")
+        fact = f"{UNIT_FILE} does not pass the credential {NAME}: the service cannot open the seal"
+        yield Finding("unit", BAD, fact, f"lifeboat-appliance unit > {UNIT_FILE} && systemctl daemon-reload")
 
 
 def _unit() -> str | None:
     try:
-        return read_limited(_UNIT, _UNIT_BYTES).decode(errors="replace")
+        return read_limited(UNIT_FILE, _UNIT_BYTES).decode(errors="replace")
     except FileMissing:
         return None
 

@@ -21,11 +21,13 @@ from appliance.store.seal import Seal
 from appliance.store.slots import opens_alone
 from bundler.files import exclusive, write_atomic
 from bundler.format.errors import Busy, NotReady
-from bundler.terminal import Terminal
+from bundler.terminal import Terminal, disk_error
 
 PROGRAMS = Path("/opt/lifeboat")
 # The processes of a supervisor that was killed let go of the port as soon as they notice.
 _PORT_S = 3.0
+# Who looks whether a state is served holds its lock for a moment.
+_LOOKED_AT_S = 1.0
 _PARTS = ("litestar", "uvicorn", "onnxruntime")
 
 
@@ -43,19 +45,23 @@ def serve_box(root: Path, listen: Listen, terminal: Terminal, programs: Path = P
     layout.make()
     supervise(layout, installed, sys.argv[1:], terminal)
     _demand_seal(layout, listen)
-    with exclusive(layout.serving, "this state is served already"), closing(_bound(listen)) as listener:
+    lock = exclusive(layout.serving, "this state is served already", _LOOKED_AT_S)
+    with lock, closing(_bound(listen)) as listener:
 
         def on_serving(worker: Worker) -> None:
             certificate = str(worker.greeting.get("ca_sha256", ""))
-            came_up(layout, installed)
             url = url_of(listener, tls=bool(certificate))
             reached = client_urls(listener, listen, tls=bool(certificate))
             terminal.note(f"listening on {', '.join(reached) or url}")
             if certificate:
                 terminal.note(f"clients need {reached[0]}/ca.crt; its SHA-256 is {certificate}")
-            write_atomic(layout.run / "url", f"{url}\n".encode(), mode=0o600)
-            if listen.url_file is not None:
-                write_atomic(listen.url_file, f"{url}\n".encode())
+            try:
+                came_up(layout, installed)
+                write_atomic(layout.run / "url", f"{url}\n".encode(), mode=0o600)
+                if listen.url_file is not None:
+                    write_atomic(listen.url_file, f"{url}\n".encode())
+            except OSError as error:  # a full disk must not end the serving
+                terminal.warn(f"where it serves is not written down: {disk_error(error)}")
 
         supervisor = Supervisor(layout, listener, listen, terminal, on_serving, programs)
         asyncio.run(supervisor.run())

@@ -10,6 +10,7 @@ import asyncio
 import signal
 import socket
 import sys
+import traceback
 from collections.abc import Collection, Coroutine
 from datetime import UTC, datetime
 from pathlib import Path
@@ -143,6 +144,10 @@ class Serving:
             reason = error.fact if isinstance(error, LifeboatError) else str(error)
             short = isinstance(error, NotProved) and error.short
             self._channel.tell(refused=number, reason=reason or type(error).__name__, short=short)
+        except Exception as error:  # noqa: BLE001 - a supervisor that hears no answer waits for one for ever
+            # The places alone: its words may quote content, and what is said here is kept on the disk.
+            traceback.print_tb(error.__traceback__)
+            self._channel.tell(refused=number, reason=f"a fault of the program: {type(error).__name__}", short=False)
         else:
             self._channel.tell(serving=number)
 

@@ -64,6 +64,7 @@ class Supervisor:
         self._stopping = asyncio.Event()
         self._greeted = False
         self._secrets = (0, 0)
+        self._unwritten = 0  # starts that the disk did not take
         self._fresh: int | None = None  # the version that took over last, until it has served for a while
 
     async def run(self) -> None:
@@ -94,7 +95,7 @@ class Supervisor:
     async def _keep_serving(self) -> None:
         """Starts the current version, and returns when the process that serves has ended, or none should."""
         number = self._chosen()
-        starts = current.note_start(self._layout, number)
+        starts = self._counted(number)
         self._secrets = stamp(self._layout.keys)
         await self._rest(boots.wait_s(starts - 1))
         try:
@@ -109,6 +110,15 @@ class Supervisor:
             return
         self._serves(self._worker)
         await self._watch()
+
+    def _counted(self, number: int) -> int:
+        """Counts a start: in memory alone where the disk is full or fails, since serving comes first."""
+        try:
+            return current.note_start(self._layout, number)
+        except OSError as error:
+            self._unwritten += 1
+            self._terminal.warn(f"the start of version {number} is not counted: {disk_error(error)}")
+            return self._unwritten
 
     def _chosen(self) -> int:
         """Returns the version to start: the current one, or the one before where it was given up or keeps dying."""
@@ -182,7 +192,8 @@ class Supervisor:
                 worker.kill()
             elif time.monotonic() - worker.began_s > boots.HEALTHY_S:
                 self._fresh = None
-                current.note_healthy(self._layout, worker.version)
+                with suppress(OSError):  # tried again at the next look; a full disk must not end the serving
+                    current.note_healthy(self._layout, worker.version)
             await self._unless_stopped(self._follow(worker))
             await self._rest(_LOOK_S)
 
@@ -249,7 +260,7 @@ class Supervisor:
         if current.waiting_number(self._layout) == number:
             current.promote(self._layout)
         self._fresh = number if proposed else None
-        current.note_start(self._layout, number)
+        self._counted(number)
         taken.began_s = time.monotonic()
         self._worker = taken
         self._serves(taken)

@@ -8,17 +8,16 @@ import json
 import os
 import platform
 import shutil
-import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from appliance.edge.tokens import TokenStore
 from appliance.engine import probe
+from appliance.host.own_page import own_page
 from appliance.host.redaction import journal_line
 from appliance.host.switching import is_served
 from appliance.host.unit import UNIT_FILE, options_of
@@ -26,7 +25,7 @@ from appliance.store.layout import StateLayout
 from bundler.format.errors import NotReady, SystemFailed
 
 _LINES = 300
-_TOOL_S, _WAIT_S = 20, 5.0
+_TOOL_S = 20
 _METRICS_BYTES = 4 << 20
 _PROPERTIES = (
     "LoadState", "ActiveState", "SubState", "UnitFileState", "Result", "NRestarts", "ExecMainStatus", "ExecMainCode",
@@ -86,32 +85,19 @@ def metrics(layout: StateLayout, now: datetime) -> str:
 
     Raises:
         NotReady: Nothing serves.
+        SystemFailed: It gives no HTTP answer.
     """
     if not is_served(layout) or not (layout.run / "url").exists():
         raise NotReady("nothing serves")
     tokens, now_s = TokenStore(layout.tokens), int(now.timestamp())
     text, token = tokens.create("support file", now_s=now_s, expires_s=now_s + 60, scopes=("monitor",))
     try:
-        return _page((layout.run / "url").read_text(encoding="ascii").strip(), text)
+        status, page = own_page((layout.run / "url").read_text().strip(), "/metrics", _METRICS_BYTES, text)
+        return page.decode("utf-8", "replace") if status == 200 else f"{status}\n"
+    except http.client.HTTPException as error:
+        raise SystemFailed(f"what serves gives no answer: {type(error).__name__}") from error
     finally:
         tokens.revoke(token.id)
-
-
-def _page(address: str, token: str) -> str:
-    url = urlsplit(address)
-    host, port = str(url.hostname), int(url.port or 0)
-    connection = http.client.HTTPConnection(host, port, timeout=_WAIT_S)
-    if url.scheme == "https":
-        # The port is held by the supervisor whose lock was just seen, on this machine; the token ends in a moment.
-        context = ssl._create_unverified_context()  # noqa: S323 - as above
-        connection = http.client.HTTPSConnection(host, port, timeout=_WAIT_S, context=context)
-    try:
-        connection.request("GET", "/metrics", headers={"Authorization": f"Bearer {token}"})
-        answer = connection.getresponse()
-        page = answer.read(_METRICS_BYTES).decode("utf-8", "replace")
-        return page if answer.status == 200 else f"{answer.status}\n"
-    finally:
-        connection.close()
 
 
 def _processor() -> str:
@@ -124,7 +110,7 @@ def _output(program: str, *words: str) -> str:
 
     Raises:
         NotReady: There is none.
-        SystemFailed: It does not answer in time.
+        SystemFailed: It does not answer in time, or has nothing to say but that it failed.
     """
     found = shutil.which(program)
     if found is None:
@@ -134,4 +120,6 @@ def _output(program: str, *words: str) -> str:
         done = subprocess.run([found, *words], capture_output=True, text=True, timeout=_TOOL_S, check=False, env=plain)
     except subprocess.TimeoutExpired:
         raise SystemFailed(f"{program} does not answer within {_TOOL_S} s") from None
+    if done.returncode and not done.stdout:
+        raise SystemFailed(f"{program} ended with exit code {done.returncode}")
     return done.stdout

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from appliance.store import current
 from appliance.store.layout import StateLayout
-from bundler.files import DISK, FileLayer, exclusive
+from bundler.files import DISK, FileLayer, is_held
 from bundler.format.errors import Busy, SelftestFailed
 from bundler.terminal import Terminal
 
@@ -16,13 +16,7 @@ _LOOK_S = 0.2
 
 def is_served(layout: StateLayout) -> bool:
     """Whether a supervisor serves this state now."""
-    if not layout.run.is_dir():
-        return False
-    try:
-        with exclusive(layout.serving, ""):
-            return False
-    except Busy:
-        return True
+    return is_held(layout.serving)
 
 
 @dataclass(frozen=True)

@@ -163,6 +163,15 @@ def set_aside(layout: StateLayout) -> list[tuple[int, GivenUp]]:
     return [(number, why) for number, why in found if why is not None and why.what in UNDONE]
 
 
+def unfinished(layout: StateLayout) -> list[int]:
+    """Returns the versions that an install wrote and never proposed: newer than what serves, and given up by nobody."""
+    # What waits is looked at first: it may become current, or be given up, in between.
+    waiting = waiting_number(layout)
+    serving = current_number(layout) or 0
+    newer = [number for number in numbers(layout) if number > serving and number != waiting]
+    return [number for number in newer if given_up(layout, number) is None]
+
+
 def _record(layout: StateLayout, number: int) -> dict[str, Any]:
     """Reads a version's record without its MAC."""
     return canonical.decode(read_limited(layout.version(number) / "version.json", _RECORD_BYTES), "version.json")

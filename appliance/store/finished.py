@@ -49,10 +49,6 @@ class FinishedVolumes:
         if self._volumes.pop(path, None) is not None:
             self._write()
 
-    def keep(self, paths: set[str]) -> None:
-        """Forgets what is not in the store any more; written with the next note."""
-        self._volumes = {path: what for path, what in self._volumes.items() if path in paths}
-
     def _write(self) -> None:
         data = canonical.encode(to_json(_Record(self._volumes)))
         write_atomic(self._path, data, mode=0o600, layer=self._layer)

@@ -126,8 +126,8 @@ class Installer:
             fresh = not seal.enrolled
             secrets = self.enroller.enrol(folder) if fresh else seal.open()
             restored = None if self.restore is None else self.restore(secrets, fresh)
+            self._forget_unfinished(fresh=fresh)
             if fresh:
-                self._forget_versions()
                 take_over(self.layout, restored, self.layer)
             secrets = secrets if restored is None else restored.secrets
             trust = TrustStore(self.layout.trust, self.layer)
@@ -154,9 +154,12 @@ class Installer:
                     gc.collect(self.layout, secrets, self.layer)
             return _with_proof(report, current.proof_of(self.layout, report.version))
 
-    def _forget_versions(self) -> None:
-        """What an install wrote that ended before its secrets were sealed opens with no secret any more."""
-        for number in tuple(current.numbers(self.layout)):
+    def _forget_unfinished(self, *, fresh: bool) -> None:
+        """A version whose install was stopped never served: the box must not take it for the one to go back to.
+
+        Before its secrets are sealed no version opens with any secret any more.
+        """
+        for number in tuple(current.numbers(self.layout)) if fresh else current.unfinished(self.layout):
             shutil.rmtree(self.layout.version(number))
 
     def _give_up_revoked(self, secrets: SiteSecrets, trusted: TrustedRepository, now: datetime) -> None:

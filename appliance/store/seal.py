@@ -7,9 +7,8 @@ a whole new folder and takes effect by one rename. In the first layout, which st
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from appliance.store.slots import KEY_FILE, SealPlan, Slots
 from bundler.files import DISK, FileLayer, exclusive, make_folder, read_limited, remove_staged, write_atomic
 from bundler.format import age, canonical
 from bundler.format.age.errors import AgeError
-from bundler.format.errors import BadBundle, Busy, FileMissing, LifeboatError, NotReady
+from bundler.format.errors import BadBundle, FileMissing, LifeboatError, NotReady
 from bundler.format.limits import KEYS_BYTES
 from bundler.format.record import LATER, from_json, to_json
 
@@ -148,6 +147,8 @@ class Seal:
         earlier = [path for path in self._keys.glob("seals/*") if path != self.folder]
         files = [file for folder in earlier for file in folder.iterdir()]
         files += [path for path in self._keys.iterdir() if path.suffix == _SUFFIX or path.name == slots.MACHINE_KEY]
+        if not earlier and not files:
+            return
         for path in files:
             self._layer.remove(path)
         for folder in earlier:
@@ -176,17 +177,10 @@ class Seal:
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """Of two that write, one waits; what a killed writer left goes."""
-        until = time.monotonic() + _WAIT_S
-        with ExitStack() as held:
-            while True:
-                try:
-                    held.enter_context(exclusive(self._keys / "seal.lock", "another command changes the seal"))
-                    break
-                except Busy:
-                    if time.monotonic() > until:
-                        raise
-                    time.sleep(0.05)
+        with exclusive(self._keys / "seal.lock", "another command changes the seal", _WAIT_S):
             remove_staged(self._keys)
+            if self._link.is_symlink():
+                self._remove_earlier()  # slots that a renewal was about to remove when the power went
             yield
 
 

@@ -153,7 +153,8 @@ def recipient_of(text: str) -> age.KeyRecipient:
     try:
         return age.parse_recipient(text)
     except (AgeError, ValueError) as error:
-        raise BadInput(f"{text[:24]!r} is no recipient: {error}", "`lifeboat site list --json` shows them") from error
+        # The text is not repeated: it may be the secret that belongs to a recipient.
+        raise BadInput(f"this is no recipient: {error}", "`lifeboat site list --json` shows them") from error
 
 
 def _open_machine(folder: Path) -> bytes | None:

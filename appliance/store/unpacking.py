@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from bundler.files import DISK, FileLayer, exclusive, make_folder, write_atomic
-from bundler.format.errors import BadInput, PartMissing, SystemFailed
+from bundler.format.errors import BadInput, LifeboatError, PartMissing, SystemFailed
 from bundler.terminal import Terminal, run
 
 MARKER, LOCK, _MAKING = "lifeboat.json", ".lock", ".making"
@@ -134,12 +134,13 @@ def _fill(wheels: Path, program: Path) -> None:
 
 
 def _start(program: Path, first_start: str) -> None:
-    said = _run([str(program / "bin" / "python"), "-I", "-c", first_start], "it does not start on this machine")
+    words = [str(program / "bin" / "python"), "-I", "-c", first_start]
+    said = _run(words, "it does not start on this machine", PartMissing)
     if said.strip() != program.name:
         raise PartMissing(f"the program in {program} says that it is {said.strip()[:40]!r}")
 
 
-def _run(words: Sequence[str], wrong: str) -> str:
+def _run(words: Sequence[str], wrong: str, kind: type[LifeboatError] = SystemFailed) -> str:
     try:
         # The umask of an administrator may hide from the service what it is to run.
         done = subprocess.run(
@@ -151,7 +152,7 @@ def _run(words: Sequence[str], wrong: str) -> str:
         last = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1]
         library = re.search(r"(\S+\.so\S*): cannot open shared object", done.stderr)
         hint = "apt-get install libgomp1" if library and "gomp" in library.group(1) else ""
-        raise (PartMissing if library or "first" in wrong else SystemFailed)(f"{wrong}: {last[:500]}", hint)
+        raise (PartMissing if library else kind)(f"{wrong}: {last[:500]}", hint)
     return done.stdout
 
 

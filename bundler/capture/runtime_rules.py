@@ -6,7 +6,7 @@ Runs in a confined child: names, METADATA and requirements are foreign text.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import IO, Any
 
@@ -15,7 +15,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.tags import Tag
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
-from bundler.capture.wheel_rules import WheelFacts, check_wheel
+from bundler.capture.wheel_rules import WheelFacts, check_wheel, normalised
 from bundler.format.errors import BadInput, BadInputs
 from bundler.format.software import is_version
 
@@ -176,11 +176,5 @@ def _wanted(text: str, place: tuple[str, str], environment: Mapping[str, str], i
 
 
 def _standing_for(name: str, found: Iterable[str]) -> str:
-    plain = re.sub(r"[-_.]+", "-", name).lower()
+    plain = normalised(name)
     return _STANDS_FOR.get(plain, plain) if plain not in found else plain
-
-
-def describe(facts: RuntimeFacts, names: Sequence[str]) -> str:
-    """Says in a line what a wheelhouse is."""
-    python = f"Python {facts.python}" if facts.python else "any Python"
-    return f"program {facts.version}: {len(names)} wheels for {python} on {facts.machine or 'any machine'}"

@@ -14,6 +14,7 @@ import io
 import re
 import stat
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import IO
@@ -34,7 +35,6 @@ class WheelFacts:
     name: str
     version: str
     requires: tuple[str, ...]
-    tags: tuple[str, ...]
 
 
 def check_wheel(file: IO[bytes]) -> WheelFacts:
@@ -50,12 +50,12 @@ def check_wheel(file: IO[bytes]) -> WheelFacts:
             _check_record(archive, members, info)
             metadata = _headers(_text(archive, members, f"{info}/METADATA"))
             wheel = _headers(_text(archive, members, f"{info}/WHEEL"))
-    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, zlib.error, csv.Error, EOFError, NotImplementedError) as error:
         raise BadInput(f"not a readable archive: {error}") from error
     if not wheel.get("wheel-version", [""])[0].startswith("1."):
         raise BadInput(f"wheel version {wheel.get('wheel-version')}, expected 1.x")
     name, version = metadata.get("name", [""])[0], metadata.get("version", [""])[0]
-    return WheelFacts(normalised(name), version, tuple(metadata.get("requires-dist", ())), tuple(wheel.get("tag", ())))
+    return WheelFacts(normalised(name), version, tuple(metadata.get("requires-dist", ())))
 
 
 def normalised(name: str) -> str:

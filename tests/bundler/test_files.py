@@ -1,12 +1,23 @@
+import fcntl
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import IO, cast
 
 import pytest
 
-from bundler.files import FileLayer, exclusive, read_limited, remove_staged, scratch_folder, staged, write_atomic
+from bundler.files import (
+    FileLayer,
+    exclusive,
+    is_held,
+    read_limited,
+    remove_staged,
+    scratch_folder,
+    staged,
+    write_atomic,
+)
 from bundler.format.errors import BadBundle, Busy, FileMissing
 
 
@@ -90,6 +101,23 @@ def test_a_lock_keeps_others_out_until_its_holder_ends(tmp_path: Path) -> None:
         holder.kill()
     with exclusive(lock, "another is at work"):
         assert lock.exists()
+
+
+def test_who_looks_at_a_lock_is_no_holder(tmp_path: Path) -> None:
+    """Nothing is made where there is none; and whoever wants it waits for one that looks, or that ends soon."""
+    lock = tmp_path / "lock"
+    assert not is_held(lock)
+    assert not lock.exists()
+    with exclusive(lock, "another is at work"):
+        assert is_held(lock)
+    with lock.open() as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        assert not is_held(lock)
+        ending = threading.Timer(0.1, fcntl.flock, (looking, fcntl.LOCK_UN))
+        ending.start()
+        with exclusive(lock, "another is at work", wait_s=60):
+            assert is_held(lock)
+        ending.join()
 
 
 def test_scratch_folders_of_killed_processes_are_swept(tmp_path: Path) -> None:

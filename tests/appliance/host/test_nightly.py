@@ -1,13 +1,19 @@
 """When the nightly look comes: once a night, each site at its own minute."""
 
+import asyncio
+import errno
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from appliance.host.nightly import wait_s
+import appliance.host.nightly as looks
+from appliance.host.nightly import every_night, look, wait_s
 from appliance.store import nightly
 from appliance.store.layout import StateLayout
+from bundler.format.errors import BadBundle
 
 BERLIN = timezone(timedelta(hours=1))
 
@@ -36,3 +42,43 @@ def test_what_was_found_is_read_back(tmp_path: Path) -> None:
     assert nightly.read(layout) == found
     layout.nightly.write_bytes(b"{")
     assert nightly.read(layout) is None
+
+
+def test_a_part_that_cannot_be_looked_at_is_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Damage where the cases lie, too; the other parts are looked at all the same."""
+
+    async def damaged(*_: Any) -> tuple[list[str], bool]:
+        raise BadBundle("vol/0001.age is damaged near byte 7")
+
+    async def whole(*_: Any) -> tuple[list[str], bool]:
+        return ["disk: 1 MB as they were signed"], True
+
+    monkeypatch.setattr(looks, "_knowledge", damaged)
+    monkeypatch.setattr(looks, "_models", whole)
+    monkeypatch.setattr(looks, "_chunks", whole)
+    loaded: Any = SimpleNamespace(version=SimpleNamespace(number=3))
+    found = asyncio.run(look(loaded))
+    assert not found.passed
+    assert found.lines == ("FAILED, vol/0001.age is damaged near byte 7", *["disk: 1 MB as they were signed"] * 2)
+
+
+def test_a_look_that_fails_is_not_the_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk takes no record of it; the next night looks again."""
+    nights: list[int] = []
+
+    async def found(_: Any) -> nightly.Nightly:
+        nights.append(len(nights))
+        if len(nights) == 3:
+            raise asyncio.CancelledError
+        return nightly.Nightly(1, "now", passed=True, lines=())
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(looks, "look", found)
+    monkeypatch.setattr(looks, "wait_s", lambda *_: 0.0)
+    monkeypatch.setattr(nightly, "write", full)
+    serving: Any = object()
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(every_night(lambda: serving, StateLayout(tmp_path), "bristol"))
+    assert nights == [0, 1, 2]

@@ -44,7 +44,7 @@ def test_what_each_slot_means(
 def layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StateLayout:
     made = StateLayout(tmp_path / "state")
     made.make()
-    monkeypatch.setattr(seal_findings, "_UNIT", tmp_path / "lifeboat.service")
+    monkeypatch.setattr(seal_findings, "UNIT_FILE", tmp_path / "lifeboat.service")
     Seal(made.keys).store(SITE)
     return made
 
@@ -70,7 +70,7 @@ def test_a_unit_that_does_not_pass_the_credential_is_bad(layout: StateLayout, un
     folder = Seal(layout.keys).folder
     (folder / "machine.key").rename(folder / "machine.cred")
     if unit is not None:
-        seal_findings._UNIT.write_text(unit)
+        (layout.root.parent / "lifeboat.service").write_text(unit)
     assert (BAD in {finding.state for finding in examine_seal(layout)}) is bad
 
 

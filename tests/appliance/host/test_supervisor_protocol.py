@@ -3,6 +3,7 @@
 import asyncio
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,3 +36,29 @@ def test_another_protocol_is_refused_in_words(order: dict[str, int]) -> None:
     assert "speaks protocol" in str(heard["failed"])
     assert "install again" in str(heard["hint"])
     assert heard["code"] == 6
+
+
+def test_a_fault_while_a_version_opens_is_an_answer(tmp_path: Path) -> None:
+    """Whatever its parts raise, the supervisor hears that it is refused, and what serves goes on obeying."""
+
+    class Broken:
+        async def open(self, _number: int) -> object:
+            raise RuntimeError("where is the spare key?")
+
+    async def run() -> list[dict[str, object]]:
+        mine, theirs = socket.socketpair()
+        supervisor, channel = await Channel.over(mine), await Channel.over(theirs)
+        loader: Any = Broken()
+        obeying = asyncio.create_task(serving.Serving(loader, channel, 1, {}, proves=False)._obey())
+        heard = [await supervisor.hear()]
+        for number in (2, 3):
+            supervisor.tell(switch=number, proves=False)
+            heard.append(await asyncio.wait_for(supervisor.hear(), 10))
+        await supervisor.close()
+        await obeying
+        await channel.close()
+        return [dict(message or {}) for message in heard]
+
+    told = asyncio.run(run())
+    assert [message.get("refused") for message in told] == [None, 2, 3]
+    assert {message["reason"] for message in told[1:]} == {"a fault of the program: RuntimeError"}

@@ -12,9 +12,10 @@ from appliance.store.backup import back_up, read_backup, restorer
 from appliance.store.layout import StateLayout
 from appliance.store.seal import Seal, SiteSecrets
 from appliance.store.secrets import Secrets
-from bundler.format import age
+from bundler.format import age, canonical
 from bundler.format.backup import BACKUP_BYTES, Backup, open_backup, seal_backup
 from bundler.format.errors import BadBundle, BadInput, NewerFormat, NoSpace, NotReady, WrongKey
+from bundler.format.record import to_json
 from bundler.format.site import Enrolment
 from bundler.repository.recovery import hand_on_backup, unseal
 from bundler.terminal import Terminal
@@ -109,6 +110,9 @@ def test_a_backup_that_somebody_made_is_refused(msp: tuple[Enrolment, SiteSecret
     planted = Backup.of(msp[1].repository, "bristol", str(recipient), "now", {"tokens.json": b"{}"})
     with pytest.raises(BadBundle, match="not made by a box of this site"):
         read_backup(seal_backup(planted, "0" * 64, [recipient]), msp[1])
+    foreign = age.encrypt(canonical.encode(to_json(replace(planted, mac="é"))), [recipient])
+    with pytest.raises(BadBundle, match="not made by a box of this site"):
+        read_backup(foreign, msp[1])
     with pytest.raises(BadBundle, match="no secrets of a site"):
         read_backup(seal_backup(planted, msp[1].report_secret, [recipient]), msp[1])
     with pytest.raises(NewerFormat):

@@ -76,7 +76,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """Lets the steps that start processes say what they were asked for instead."""
     seen: list[list[str]] = []
 
-    def run(words: list[str], _wrong: str) -> str:
+    def run(words: list[str], *_: object) -> str:
         seen.append([Path(word).name if word.startswith("/") else word for word in words])
         if "venv" in words:
             (Path(words[-1]) / "bin").mkdir()
@@ -265,6 +265,16 @@ def test_a_program_for_another_machine_is_refused_before_it_is_copied(
     assert misfit([f"x-1-cp3{minor}-cp3{minor}-any.whl", "y-1-cp39-abi3-any.whl", "z-1-py3-none-any.whl"]) == ""
     other = "aarch64" if os.uname().machine == "x86_64" else "x86_64"
     assert "this box is" in misfit([f"x-1-py3-none-manylinux_2_17_{other}.manylinux2014_{other}.whl"])
+
+
+def test_a_program_that_does_not_start_here_is_a_part_that_is_missing(tmp_path: Path) -> None:
+    """With the last line that it said; one that says it is another is none either."""
+    (tmp_path / "1.0" / "bin").mkdir(parents=True)
+    (tmp_path / "1.0" / "bin" / "python").symlink_to(sys.executable)
+    with pytest.raises(PartMissing, match="does not start on this machine: ModuleNotFoundError"):
+        unpacking._start(tmp_path / "1.0", "import a_module_that_nobody_has")
+    with pytest.raises(PartMissing, match=r"says that it is '0\.9'"):
+        unpacking._start(tmp_path / "1.0", "print('0.9')")
 
 
 def test_the_program_that_runs_is_known_by_its_place(tmp_path: Path) -> None:

@@ -244,6 +244,28 @@ def test_a_first_contact_that_was_stopped_keeps_what_it_copied(customer: Any) ->
     assert customer.opened == []
 
 
+def test_a_version_that_was_never_proposed_is_none_to_go_back_to(
+    customer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An install that is stopped before the switch leaves the version that served as the one before the next."""
+
+    def power_cut(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    first = customer.build(b"one")
+    customer.install()
+    customer.build(b"two")
+    with monkeypatch.context() as patched:
+        patched.setattr(current, "activate", power_cut)
+        with pytest.raises(KeyboardInterrupt):
+            customer.install()
+    customer.install()
+    serving = current.current_number(customer.layout)
+    before = current.previous(customer.layout, serving or 0)
+    assert before is not None
+    assert current.bundle_of(customer.layout, before) == first
+
+
 def test_what_does_not_fit_is_refused_first(tmp_path: Path, customer: Any) -> None:
     """The need is computed before anything is written; the message has both figures."""
     with pytest.raises(NoSpace, match="bytes free, the bundle needs"):

@@ -275,6 +275,16 @@ def test_what_a_killed_writer_left_goes(layout: StateLayout, write: Callable[[Se
     assert not left.exists()
 
 
+def test_slots_that_a_renewal_did_not_remove_go(layout: StateLayout) -> None:
+    """A power cut after its one rename leaves them; whoever writes next removes them."""
+    seal = Seal(layout.keys)
+    left = layout.keys / "seals" / "9"
+    shutil.copytree(seal.folder, left)
+    seal.store_file("secrets", b"{}")
+    assert not left.exists()
+    assert seal.open() == SITE
+
+
 def test_a_plan_hides_its_passphrase() -> None:
     """Neither a traceback nor a log shows it."""
     assert PASSPHRASE not in repr(SealPlan(KEY_FILE, "", PASSPHRASE))

@@ -95,6 +95,21 @@ def test_a_link_inside_a_wheel_is_told(house: Path, make_wheel: MakeWheel) -> No
         read_wheelhouse(house)
 
 
+def test_a_damaged_wheel_is_named(house: Path, make_wheel: MakeWheel) -> None:
+    """Also where it is the compression that breaks."""
+    name = b"numpy/text"
+    wheel = make_wheel(house, "numpy-2.0-py3-none-any", record={name.decode(): "sha256=AAAA"})
+    with zipfile.ZipFile(wheel, "a") as archive:
+        entry = zipfile.ZipInfo(name.decode(), (2026, 1, 1, 0, 0, 0))
+        archive.writestr(entry, b"text " * 1_000, zipfile.ZIP_DEFLATED)
+    data = bytearray(wheel.read_bytes())
+    place = data.rindex(name, 0, data.rindex(name)) + len(name)  # the last one stands in the central directory
+    data[place : place + 8] = b"\xff" * 8
+    wheel.write_bytes(data)
+    with pytest.raises(BadInput, match=r"numpy-2\.0-py3-none-any\.whl: not a readable archive: Error -3"):
+        read_wheelhouse(house)
+
+
 def test_a_bomb_is_told(house: Path, make_wheel: MakeWheel) -> None:
     """A member that grows a thousandfold is not read."""
     wheel = make_wheel(house, "numpy-2.0-py3-none-any")
