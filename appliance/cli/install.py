@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import click
@@ -121,8 +123,14 @@ def install(
 def _proved(bundle: Bundle, run: Path, *, models: bool) -> Proof:
     # Only here: engines and embeddings take most of a second to import, and most refreshes find nothing new.
     from appliance.host.prove import Prover
+    from appliance.store.owner import as_root
 
-    return Prover(run, models=models)(bundle)
+    with ExitStack() as held:
+        if os.getuid() == 0 != os.geteuid():
+            # The processes of a proof are root's; their sockets lie where nobody else puts links.
+            held.enter_context(as_root())
+            run = Path(held.enter_context(TemporaryDirectory(prefix="lifeboat-")))
+        return Prover(run, models=models)(bundle)
 
 
 def _tell(terminal: Terminal, report: InstallReport, lines: list[str], fingerprint: str) -> None:

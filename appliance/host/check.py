@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from appliance.host import outlook
 from appliance.host.outlook import RungTold
 from appliance.host.status import Status, read_status
-from appliance.host.switching import is_served
+from appliance.host.switching import is_served, own_url
 from appliance.store.layout import StateLayout
 from bundler.format.errors import LifeboatError
 
@@ -117,7 +117,7 @@ def _of_answer(answer: dict[str, Any]) -> list[tuple[int, str]]:
 def _asked(layout: StateLayout) -> dict[str, Any] | None:
     """Asks the box itself, whose address its supervisor wrote down."""
     with suppress(OSError, ValueError, http.client.HTTPException):
-        url = urlsplit((layout.run / "url").read_text().strip())
+        url = urlsplit(own_url(layout))
         host, port = str(url.hostname), int(url.port or 0)
         if url.scheme == "https":
             context = ssl._create_unverified_context()  # noqa: S323 - no secret is sent, and nothing else is on this port

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from appliance.store import current, gc
 from appliance.store.layout import StateLayout
+from appliance.store.owner import as_root
 from appliance.store.programs import Programs, is_newer, newest
 from bundler.files import DISK, FileLayer, read_limited, write_atomic
 from bundler.format import canonical
@@ -88,9 +89,10 @@ class Handover:
                 f"the medium brings program {version}, and this user may not install it in {self.programs.folder}",
                 "run the install as root, or take the content alone with --keep-program",
             )
-        self.programs.add(medium, version, files, self.terminal)
-        self.terminal.note(f"program {version} goes on with the install")
-        self.execute(self.programs.python(version), self.words(), {**self.environment, HANDED: version})
+        with as_root():
+            self.programs.add(medium, version, files, self.terminal)
+            self.terminal.note(f"program {version} goes on with the install")
+            self.execute(self.programs.python(version), self.words(), {**self.environment, HANDED: version})
 
 
 @dataclass(frozen=True)
@@ -165,6 +167,7 @@ def _tries(layout: StateLayout, program: str) -> Tries:
     return found if found.program == program else Tries(program, 0)
 
 
+@as_root()
 def tidy(layout: StateLayout, programs: Programs, *, served: bool) -> tuple[str, ...]:
     """Lets the service start with the program that supervises well now, and removes those that nothing uses.
 

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from appliance.edge.tokens import TokenStore
 from appliance.engine import probe
 from appliance.host.redaction import journal_line
-from appliance.host.switching import is_served
+from appliance.host.switching import own_url
 from appliance.host.unit import UNIT_FILE, options_of
 from appliance.store.layout import StateLayout
 from bundler.format.errors import NotReady, SystemFailed
@@ -87,12 +87,13 @@ def metrics(layout: StateLayout, now: datetime) -> str:
     Raises:
         NotReady: Nothing serves.
     """
-    if not is_served(layout) or not (layout.run / "url").exists():
+    url = own_url(layout)
+    if not url:
         raise NotReady("nothing serves")
     tokens, now_s = TokenStore(layout.tokens), int(now.timestamp())
     text, token = tokens.create("support file", now_s=now_s, expires_s=now_s + 60, scopes=("monitor",))
     try:
-        return _page((layout.run / "url").read_text(encoding="ascii").strip(), text)
+        return _page(url, text)
     finally:
         tokens.revoke(token.id)
 
