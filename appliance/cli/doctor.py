@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from appliance.cli.options import command
+from appliance.cli.options import machine_command
 from bundler.terminal import EXIT_FINDINGS, Terminal
 
 
@@ -21,7 +21,7 @@ from bundler.terminal import EXIT_FINDINGS, Terminal
     type=click.Path(path_type=Path, dir_okay=False),
     help="Also write what a supporter needs into this new .tar.gz: no secrets, no questions, no content.",
 )
-@command
+@machine_command
 def doctor(terminal: Terminal, *, online: bool, port: int | None, support_file: Path | None, state: Path) -> None:
     """Examine this machine and this box; exit code 8 where something is wrong."""
     from appliance.host.doctor import Asked, examine

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import click
@@ -14,7 +17,9 @@ from appliance.cli.options import command, programs_option
 from bundler.terminal import Terminal, size
 
 if TYPE_CHECKING:
+    from appliance.host.handover import Handover
     from appliance.store.install import InstallReport
+    from appliance.store.programs import Programs
     from appliance.store.proof import Proof
     from bundler.format.bundle import Bundle
 
@@ -85,7 +90,7 @@ def install(
 ) -> None:
     """Verify the newest bundle of the repository in MEDIUM, check that it answers, and switch to it."""
     from appliance.host.authority import authority_fingerprint
-    from appliance.host.handover import Handover, tidy
+    from appliance.host.handover import tidy
     from appliance.host.switching import Switcher, is_served
     from appliance.store.backup import restorer
     from appliance.store.enrol import Enroller
@@ -108,7 +113,7 @@ def install(
         Switcher(layout, terminal).switch,
         terminal,
         again=again,
-        program=Handover(here, lambda: [*words, *code.words()], terminal, keeps=keep_program),
+        program=_handover(here, lambda: [*words, *code.words()], terminal, keeps=keep_program, now=now),
         machine=lambda: best_key() or KEY_FILE,
         restore=None if restore is None else restorer(restore, terminal),
     )
@@ -118,11 +123,26 @@ def install(
     _tell(terminal, report, lines, authority_fingerprint(layout, now))
 
 
+def _handover(
+    here: Programs, words: Callable[[], list[str]], terminal: Terminal, *, keeps: bool, now: datetime
+) -> Handover:
+    from appliance.host.handover import Handover
+    from appliance.store.pinned import PinnedRoot
+
+    return Handover(here, words, terminal, keeps=keeps, vouched=PinnedRoot(here.folder, now).vouched)
+
+
 def _proved(bundle: Bundle, run: Path, *, models: bool) -> Proof:
     # Only here: engines and embeddings take most of a second to import, and most refreshes find nothing new.
     from appliance.host.prove import Prover
+    from appliance.store.owner import as_root
 
-    return Prover(run, models=models)(bundle)
+    with ExitStack() as held:
+        if os.getuid() == 0 != os.geteuid():
+            # The processes of a proof are root's; their sockets lie where nobody else puts links.
+            held.enter_context(as_root())
+            run = Path(held.enter_context(TemporaryDirectory(prefix="lifeboat-")))
+        return Prover(run, models=models)(bundle)
 
 
 def _tell(terminal: Terminal, report: InstallReport, lines: list[str], fingerprint: str) -> None:

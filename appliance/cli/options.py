@@ -6,6 +6,7 @@ import functools
 import os
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,8 +28,11 @@ programs_option = click.option(
 )
 
 
-def command(function: F) -> Callable[..., None]:
-    """Gives a command `--state`, `--json` and a `Terminal`, and turns errors into exit codes."""
+def command(function: F, *, stays_root: bool = False) -> Callable[..., None]:
+    """Gives a command `--state`, `--json` and a `Terminal`, and turns errors into exit codes.
+
+    Root runs it as the owner of the state (`appliance.store.owner`), but for a command that `stays_root`.
+    """
 
     @click.option(
         "--state",
@@ -42,12 +46,13 @@ def command(function: F) -> Callable[..., None]:
     @functools.wraps(function)
     def wrapper(*args: Any, json_output: bool, **options: Any) -> None:
         from appliance.store.memory import keep_in_memory
+        from appliance.store.owner import as_owner
         from appliance.store.slots import asking
 
         terminal = Terminal(json_output=json_output)
         keep_in_memory()
         try:
-            with asking(_passphrase):
+            with asking(_passphrase), nullcontext() if stays_root else as_owner(options["state"]):
                 code = run(lambda: function(terminal, *args, **options), terminal, "appliance,cpu")
         except click.Abort:  # Ctrl-C at a question, or nobody to ask
             terminal.note("hint: give the answer by an option where nobody can be asked (see --help)")
@@ -56,6 +61,10 @@ def command(function: F) -> Callable[..., None]:
             sys.exit(code)
 
     return wrapper
+
+
+# Of the machine, and not of the state alone; `serve` is told by its unit whom to run as.
+machine_command = functools.partial(command, stays_root=True)
 
 
 def first_line(file: Path) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from appliance.cli.options import command, programs_option
+from appliance.cli.options import machine_command, programs_option
 from bundler.terminal import Terminal
 
 
@@ -20,7 +20,7 @@ from bundler.terminal import Terminal
     "--program", type=click.Path(path_type=Path), help="The program to run.  [default: the one that is asked]"
 )
 @programs_option
-@command
+@machine_command
 def unit(
     terminal: Terminal,
     *,

@@ -19,7 +19,7 @@ from appliance.host import outlook
 from appliance.host.outlook import RungTold
 from appliance.host.own_page import own_page
 from appliance.host.status import Status, read_status
-from appliance.host.switching import is_served
+from appliance.host.switching import is_served, own_url
 from appliance.store.layout import StateLayout
 from bundler.format.errors import LifeboatError
 
@@ -116,7 +116,7 @@ def _of_answer(answer: dict[str, Any]) -> list[tuple[int, str]]:
 def _asked(layout: StateLayout) -> dict[str, Any] | None:
     """Asks the box itself, whose address its supervisor wrote down."""
     with suppress(OSError, ValueError, http.client.HTTPException):
-        _, data = own_page((layout.run / "url").read_text().strip(), "/status.json", _ANSWER_BYTES)
+        _, data = own_page(own_url(layout), "/status.json", _ANSWER_BYTES)
         value = json.loads(data)
         return value if isinstance(value, dict) else None
     return None

@@ -13,7 +13,7 @@ from appliance.gateway.origin import permitted
 from appliance.host.finding import BAD, GOOD, WARN, Finding
 from appliance.host.outlook import RungTold
 from appliance.host.ports import holder_of
-from appliance.host.switching import is_served
+from appliance.host.switching import own_url
 from appliance.settings import ENV
 from appliance.store.layout import StateLayout
 from bundler.format.service import Service, UpstreamSpec
@@ -23,9 +23,8 @@ _WAIT_S = 5.0
 
 def port_finding(layout: StateLayout, port: int) -> Finding:
     """Says whether the service's port is free, ours, or whose."""
-    url = layout.run / "url"
-    if is_served(layout) and url.exists():
-        return Finding("port", GOOD, f"this box serves at {url.read_text(encoding='ascii').strip()}")
+    if url := own_url(layout):
+        return Finding("port", GOOD, f"this box serves at {url}")
     holder = holder_of(port)
     if holder is None:
         return Finding("port", GOOD, f"{port} is free; nothing serves this state")

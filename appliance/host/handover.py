@@ -15,13 +15,15 @@ from pathlib import Path
 
 from appliance.store import current, gc
 from appliance.store.layout import StateLayout
+from appliance.store.owner import as_root
 from appliance.store.programs import Programs, is_newer, newest
 from bundler.files import DISK, FileLayer, read_limited, write_atomic
 from bundler.format import canonical
-from bundler.format.errors import BadBundle, BadInput, Busy, FileMissing, LifeboatError, SystemFailed
+from bundler.format.errors import BadBundle, BadInput, Busy, FileMissing, LifeboatError, SystemFailed, UnknownRoot
 from bundler.format.record import from_json, to_json
 from bundler.format.software import is_version
-from bundler.format.trust.verify import TargetFile, TrustedRepository
+from bundler.format.software import programs as programs_of
+from bundler.format.trust.verify import TrustedRepository
 from bundler.terminal import Terminal
 
 MOST_TRIES = 3
@@ -52,6 +54,7 @@ class Handover:
         keeps: Install with the program that runs, whatever the medium brings.
         execute: Becomes another program.
         environment: Of this process.
+        vouched: Returns the medium's metadata as root has it (`appliance.store.pinned`); raises UnknownRoot.
     """
 
     programs: Programs
@@ -60,24 +63,36 @@ class Handover:
     keeps: bool = False
     execute: Exec = execute
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+    vouched: Callable[[Path, TrustedRepository], TrustedRepository] = lambda _medium, trusted: trusted
 
     def __call__(self, medium: Path, trusted: TrustedRepository) -> str:
         """Returns the program that the new version names ("" is the supervisor's own), or does not return.
 
         Raises:
             BadInput: The medium brings a newer program, and this user may not install it.
+            UnknownRoot: It brings one of somebody else.
             LifeboatError: As `Programs.add`.
         """
         found, own = newest(trusted.targets), running(self.programs)
         if found is not None and is_version(own):
-            version, files = found
+            version = found[0]
             if is_newer(version, own):
-                self._follow(medium, version, files, own)
+                self._follow(medium, version, trusted, own)
             elif version != own:
                 self.terminal.warn(f"the medium's newest program is {version}, this box goes on with {own}")
+        self._remember(medium, trusted)
         return self.programs.own()
 
-    def _follow(self, medium: Path, version: str, files: Mapping[str, TargetFile], own: str) -> None:
+    def _remember(self, medium: Path, trusted: TrustedRepository) -> None:
+        """Notes at first contact, and whenever the root changes, whose software this machine takes."""
+        if self.programs.own() and self.programs.writable():
+            try:
+                with as_root():
+                    self.vouched(medium, trusted)
+            except UnknownRoot as error:  # nothing of it is installed now
+                self.terminal.warn(str(error))
+
+    def _follow(self, medium: Path, version: str, trusted: TrustedRepository, own: str) -> None:
         if self.keeps:
             self.terminal.warn(f"program {version} of the medium is left out: this box goes on with {own}")
             return
@@ -88,9 +103,12 @@ class Handover:
                 f"the medium brings program {version}, and this user may not install it in {self.programs.folder}",
                 "run the install as root, or take the content alone with --keep-program",
             )
-        self.programs.add(medium, version, files, self.terminal)
-        self.terminal.note(f"program {version} goes on with the install")
-        self.execute(self.programs.python(version), self.words(), {**self.environment, HANDED: version})
+        with as_root():
+            if not self.programs.has(version):
+                files = programs_of(self.vouched(medium, trusted).targets)
+                self.programs.add(medium, version, files.get(version, {}), self.terminal)
+            self.terminal.note(f"program {version} goes on with the install")
+            self.execute(self.programs.python(version), self.words(), {**self.environment, HANDED: version})
 
 
 @dataclass(frozen=True)
@@ -165,6 +183,7 @@ def _tries(layout: StateLayout, program: str) -> Tries:
     return found if found.program == program else Tries(program, 0)
 
 
+@as_root()
 def tidy(layout: StateLayout, programs: Programs, *, served: bool) -> tuple[str, ...]:
     """Lets the service start with the program that supervises well now, and removes those that nothing uses.
 

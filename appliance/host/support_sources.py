@@ -19,7 +19,7 @@ from appliance.edge.tokens import TokenStore
 from appliance.engine import probe
 from appliance.host.own_page import own_page
 from appliance.host.redaction import journal_line
-from appliance.host.switching import is_served
+from appliance.host.switching import own_url
 from appliance.host.unit import UNIT_FILE, options_of
 from appliance.store.layout import StateLayout
 from bundler.format.errors import NotReady, SystemFailed
@@ -87,12 +87,13 @@ def metrics(layout: StateLayout, now: datetime) -> str:
         NotReady: Nothing serves.
         SystemFailed: It gives no HTTP answer.
     """
-    if not is_served(layout) or not (layout.run / "url").exists():
+    url = own_url(layout)
+    if not url:
         raise NotReady("nothing serves")
     tokens, now_s = TokenStore(layout.tokens), int(now.timestamp())
     text, token = tokens.create("support file", now_s=now_s, expires_s=now_s + 60, scopes=("monitor",))
     try:
-        status, page = own_page((layout.run / "url").read_text().strip(), "/metrics", _METRICS_BYTES, text)
+        status, page = own_page(url, "/metrics", _METRICS_BYTES, text)
         return page.decode("utf-8", "replace") if status == 200 else f"{status}\n"
     except http.client.HTTPException as error:
         raise SystemFailed(f"what serves gives no answer: {type(error).__name__}") from error

@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import dataclass
 
 from appliance.store import current
 from appliance.store.layout import StateLayout
-from bundler.files import DISK, FileLayer, is_held
-from bundler.format.errors import Busy, SelftestFailed
+from bundler.files import DISK, FileLayer, is_held, read_limited
+from bundler.format.errors import BadBundle, Busy, SelftestFailed
 from bundler.terminal import Terminal
 
 _LOOK_S = 0.2
+_URL, _URL_BYTES = re.compile(r"https?://[0-9A-Za-z.:\[\]-]+:[0-9]{1,5}"), 256
 
 
 def is_served(layout: StateLayout) -> bool:
     """Whether a supervisor serves this state now."""
     return is_held(layout.serving)
+
+
+def own_url(layout: StateLayout) -> str:
+    """Returns where the supervisor that serves now is reached, "" where none serves or what it wrote is no URL.
+
+    Root reads this and shows it, and the service may write here: neither a device nor another file may stand there.
+    """
+    try:
+        text = read_limited(layout.run / "url", _URL_BYTES).decode(errors="replace").strip()
+    except BadBundle:
+        return ""
+    return text if is_served(layout) and _URL.fullmatch(text) else ""
 
 
 @dataclass(frozen=True)

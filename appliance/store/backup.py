@@ -13,10 +13,11 @@ from pathlib import Path
 
 from appliance.store import slots
 from appliance.store.layout import StateLayout
+from appliance.store.owner import as_root
 from appliance.store.seal import Seal, SiteSecrets, site_secrets
 from appliance.store.trust import TrustStore
 from bundler.files import DISK, FileLayer, read_limited, write_atomic
-from bundler.format import age
+from bundler.format import age, paths
 from bundler.format.backup import BACKUP_BYTES, BACKUP_FILE_BYTES, Backup, open_backup, seal_backup
 from bundler.format.errors import BadBundle, BadInput, NotReady, WrongKey
 from bundler.terminal import Terminal
@@ -80,7 +81,8 @@ def back_up(
     made = now.isoformat(timespec="seconds")
     backup = Backup.of(secrets.repository, secrets.site, recipient, made, files)
     data = seal_backup(backup, secrets.report_secret, recipients)
-    write_atomic(path, data, mode=0o600, layer=layer)
+    with as_root():  # the file lies where root wants it
+        write_atomic(path, data, mode=0o600, layer=layer)
     return BackedUp(tuple(sorted(files)), len(data), len(recipients))
 
 
@@ -127,6 +129,9 @@ def read_backup(data: bytes, secrets: SiteSecrets) -> Restored:
     backup.check(secrets.report_secret)
     files = backup.contents()
     sealed = _under(_SEALED, files)
+    for name in sealed:  # the box that wrote it may have been in other hands, and this becomes a path
+        if "/" in paths.check(name):
+            raise BadBundle(f"the backup holds a secret with a name that is not allowed: {name[:40]!r}")
     try:
         before = site_secrets(sealed.pop(_SITE))
     except KeyError:

@@ -145,13 +145,15 @@ class Seal:
 
     def _remove_earlier(self) -> None:
         earlier = [path for path in self._keys.glob("seals/*") if path != self.folder]
-        files = [file for folder in earlier for file in folder.iterdir()]
+        folders = [path for path in earlier if path.is_dir() and not path.is_symlink()]
+        files = [file for folder in folders for file in folder.iterdir()]
+        files += [path for path in earlier if path not in folders]  # a link here is not ours, nor is where it leads
         files += [path for path in self._keys.iterdir() if path.suffix == _SUFFIX or path.name == slots.MACHINE_KEY]
         if not earlier and not files:
             return
         for path in files:
             self._layer.remove(path)
-        for folder in earlier:
+        for folder in folders:
             folder.rmdir()
         for folder in (self._keys, self.folder.parent):
             self._layer.sync_folder(folder)

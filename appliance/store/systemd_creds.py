@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from appliance.store.owner import as_root
 from bundler.files import read_limited
 from bundler.format.errors import BadBundle, FileMissing, NotReady, SystemFailed
 
@@ -40,6 +41,7 @@ def kind_of(credential: bytes) -> tuple[str, ...]:
     return _KINDS.get(head.hex(), ())
 
 
+@as_root()
 def best_key() -> str | None:
     """Returns what this machine can seal with, or None where no service manager would open it at boot."""
     # sd_booted(3): without PID 1 nobody hands credentials to the service.
@@ -53,6 +55,7 @@ def has_tpm2() -> bool:
     return subprocess.run([_PROGRAM, "has-tpm2", "--quiet"], timeout=_LIMIT_S, check=False).returncode == 0
 
 
+@as_root()
 def encrypt(secret: bytes, key: str) -> bytes:
     """Encrypts a secret with `TPM2` or `HOST`, and opens it once to see that it will.
 
@@ -70,6 +73,7 @@ def encrypt(secret: bytes, key: str) -> bytes:
     raise failure
 
 
+@as_root()
 def decrypt(credential: bytes, environment: Mapping[str, str] = os.environ) -> bytes:
     """Opens a credential: what the service manager has opened for this service, or else as root by the tool.
 

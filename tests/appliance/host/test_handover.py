@@ -16,7 +16,7 @@ from appliance.store.programs import Programs
 from appliance.store.unpacking import MARKER
 from bundler.files import DISK
 from bundler.format import canonical
-from bundler.format.errors import BadInput, SystemFailed
+from bundler.format.errors import BadInput, SystemFailed, UnknownRoot
 from bundler.format.trust.verify import TargetFile, TrustedRepository
 from bundler.terminal import Terminal
 
@@ -91,6 +91,19 @@ def test_nothing_else_takes_its_place(box: Fake, tmp_path: Path, versions: tuple
 def test_content_can_be_taken_alone(box: Fake, tmp_path: Path) -> None:
     """Where somebody says so."""
     assert box.handover(keeps=True)(tmp_path, medium("2.0")) == "1.0"
+
+
+def test_a_program_of_somebody_else_is_not_installed(box: Fake, tmp_path: Path) -> None:
+    """Whatever root the state knows; where the medium brings nothing newer it is a warning."""
+
+    def foreign(_medium: Path, _trusted: TrustedRepository) -> TrustedRepository:
+        raise UnknownRoot("somebody else")
+
+    with pytest.raises(UnknownRoot):
+        box.handover(vouched=foreign)(tmp_path, medium("2.0"))
+    assert box.taken == []
+    assert box.programs.installed() == ["1.0"]
+    assert box.handover(vouched=foreign)(tmp_path, medium("1.0")) == "1.0"
 
 
 def test_who_may_not_write_programs_is_told(box: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -117,6 +117,10 @@ def test_a_backup_that_somebody_made_is_refused(msp: tuple[Enrolment, SiteSecret
         read_backup(seal_backup(planted, msp[1].report_secret, [recipient]), msp[1])
     with pytest.raises(NewerFormat):
         read_backup(seal_backup(replace(planted, format=2), msp[1].report_secret, [recipient]), msp[1])
+    for name in ("../../x", "a/b", "/etc/x"):
+        astray = replace(planted, files={f"sealed/{name}": ""})
+        with pytest.raises(BadBundle, match="not allowed"):
+            read_backup(seal_backup(astray, msp[1].report_secret, [recipient]), msp[1])
     bad = replace(planted, files={"tokens.json": "!"})
     with pytest.raises(BadBundle, match="not base64"):
         read_backup(seal_backup(bad, msp[1].report_secret, [recipient]), msp[1])

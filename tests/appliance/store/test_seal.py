@@ -285,6 +285,17 @@ def test_slots_that_a_renewal_did_not_remove_go(layout: StateLayout) -> None:
     assert seal.open() == SITE
 
 
+def test_a_link_among_the_seals_is_not_followed(layout: StateLayout, tmp_path: Path) -> None:
+    """What lies where it leads stays."""
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "x").write_bytes(b"x")
+    (layout.keys / "seals" / "7").symlink_to(foreign)
+    changed(layout)
+    assert (foreign / "x").exists()
+    assert [path.name for path in layout.keys.glob("seals/*")] == ["8"]
+
+
 def test_a_plan_hides_its_passphrase() -> None:
     """Neither a traceback nor a log shows it."""
     assert PASSPHRASE not in repr(SealPlan(KEY_FILE, "", PASSPHRASE))
