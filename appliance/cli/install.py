@@ -120,7 +120,7 @@ def install(
     report = installer.install(medium, now)
     gone = tidy(layout, here, served=is_served(layout))
     lines = [*_told(report), *(f"  program {version} is removed: nothing uses it" for version in gone)]
-    _tell(terminal, report, lines, authority_fingerprint(layout, now))
+    _tell(terminal, report, lines, authority_fingerprint(layout, now), served=is_served(layout))
 
 
 def _handover(
@@ -145,12 +145,17 @@ def _proved(bundle: Bundle, run: Path, *, models: bool) -> Proof:
         return Prover(run, models=models)(bundle)
 
 
-def _tell(terminal: Terminal, report: InstallReport, lines: list[str], fingerprint: str) -> None:
-    lines.append(f"  this box's CA (TLS off loopback, /ca.crt): SHA-256 {fingerprint}")
+def _tell(terminal: Terminal, report: InstallReport, lines: list[str], ca_sha256: str, *, served: bool) -> None:
+    lines.append(f"  this box's CA (TLS off loopback, /ca.crt): SHA-256 {ca_sha256}")
     if not report.model_tested:
         terminal.warn("the local model was not tested: see the self-test lines")
-    terminal.result({**asdict(report), "ca_sha256": fingerprint}, lines)
-    terminal.good("GREEN: this box can answer. Next: lifeboat-appliance token create NAME, lifeboat-appliance serve")
+    terminal.result({**asdict(report), "ca_sha256": ca_sha256}, lines)
+    if served:
+        terminal.good(f"GREEN: version {report.version} serves")
+    else:
+        terminal.good(
+            "GREEN: this box can answer. Next: lifeboat-appliance token create NAME, lifeboat-appliance serve"
+        )
 
 
 def _told(report: InstallReport) -> list[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from appliance.host.seal_findings import protection
+from appliance.host.switching import own_url
 from appliance.store import current, nightly, versions
 from appliance.store.layout import StateLayout
 from appliance.store.seal import Seal
@@ -28,6 +29,7 @@ class Status:
         comes_back_alone: Whether it answers after a power cut with nobody present.
         given_up: A line for each newer version that does not serve, and why.
         seal: What a pulled disk tells.
+        serves_at: Where it is reached now, "" where nothing serves.
     """
 
     site: str
@@ -46,10 +48,12 @@ class Status:
     warnings: tuple[str, ...]
     program: str = ""
     seal: str = ""
+    serves_at: str = ""
 
     def lines(self) -> list[str]:
         return [
             f"site {self.site}: version {self.version}, bundle {self.bundle}, made {self.age_days} days ago",
+            f"serves at {self.serves_at}" if self.serves_at else "nothing serves: lifeboat-appliance serve",
             *([f"  program {self.program}"] if self.program else []),
             *(f"  {line}" for line in self.selftest),
             *self.given_up,
@@ -94,6 +98,7 @@ def read_status(root: Path, now: datetime) -> Status:
         nightly_age_days=None if night is None else nightly.age_days(night, now),
         warnings=tuple(warnings),
         program=version.software,
+        serves_at=own_url(layout),
     )
 
 

@@ -142,7 +142,7 @@ else
   say "${green}GREEN: Lifeboat $version can answer${off}"
   as=''
   [ "$service" = no ] || as="runuser -u $user -- "
-  say "no systemd here; start it with:"
+  say "no service was set up; start it with:"
   say "  $as$prefix/current/bin/lifeboat-appliance serve --state $state --programs $prefix --host $host --port $port"
 fi
 [ -z "$url" ] || printf 'URL    %s\n' "$url"
@@ -150,4 +150,4 @@ if [ -n "$token" ]; then
   printf 'token  %s\n' "$token"
   say "the token is not shown again; more: lifeboat-appliance token create NAME"
 fi
-say "next: point an OpenAI client at URL/v1 with the token; lifeboat-appliance doctor tells how this box is"
+say "next: point an OpenAI client at ${url:-its URL}/v1 with the token and model \"auto\"; lifeboat-appliance doctor tells how this box is"

@@ -82,7 +82,8 @@ def copy_for_site(
     if not (folder / "sites" / site).is_dir():
         raise BadInput(f"{folder} has no site {site}", "see `lifeboat site list`")
     had = _volumes_of(folder, trusted, delivered)
-    left_out = tuple(volume for volume in descriptor.volumes if volume.path in had)
+    lacking = (volume for volume in descriptor.volumes if volume.path in had)
+    left_out = tuple(v for v in lacking if not _has_size(paths.inside(medium, v.path), v.length_bytes))
     wanted = [f"bundles/{descriptor.bundle}/bundle.json", descriptor.index.path]
     wanted += [volume.path for volume in descriptor.volumes if volume.path not in had]
     wanted += software_for_box(trusted.targets)

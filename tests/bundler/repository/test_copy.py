@@ -91,6 +91,15 @@ def test_volumes_that_the_site_has_are_left_out(stock: Stock, tmp_path: Path) ->
     assert small.written_bytes < 60 * KB < 900 * KB < full.written_bytes
 
 
+def test_what_lies_on_the_medium_is_not_left_out(stock: Stock, tmp_path: Path) -> None:
+    """The stick of the delivery before holds the volumes still: a new box can be made from it."""
+    first = stock.build(b"1")
+    stock.copy(tmp_path / "usb")
+    stock.build(b"2")
+    again = stock.copy(tmp_path / "usb", (first,))
+    assert (again.left_out, again.left_out_bytes) == ((), 0)
+
+
 def test_a_second_copy_writes_nothing_and_mends_what_broke(
     stock: Stock, tmp_path: Path, flip: Callable[[Path, int], None]
 ) -> None:
