@@ -25,6 +25,7 @@ from bundler.format.manifest import encode_descriptor
 
 COMMAND = ("-I", "-m", "appliance.host.trial_child")
 LIMIT_S = 600
+_ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "HOME", "LANG", "TMPDIR")
 # What is left to everything else on the machine; and where it is so little that whoever asks next may be killed.
 _LEFT_BYTES, _BRINK_BYTES = 96 * 2**20, 32 * 2**20
 _LOOK_S = 0.05
@@ -114,7 +115,11 @@ def _order(bundle: Bundle, room: int) -> bytes:
 async def _child(order: bytes, most_bytes: int) -> dict[str, Any]:
     """Runs the child, which may hold so much; its order holds keys and so goes through a pipe."""
     pipe = asyncio.subprocess.PIPE
-    child = await asyncio.create_subprocess_exec(sys.executable, *COMMAND, stdin=pipe, stdout=pipe, stderr=pipe)
+    # Keys of providers stand in the environment; what parses foreign bytes has no use for them.
+    environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, *COMMAND, stdin=pipe, stdout=pipe, stderr=pipe, env=environment
+    )
     watching = asyncio.create_task(_watch(child, most_bytes))
     try:
         answer, words = await child.communicate(order)

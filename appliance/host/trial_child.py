@@ -29,6 +29,8 @@ _UNUSED_BYTES, _UNUSED_BYTES_A_CPU = 64 * 2**20, 16 * 2**20
 def main() -> None:
     """`python -m appliance.host.trial_child`: the order on stdin, what was found on stdout, as JSON."""
     order = json.loads(sys.stdin.buffer.read())
+    answer = os.dup(sys.stdout.fileno())
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # a line that a library prints is no part of the answer
     _restrict(order)
     try:
         told = _tried(order)
@@ -40,7 +42,8 @@ def main() -> None:
         if not lacks_memory(str(error)):
             raise
         told = {"failed": f"its knowledge does not fit into the memory that is free ({error})", "short": True}
-    sys.stdout.write(json.dumps(told))
+    with os.fdopen(answer, "w", encoding="utf-8") as out:
+        out.write(json.dumps(told))
 
 
 def _restrict(order: dict[str, Any]) -> None:
