@@ -107,12 +107,15 @@ def give_up(layout: StateLayout, number: int, why: GivenUp, layer: FileLayer = D
 
 
 def given_up(layout: StateLayout, number: int) -> GivenUp | None:
-    """Returns why a version does not serve, or None."""
+    """Returns why a version does not serve, or None; a record that this disk damaged still says that it does not."""
     try:
         data = read_limited(layout.version(number) / "given-up.json", _RECORD_BYTES)
     except FileMissing:
         return None
-    return from_json(GivenUp, canonical.decode(data, "given-up.json"), "given-up")
+    try:
+        return from_json(GivenUp, canonical.decode(data, "given-up.json"), "given-up")
+    except (BadBundle, ValueError):
+        return GivenUp("refused", "the record of the reason is damaged on this disk", "an unknown day")
 
 
 def roll_back(layout: StateLayout, why: GivenUp, layer: FileLayer = DISK) -> int:

@@ -42,6 +42,8 @@ def write(layout: StateLayout, found: Nightly, layer: FileLayer = DISK) -> None:
 def read(layout: StateLayout) -> Nightly | None:
     """Returns what was found, or None where no night has passed or the record cannot be read."""
     try:
-        return from_json(Nightly, canonical.decode(read_limited(layout.nightly, _RECORD_BYTES), "nightly"), "nightly")
-    except (FileMissing, BadBundle):
+        found = from_json(Nightly, canonical.decode(read_limited(layout.nightly, _RECORD_BYTES), "nightly"), "nightly")
+        # A time without a zone cannot be held against now.
+        return found if datetime.fromisoformat(found.when).tzinfo is not None else None
+    except (FileMissing, BadBundle, ValueError):
         return None

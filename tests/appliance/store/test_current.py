@@ -130,3 +130,11 @@ def test_a_version_says_which_bundle_it_uses(layout: StateLayout) -> None:
     (layout.version(1) / "version.json").write_text('{"bundle":"1-0001-00000000"}')
     (layout.version(2) / "version.json").unlink()
     assert (current.bundle_of(layout, 1), current.bundle_of(layout, 2)) == ("1-0001-00000000", None)
+
+
+@pytest.mark.parametrize("record", [b"", b"{", b"{}", b"\xff"])
+def test_a_damaged_reason_is_a_reason_still(layout: StateLayout, record: bytes) -> None:
+    """The version is not gone back to, and nobody who looks fails on it."""
+    (layout.version(2) / "given-up.json").write_bytes(record)
+    assert "damaged" in str(current.given_up(layout, 2))
+    assert current.previous(layout, 3) == 1
