@@ -29,7 +29,7 @@ from appliance.store.secrets import stamp
 from bundler.format.errors import LifeboatError, NotReady
 from bundler.terminal import Terminal, disk_error, error_of, exit_code
 
-_LOOK_S = 0.5
+_LOOK_S, _DISK_S = 0.5, 30.0
 # A process that leaves may stay as long as its longest request, and as an idle connection may.
 _STAY_S = 300.0 + KEEP_ALIVE_S
 _END_S = SHUTDOWN_S + 20.0
@@ -194,7 +194,11 @@ class Supervisor:
                 self._fresh = None
                 with suppress(OSError):  # tried again at the next look; a full disk must not end the serving
                     current.note_healthy(self._layout, worker.version)
-            await self._unless_stopped(self._follow(worker))
+            try:
+                await self._unless_stopped(self._follow(worker))
+            except OSError as error:  # a disk that takes no note of a change must not end what serves
+                self._terminal.warn(f"nothing is changed: {disk_error(error).fact}")
+                await self._rest(_DISK_S)
             await self._rest(_LOOK_S)
 
     def _ended(self, worker: Worker) -> None:

@@ -60,3 +60,49 @@ def test_a_start_that_cannot_be_counted_happens(
     assert started == [1, 1, 1]
     assert waited == [0.0, 0.2, 0.4]
     assert "the start of version 1 is not counted: the disk is full" in capsys.readouterr().err
+
+
+class Quiet:
+    """A process that serves and does nothing else."""
+
+    version, software, ended, hangs, began_s = 1, "", False, False, 0.0
+
+    async def end(self, _limit_s: float) -> None:
+        return None
+
+
+def test_a_change_that_cannot_be_noted_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What serves goes on; it is said, and looked at again after a while."""
+    layout = StateLayout(tmp_path)
+    layout.make()
+    looks, waited = list[int](), list[float]()
+
+    async def run() -> None:
+        with socket.socket() as listener:
+            listen = Listen("127.0.0.1", 0, (), None)
+            supervisor = Supervisor(layout, listener, listen, Terminal(quiet=True), lambda _: None, tmp_path)
+
+            async def follow(_: Any) -> None:
+                looks.append(1)
+                if len(looks) == 2:
+                    supervisor._stop()
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+            async def rest(seconds: float) -> None:
+                waited.append(seconds)
+
+            async def begin() -> None:
+                monkeypatch.setattr(supervisor, "_worker", Quiet())
+                await supervisor._watch()
+
+            monkeypatch.setattr(supervisor, "_follow", follow)
+            monkeypatch.setattr(supervisor, "_rest", rest)
+            monkeypatch.setattr(supervisor, "_keep_serving", begin)
+            await supervisor.run()
+
+    asyncio.run(run())
+    assert len(looks) == 2
+    assert waited[:2] == [30.0, 0.5]
+    assert "nothing is changed" in capsys.readouterr().err
