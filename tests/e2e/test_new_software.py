@@ -54,7 +54,9 @@ class Delivered:
         """Puts a program into the repository and all of it on the stick; returns the digest on the slip."""
         keys = ("--passphrase-file", self.folder / "pass")
         self.maker.must("bundler", "runtime", house, "--repository", self.repository, *keys)
-        copied = self.maker.must("bundler", "copy", self.repository, self.usb, "--site", "bristol", "--json", *keys)
+        copied = self.maker.must(
+            "bundler", "copy", self.repository, self.usb, "--site", "bristol", "--full", "--json", *keys
+        )
         return str(json.loads(copied)["installer_sha256"])
 
     def words(self) -> list[str]:

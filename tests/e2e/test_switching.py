@@ -230,8 +230,11 @@ def test_check_tells_monitoring(customer: Any, tmp_path: Path) -> None:
     """One line and the exit codes of monitoring plugins."""
     with served(customer, tmp_path) as box:
         good = customer.run("appliance", "check", "--state", box.layout.root)
-        assert good.returncode == 0, good.stdout
-        assert good.stdout.startswith("LIFEBOAT OK: version 1")
+        told = good.stdout.split("; ")
+        # A machine that runs tests may have a full disk, which is a warning, and then the only one.
+        full = "% of the disk are free" in told[0]
+        assert good.returncode == int(full), good.stdout
+        assert (told[1] if full else told[0].removeprefix("LIFEBOAT OK: ")).startswith("version 1")
         assert len(good.stdout.splitlines()) == 1
     dark = customer.run("appliance", "check", "--state", box.layout.root)
     assert dark.returncode == 2
