@@ -5,8 +5,8 @@ Rules:
 2. Pieces lie in slots of one buffer that both processes see; it is used again and again: fresh pages cost more than
    the cipher.
 3. The slot that was handed out last is not written to before the next one is asked for.
-4. A piece is fetched before it is asked for only behind one of full length: chunks are cut at tensors, so a shorter one
-   ends a tensor, and llama.cpp takes them in an order of its own.
+4. What is fetched before it is asked for is a guess (`appliance.engine.foresight`), and never pushes out of the slots
+   what was asked for last.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from itertools import pairwise
 
+from appliance.engine.foresight import Foresight
 from appliance.engine.reading import ReadAt
 
 SLOT_BYTES = 4 * 2**20
 SLOTS = 8
 BUFFER_BYTES = SLOT_BYTES * SLOTS
-_AHEAD = 2
+_AHEAD = 4
 _THREADS = 2
 
 
@@ -46,6 +47,7 @@ class Ahead:
     def __init__(self, reader: ReadAt, buffer: memoryview) -> None:
         self._reader, self._buffer = reader, buffer
         self._bounds = bounds(reader.starts, reader.size)
+        self._foresight = Foresight(self._bounds, SLOT_BYTES)
         self._slots: OrderedDict[int, int] = OrderedDict()  # piece -> slot, the least recently used first
         self._free = list(range(SLOTS))
         self._faults: dict[int, BaseException] = {}
@@ -89,16 +91,11 @@ class Ahead:
         self._buffer.release()
 
     def _wish(self, number: int) -> None:
-        self._asked = last = number
-        while last - number < _AHEAD and self._goes_on(last):
-            last += 1
+        self._asked = number
+        self._foresight.note(number)
         here = {*self._slots, *self._faults, *self._filling}
-        self._want = [wanted for wanted in range(number, last + 1) if wanted not in here]
+        self._want = [wanted for wanted in (number, *self._foresight.next(_AHEAD)) if wanted not in here]
         self._changed.notify_all()
-
-    def _goes_on(self, number: int) -> bool:
-        full = self._bounds[number + 1] - self._bounds[number] == SLOT_BYTES
-        return full and number + 2 < len(self._bounds)
 
     def _run(self) -> None:
         while (found := self._next()) is not None:

@@ -7,7 +7,7 @@ from typing import IO, Protocol, cast
 
 _WINDOW_BYTES = 256 * 1024
 
-READ_BYTES = 64 * 2**10  # of llama.cpp: it reads from multiples of this
+READ_BYTES = 256 * 2**10  # of llama.cpp at once: the copy behind it stays in the processor's cache
 
 
 class ReadAt(Protocol):
@@ -21,7 +21,7 @@ class ReadAt(Protocol):
         """Where the parts begin that are best read whole; the first is 0."""
 
     def read_at(self, offset: int, buffer: memoryview) -> int:
-        """Fills the buffer; returns fewer bytes only at the end."""
+        """Fills the buffer; returns fewer bytes only at the end, and across processes at the end of a part."""
 
 
 class BytesReader:

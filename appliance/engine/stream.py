@@ -12,6 +12,10 @@ import os
 from appliance.engine.reading import READ_BYTES, ReadAt
 
 _FULLY_BUFFERED = 0  # _IOFBF of stdio.h
+# What the FILE believes its buffer holds. After a seek glibc fills it from the place rounded down to a multiple of
+# the buffer's size (`offset & ~(size - 1)`), and a loader that jumps from tensor to tensor would pay for the end of
+# the piece before each of them. With one bit beyond any offset nothing is rounded. `_read` alone fills it.
+_CLAIMED_BYTES = 2**46 + 1
 _READ = ctypes.CFUNCTYPE(ctypes.c_ssize_t, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
 _WRITE = ctypes.CFUNCTYPE(ctypes.c_ssize_t, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
 _SEEK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.POINTER(ctypes.c_int64), ctypes.c_int)
@@ -42,7 +46,7 @@ class CookieFile:
         # glibc reads a cookie FILE by its buffer alone, 8 KiB if nobody gives it another, and each read comes up here.
         self._buffer = ctypes.create_string_buffer(READ_BYTES)
         self._libc.setvbuf.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t]
-        self._libc.setvbuf(self.pointer, self._buffer, _FULLY_BUFFERED, READ_BYTES)
+        self._libc.setvbuf(self.pointer, self._buffer, _FULLY_BUFFERED, _CLAIMED_BYTES)
 
     def close(self) -> None:
         """Closes the FILE and raises what a callback could not."""
@@ -53,8 +57,8 @@ class CookieFile:
 
     def _read(self, _: int | None, target: int, size: int) -> int:
         try:
-            view = memoryview((ctypes.c_char * size).from_address(target)).cast("B")
-            count = self._reader.read_at(self._offset, view)
+            room = ctypes.c_char * min(size, READ_BYTES)  # no more than the buffer has, whatever was claimed
+            count = self._reader.read_at(self._offset, memoryview(room.from_address(target)).cast("B"))
         except BaseException as error:  # noqa: BLE001 - nothing may unwind through C; close() raises it
             self._failure = error
             return -1

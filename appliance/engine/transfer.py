@@ -18,14 +18,13 @@ from typing import Any
 
 from appliance.engine.ahead import BUFFER_BYTES, SLOT_BYTES, Ahead, Piece
 from appliance.engine.pulse import PAGE_BYTES
-from appliance.engine.reading import READ_BYTES, ReadAt
+from appliance.engine.reading import ReadAt
 from bundler.format.errors import LifeboatError
 
 # From the parent alone: what ends a whole group must not cut answers short.
 DRAIN = signal.SIGUSR2  # finish what was accepted, take no more, end
 STOP = signal.SIGUSR1  # end now
 _MESSAGE_BYTES = 65_536
-_TAILS = 64  # of up to 64 KiB each
 _ASK, _ANSWER = struct.Struct("<Q"), struct.Struct("<QQQ")
 
 
@@ -43,16 +42,15 @@ class RemoteReader:
         self._link, self._buffer = link, memoryview(mmap.mmap(buffer, BUFFER_BYTES))
         self.size, self.starts = size, (0,)
         self._piece = Piece(0, 0, 0)
-        self._tails: dict[int, bytes] = {}
 
     def read_at(self, offset: int, buffer: memoryview) -> int:
-        done, wanted = 0, min(len(buffer), self.size - offset)
-        while done < wanted:
-            found = self._tails.get(offset + done) or self._rest_of_piece(offset + done)
-            count = min(len(found), wanted - done)
-            buffer[done : done + count] = found[:count]
-            done += count
-        return max(0, done)
+        """Fills the buffer as far as the piece goes: a FILE reads beyond what is needed, and pays for no other."""
+        if not buffer or offset >= self.size:
+            return 0
+        found = self._rest_of_piece(offset)
+        count = min(len(found), len(buffer))
+        buffer[:count] = found[:count]
+        return count
 
     def _rest_of_piece(self, offset: int) -> memoryview:
         piece = self._found(offset)
@@ -61,21 +59,12 @@ class RemoteReader:
 
     def _found(self, offset: int) -> Piece:
         if not self._piece.start <= offset < self._piece.end:
-            self._keep_tail()
             self._link.send(b"R" + _ASK.pack(offset))
             answer = self._link.recv(_ANSWER.size)
             self._piece = Piece(*_ANSWER.unpack(answer)) if answer else Piece(0, 0, 0)
             if not self._piece.end:
                 raise OSError("the parent could not read the model")
         return self._piece
-
-    def _keep_tail(self) -> None:
-        """Keeps the end of a piece before it is left: a seek to the next tensor begins to read a little before it."""
-        if self._piece.end:
-            start = max(self._piece.start, (self._piece.end - 1) // READ_BYTES * READ_BYTES)
-            if len(self._tails) >= _TAILS:  # the oldest; else a model of 40 GB would leave 640 MB of them
-                del self._tails[next(iter(self._tails))]
-            self._tails[start] = bytes(self._rest_of_piece(start))
 
 
 def report(link: socket.socket, status: dict[str, Any]) -> None:

@@ -20,6 +20,7 @@ from bundler.format.age.source import ReadAt
 CHUNK_BYTES = 64 * 1024
 TAG_BYTES = 16
 SEALED_CHUNK_BYTES = CHUNK_BYTES + TAG_BYTES
+_READ_CHUNKS = 16  # read at once: one call to the disk for a MiB
 
 
 def chunk_nonce(index: int, *, last: bool) -> bytes:
@@ -178,11 +179,12 @@ def write_all(out: Sink, data: memoryview | bytes) -> None:
 
 
 class _Scratch(threading.local):
-    """Two buffers a thread, whatever the number of open files, and the one piece that `plain` holds."""
+    """Three buffers a thread, whatever the number of open files, and the one piece that `plain` holds."""
 
     def __init__(self) -> None:
         self.sealed = memoryview(bytearray(SEALED_CHUNK_BYTES))
         self.plain = memoryview(bytearray(CHUNK_BYTES))
+        self.many: memoryview | None = None  # made by the first long read
         self.holds: tuple[object, int] | None = None
 
 
@@ -242,7 +244,11 @@ class Opener:
         done = 0
         while done < wanted:
             index, skip = divmod(offset + done, CHUNK_BYTES)
-            done += self._fill(index, skip, out[done:wanted])
+            whole = min((wanted - done) // CHUNK_BYTES, _READ_CHUNKS) if skip == 0 else 0
+            if whole > 1:
+                done += self._fill_many(index, whole, out[done : done + whole * CHUNK_BYTES])
+            else:
+                done += self._fill(index, skip, out[done:wanted])
         return wanted
 
     def iter_chunks(self) -> Iterator[memoryview]:
@@ -281,6 +287,18 @@ class Opener:
         out[: len(piece)] = piece
         return len(piece)
 
+    def _fill_many(self, index: int, count: int, out: memoryview) -> int:
+        """Fills `out` with `count` full chunks, read at once."""
+        if _scratch.many is None:
+            _scratch.many = memoryview(bytearray(_READ_CHUNKS * SEALED_CHUNK_BYTES))
+        sealed = _scratch.many[: count * SEALED_CHUNK_BYTES]
+        read = self._source(self._start + index * SEALED_CHUNK_BYTES, sealed)
+        for number in range(count):
+            part = sealed[number * SEALED_CHUNK_BYTES : min(read, (number + 1) * SEALED_CHUNK_BYTES)]
+            plain = out[number * CHUNK_BYTES : (number + 1) * CHUNK_BYTES]
+            self._decrypt(index + number, part, plain, last=self._layout.is_last(index + number))
+        return len(out)
+
     def _piece(self, index: int) -> memoryview:
         """One chunk, in this thread's scratch buffer."""
         piece = _scratch.plain[: self._layout.sealed_length(index) - TAG_BYTES]
@@ -293,7 +311,11 @@ class Opener:
     def _open(self, index: int, sealed: memoryview, plain: memoryview, *, last: bool) -> None:
         """Read chunk `index` through the buffer `sealed` and decrypt it into `plain`, which has its size."""
         sealed = sealed[: len(plain) + TAG_BYTES]
-        if self._source(self._start + index * SEALED_CHUNK_BYTES, sealed) != len(sealed):
+        count = self._source(self._start + index * SEALED_CHUNK_BYTES, sealed)
+        self._decrypt(index, sealed[:count], plain, last=last)
+
+    def _decrypt(self, index: int, sealed: memoryview, plain: memoryview, *, last: bool) -> None:
+        if len(sealed) != len(plain) + TAG_BYTES:
             raise PayloadFailure(f"chunk {index}: the file ends inside it")
         try:
             self._cipher.decrypt_into(chunk_nonce(index, last=last), sealed, None, plain)
