@@ -154,14 +154,19 @@ class Running:
             time.sleep(0.1)
         raise AssertionError("nothing happened")
 
-    def refused(self, number: int) -> str:
-        """Waits until a proposed version is given up, and returns why; one that serves is a failure."""
+    def settled(self, number: int) -> bool:
+        """Waits until a proposed version serves or is given up; returns whether it serves."""
 
         def look() -> bool | None:
-            assert current.current_number(self.layout) != number
-            return current.given_up(self.layout, number) is not None or None
+            if current.given_up(self.layout, number) is not None:
+                return False
+            return current.current_number(self.layout) == number or None
 
-        self.wait_for(look)
+        return self.wait_for(look)
+
+    def refused(self, number: int) -> str:
+        """Waits until a proposed version is given up, and returns why; one that serves is a failure."""
+        assert not self.settled(number)
         why = current.given_up(self.layout, number)
         assert why is not None
         assert why.what == "refused"

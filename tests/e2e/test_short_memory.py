@@ -64,16 +64,11 @@ def test_knowledge_that_fits_is_weighed_and_timed(customer: Any) -> None:
 def switched(box: Any, box_load: Any, number: int, *, serves: bool) -> Any:
     """Proposes a version while clients ask; returns what they met."""
 
-    def settled() -> bool | None:
-        if current.given_up(box.layout, number) is not None:
-            return False
-        return current.current_number(box.layout) == number or None
-
     async def work() -> Any:
         async with box_load.under_load(box.url, box.token, 6) as load:
             await asyncio.sleep(1)
             current.propose(box.layout, number)
-            found = await asyncio.to_thread(box.wait_for, settled)
+            found = await asyncio.to_thread(box.settled, number)
             assert found is serves, current.given_up(box.layout, number)
             await asyncio.to_thread(box.wait_for, lambda: _model_is_ready(box) or None)
             await asyncio.sleep(1)
