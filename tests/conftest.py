@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import fcntl
 import hashlib
+import os
 import subprocess
 import sys
 import tempfile
@@ -199,3 +200,23 @@ def _pip() -> list[str]:
     if find_spec("pip") is not None:
         return [sys.executable, "-m", "pip"]
     return [str(Path(sys.base_prefix) / "bin" / "python3"), "-m", "pip"]
+
+
+@pytest.fixture
+def spoil() -> Callable[[Path, str], None]:
+    """Makes of a file what no reader may take for it: shorter, longer, other bytes, a link, a pipe, or nothing."""
+
+    def spoiled(path: Path, how: str) -> None:
+        data = path.read_bytes()
+        if how in ("link", "pipe", "missing"):
+            path.rename(path.with_name("elsewhere"))
+        if how == "link":
+            path.symlink_to("elsewhere")
+        elif how == "pipe":
+            os.mkfifo(path)
+        elif how != "missing":
+            place = len(data) // 2
+            other = data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+            path.write_bytes({"shorter": data[:-1], "longer": data + b"x", "changed": other}[how])
+
+    return spoiled
