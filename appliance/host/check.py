@@ -21,7 +21,9 @@ from appliance.host.own_page import own_page
 from appliance.host.status import Status, read_status
 from appliance.host.switching import is_served, own_url
 from appliance.store.layout import StateLayout
-from bundler.format.errors import LifeboatError
+from appliance.store.seal import Seal
+from appliance.store.slots import opens_alone
+from bundler.format.errors import LifeboatError, NotReady
 
 GOOD, WARNING, CRITICAL, UNKNOWN = range(4)
 _WORDS = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
@@ -31,18 +33,26 @@ _NIGHTS = 3
 
 
 @dataclass(frozen=True)
+class Unread:
+    """Why the state of an enrolled box was not read; `attended`: only a passphrase opens it, as it shall be."""
+
+    fact: str
+    attended: bool
+
+
+@dataclass(frozen=True)
 class Seen:
     """What a look at the box found.
 
     Attributes:
-        status: From its state.
+        status: From its state, or why there is none.
         served: A supervisor runs.
         answer: What `/status.json` told, or None where nothing answered.
         free_share: Of the disk.
         rungs: What the serving process wrote down of each.
     """
 
-    status: Status
+    status: Status | Unread
     served: bool
     answer: dict[str, Any] | None
     free_share: float
@@ -67,10 +77,14 @@ class Verdict:
 def look(root: Path, now: datetime, max_age_days: int) -> Verdict:
     """Looks at a box; whatever cannot be looked at is told as unknown."""
     layout = StateLayout(root)
+    status: Status | Unread
     try:
         status = read_status(root, now)
     except LifeboatError as error:
-        return Verdict(UNKNOWN, (error.fact,))
+        seal = Seal(layout.keys)
+        if not seal.enrolled:
+            return Verdict(UNKNOWN, (error.fact,))
+        status = Unread(error.fact, attended=isinstance(error, NotReady) and not opens_alone(seal.folder))
     disk = shutil.disk_usage(root)
     served = is_served(layout)
     rungs = outlook.read(layout) if served else ()
@@ -79,8 +93,7 @@ def look(root: Path, now: datetime, max_age_days: int) -> Verdict:
 
 def judge(seen: Seen, max_age_days: int) -> Verdict:
     """Returns the worst of what was seen. Pure."""
-    status = seen.status
-    found = [(GOOD, f"version {status.version}, bundle {status.bundle}, {status.age_days} days old")]
+    found: list[tuple[int, str]] = []
     if not seen.served:
         found.append((CRITICAL, "nothing serves"))
     elif seen.answer is None:
@@ -90,6 +103,18 @@ def judge(seen: Seen, max_age_days: int) -> Verdict:
         found += [
             (WARNING, f"provider {rung.rung} is not used: {rung.reason}") for rung in seen.rungs if rung.lacks_key
         ]
+    if isinstance(seen.status, Status):
+        found = [*_of_status(seen.status, max_age_days), *found]
+    else:
+        found.append((GOOD if seen.status.attended else WARNING, seen.status.fact))
+    if seen.free_share < _LEAST_FREE:
+        found.append((WARNING, f"{seen.free_share:.0%} of the disk are free"))
+    worst = max(code for code, _ in found)
+    return Verdict(worst, tuple(text for code, text in sorted(found, key=lambda item: -item[0])))
+
+
+def _of_status(status: Status, max_age_days: int) -> list[tuple[int, str]]:
+    found = [(GOOD, f"version {status.version}, bundle {status.bundle}, {status.age_days} days old")]
     if status.age_days > max_age_days:
         found.append((WARNING, f"older than {max_age_days} days: no refresh has come"))
     if not status.model_tested:
@@ -98,11 +123,7 @@ def judge(seen: Seen, max_age_days: int) -> Verdict:
         found.append((WARNING, status.nightly))
     elif status.nightly_age_days is not None and status.nightly_age_days > _NIGHTS:
         found.append((WARNING, f"no nightly look for {status.nightly_age_days} days"))
-    found += [(WARNING, line) for line in status.given_up]
-    if seen.free_share < _LEAST_FREE:
-        found.append((WARNING, f"{seen.free_share:.0%} of the disk are free"))
-    worst = max(code for code, _ in found)
-    return Verdict(worst, tuple(text for code, text in sorted(found, key=lambda item: -item[0])))
+    return [*found, *((WARNING, line) for line in status.given_up)]
 
 
 def _of_answer(answer: dict[str, Any]) -> list[tuple[int, str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from appliance.engine import probe
@@ -13,6 +13,8 @@ from appliance.host.doctor_runtimes import cuda_builds
 from appliance.host.drivers import problems
 from appliance.host.finding import BAD, GOOD, WARN, Finding
 from appliance.store.layout import StateLayout
+from appliance.store.space import check_space
+from bundler.format.errors import NoSpace
 from bundler.terminal import size
 
 _LEAST_MEMORY_BYTES = 2 * 2**30
@@ -92,10 +94,10 @@ def disk(root: Path) -> Iterator[Finding]:
         yield Finding("state folder", WARN, f"{root} belongs to another user", "run as the service's user")
 
 
-def room_for_next(layout: StateLayout, bundle_bytes: int) -> Finding:
-    """Says whether a further bundle of this size fits that shares nothing with what is here."""
-    free = shutil.disk_usage(layout.repository).free
-    told = f"{size(free)} free, a new bundle of this size needs up to {size(bundle_bytes)}"
-    if free > bundle_bytes:
-        return Finding("next bundle", GOOD, told)
-    return Finding("next bundle", WARN, told, "free some space, or move the state to a larger disk")
+def room_for_next(layout: StateLayout, lengths: Sequence[int]) -> Finding:
+    """Says whether another bundle of files of these lengths fits as an install counts, sharing nothing with others."""
+    try:
+        check_space(layout.repository, lengths)
+    except NoSpace as refusal:
+        return Finding("next bundle", WARN, refusal.fact, "free some space, or move the state to a larger disk")
+    return Finding("next bundle", GOOD, f"there is room for another one of {size(sum(lengths))}")

@@ -34,7 +34,7 @@ def version_findings(layout: StateLayout, version: Version, bundle: Bundle) -> I
     tested = "" if said else "; the local model was not tested at install"
     yield Finding("version", GOOD, f"{version.number}, bundle {version.bundle}, made {version.made}{tested}")
     yield from examine_models(bundle.index.service, bundle.reader, probe.look(), probe.engines_bytes())
-    yield room_for_next(layout, sum(file.length_bytes for file in intake.files_of(bundle.descriptor)))
+    yield room_for_next(layout, [file.length_bytes for file in intake.files_of(bundle.descriptor)])
 
 
 def examine_models(

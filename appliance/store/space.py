@@ -38,7 +38,7 @@ def check_space(store: Path, lengths: Iterable[int]) -> None:
     free = found.f_bavail * found.f_frsize
     if needed > free:
         raise NoSpace(
-            f"{store} has {free} bytes free, the bundle needs {needed} ({size(needed - free)} more)",
+            f"{store} has {size(free)} free, the bundle needs {size(needed)} ({size(needed - free)} more)",
             "free some space or point --state at a larger disk; what an earlier run has copied is counted already",
         )
     # File systems that make their inodes as they need them (btrfs) state none.

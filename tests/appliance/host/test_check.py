@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from appliance.host.check import CRITICAL, GOOD, WARNING, Seen, judge
+from appliance.host.check import CRITICAL, GOOD, WARNING, Seen, Unread, judge
 from appliance.host.outlook import RungTold
 from appliance.host.status import Status
 
@@ -49,6 +49,26 @@ def test_what_is_wrong_stands_first(seen: Seen, code: int, words: str) -> None:
     verdict = judge(seen, 45)
     assert verdict.code == code
     assert words in verdict.reasons[0]
+
+
+@pytest.mark.parametrize(
+    ("served", "attended", "code", "words"),
+    [
+        (False, True, CRITICAL, "nothing serves"),
+        (False, False, CRITICAL, "nothing serves"),
+        (True, True, GOOD, "mode NORMAL"),
+        (True, False, WARNING, "cannot be read"),
+    ],
+)
+def test_a_box_whose_state_is_not_read_is_judged_by_what_it_answers(
+    served: bool, attended: bool, code: int, words: str
+) -> None:
+    """A box that waits for its passphrase after a power cut must not look like one that nobody knows of."""
+    seen = Seen(Unread("the state cannot be read", attended), served, ANSWER if served else None, 0.5)
+    verdict = judge(seen, 45)
+    assert verdict.code == code
+    assert words in verdict.reasons[0]
+    assert "the state cannot be read" in verdict.line()
 
 
 def test_a_cloud_that_is_away_is_what_the_box_is_for() -> None:

@@ -90,8 +90,8 @@ def test_a_next_bundle_wants_its_room(tmp_path: Path) -> None:
     """A bundle of the same size that shares nothing with this one."""
     layout = StateLayout(tmp_path)
     layout.make()
-    assert room_for_next(layout, 1).state == "good"
-    assert room_for_next(layout, 1 << 60).state == "warn"
+    assert room_for_next(layout, [1]).state == "good"
+    assert room_for_next(layout, [1 << 60]).state == "warn"
 
 
 def test_a_port_is_free_or_somebodys(tmp_path: Path) -> None:
