@@ -10,6 +10,8 @@ KEEP_ALIVE_S = 30
 # Every connection costs memory before it has shown a token.
 CONNECTIONS_MAX = 512
 SHUTDOWN_S = 30
+# How long the rest of a request is read whose answer was the connection's last.
+LINGER_S = 2
 
 
 def header_bytes(headers: Iterable[tuple[bytes, bytes]]) -> int:

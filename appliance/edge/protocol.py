@@ -1,12 +1,18 @@
-"""uvicorn's HTTP/1.1 with an end to waiting for headers: without one, strangers hold connections for ever."""
+"""uvicorn's HTTP/1.1 with an end to waiting for headers, and with one that loses no answer at the end of a connection.
+
+Without the first, strangers hold connections for ever. Without the second, a request that is refused before its body
+has come may find a reset in place of the refusal: TCP answers bytes that come to a closed socket with one, and the
+client's system drops with it what the client has not read yet (RFC 9112, section 9.6).
+"""
 
 from __future__ import annotations
 
 import asyncio
+from typing import cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from appliance.edge.limits import HEADER_BYTES_MAX, HEADERS_S
+from appliance.edge.limits import HEADER_BYTES_MAX, HEADERS_S, LINGER_S
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -15,10 +21,13 @@ class BoundedProtocol(HttpToolsProtocol):
     The wait begins with the connection and with the first byte of each later request; between requests uvicorn's
     own keep-alive limit holds. Any byte ends that one: where it begins no request (the rest of a body whose request
     was answered already, an empty line), the connection has HEADERS_S left for the next.
+
+    After a last answer that came before the request's body, what is left of the body is read for LINGER_S at most.
     """
 
     _deadline: asyncio.TimerHandle | None = None
     _leaving: asyncio.TimerHandle | None = None
+    _lingering: asyncio.TimerHandle | None = None
     _head_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -28,6 +37,8 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._have_headers()
         self._stay()
+        if self._lingering is not None:
+            self._lingering.cancel()
         super().connection_lost(exc)
 
     def on_message_begin(self) -> None:
@@ -38,6 +49,21 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._have_headers()
         super().on_headers_complete()
+        if self.cycle is not None:
+            self.cycle.transport = cast("asyncio.Transport", _Answers(self))
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        if self._lingering is not None:
+            self.transport.close()
+
+    def close_after_body(self) -> None:
+        """Closes the connection; if its last answer came before the whole request, once that has come too."""
+        if self.cycle.more_body and self._lingering is None and not self.transport.is_closing():
+            self.flow.resume_reading()
+            self._lingering = self.loop.call_later(LINGER_S, self.transport.close)
+        elif self._lingering is None:
+            self.transport.close()
 
     def data_received(self, data: bytes) -> None:
         self._head_bytes += len(data)
@@ -66,3 +92,19 @@ class BoundedProtocol(HttpToolsProtocol):
     def _too_late(self) -> None:
         self._deadline = None
         self.transport.close()
+
+
+class _Answers:
+    """The transport as an answer sees it."""
+
+    def __init__(self, protocol: BoundedProtocol) -> None:
+        self._protocol = protocol
+
+    def write(self, data: bytes) -> None:
+        self._protocol.transport.write(data)
+
+    def is_closing(self) -> bool:
+        return self._protocol.transport.is_closing()
+
+    def close(self) -> None:
+        self._protocol.close_after_body()

@@ -63,17 +63,22 @@ class Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Ends by returning: uvicorn's own handlers raise the signal again, in the middle of our shutdown."""
+        """Ends by returning: uvicorn's own handlers raise the signal again, in the middle of our shutdown.
+
+        What the process ignores stays ignored: a Ctrl-C reaches every process of its terminal, and where a supervisor
+        says when to stop, the signal would be the second word, which does not wait.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
+        heard = [one for one in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(one) is not signal.SIG_IGN]
+        for number in heard:
             loop.add_signal_handler(number, self.handle_exit, number, None)
         try:
             yield
         finally:
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in heard:
                 loop.remove_signal_handler(number)
 
     def leave(self, stay_s: float) -> None:

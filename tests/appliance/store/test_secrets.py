@@ -67,6 +67,7 @@ def test_a_changed_file_is_told(layout: StateLayout) -> None:
     secrets = Secrets(Seal(layout.keys))
     secrets.put("openai", KEY)
     path = layout.keys / "seal" / "secrets.age"
-    path.write_bytes(path.read_bytes()[:-1] + b"\0")
+    sealed = path.read_bytes()
+    path.write_bytes(sealed[:-1] + bytes([sealed[-1] ^ 1]))
     with pytest.raises(BadBundle):
         secrets.read()

@@ -228,7 +228,9 @@ def test_a_candidate_is_asked_for_what_it_serves(ggufs: dict[str, bytes], tmp_pa
     """Vectors of the one, a ranking of the other, before the version may serve."""
     bundle: Any = Candidate(SimpleNamespace(service=SERVICE), ggufs)
     proof = Prover(tmp_path)(bundle)
-    assert [line.split(" in ")[0] for line in proof.lines] == ["model vec: answers", "model judge: answers"]
+    *models, memory = proof.lines
+    assert [line.split(" in ")[0] for line in models] == ["model vec: answers", "model judge: answers"]
+    assert memory.startswith("memory: 0 MB for the knowledge, ")
     assert (proof.passed, proof.model_tested) == (True, True)
 
 
