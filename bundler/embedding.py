@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bundler.capture import bert_to_onnx, onnx, tokenizer
+from bundler.conversions import Conversions, name_of
 from bundler.format import age, service
 from bundler.format.errors import BadInput
 from bundler.knowledge.encoder import Encoder
@@ -63,23 +64,41 @@ class Converted:
 
 
 def convert_embedding(
-    entry: EmbeddingEntry, files: Mapping[str, Fetched], work: Path, say: Callable[[str], None]
+    entry: EmbeddingEntry,
+    files: Mapping[str, Fetched],
+    work: Path,
+    say: Callable[[str], None],
+    kept: Conversions | None = None,
 ) -> Converted:
-    """Converts the model into the work folder.
+    """Converts the model into the work folder, or takes the graph that an earlier build made of the same files.
 
     Args:
         entry: What the profile says of it.
         files: Each of EMBEDDING_FILES.
         work: The private work folder.
         say: Hears what is being done.
+        kept: What earlier builds converted, or None.
 
     Raises:
         BadInput: A file is refused, or the profile's `max_tokens` or `precision` does not fit the model.
     """
-    say(f"converting {entry.name} to ONNX")
     tokenizer.check(files["tokenizer.json"].path)
     graph = work / "embedding.onnx"
-    facts = bert_to_onnx.convert(
+    name = name_of({name: files[name].sha256 for name in EMBEDDING_FILES}, entry.precision)
+    facts = kept.take(name, graph) if kept is not None else None
+    if facts is None:
+        say(f"converting {entry.name} to ONNX")
+        facts = _convert(entry, files, graph)
+        if kept is not None:
+            kept.keep(name, graph, facts)
+    onnx.check(graph)  # the child that wrote it had parsed foreign files
+    if entry.max_tokens > facts.max_tokens:
+        raise BadInput(f"{entry.name}: max_tokens is {entry.max_tokens}, the model takes {facts.max_tokens}")
+    return Converted(entry, files, graph, facts)
+
+
+def _convert(entry: EmbeddingEntry, files: Mapping[str, Fetched], graph: Path) -> bert_to_onnx.BertFacts:
+    return bert_to_onnx.convert(
         files["model.safetensors"].path,
         files["config.json"].path,
         files["1_Pooling/config.json"].path,
@@ -87,10 +106,6 @@ def convert_embedding(
         tokenizer=files["tokenizer.json"].path,
         precision=entry.precision,
     )
-    onnx.check(graph)  # the child that wrote it had parsed foreign files
-    if entry.max_tokens > facts.max_tokens:
-        raise BadInput(f"{entry.name}: max_tokens is {entry.max_tokens}, the model takes {facts.max_tokens}")
-    return Converted(entry, files, graph, facts)
 
 
 def make_encoder(converted: Converted, kept: VectorCache | None = None) -> Encoder:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bundler.capture import gguf
+from bundler.conversions import Conversions
 from bundler.embedding import EMBEDDING_FILES, GRAPH, TOKENIZER, Converted, VectorCache, convert_embedding, make_encoder
 from bundler.fit import compile as fit
 from bundler.format import service
@@ -51,6 +52,7 @@ class Sources:
         work: The private work folder.
         say: Hears what is being done.
         vectors: Where vectors of earlier builds lie, and what opens them; None computes all anew.
+        conversions: Embedding models that earlier builds converted; None converts anew.
     """
 
     profile: Profile
@@ -58,6 +60,7 @@ class Sources:
     work: Path
     say: Callable[[str], None]
     vectors: VectorCache | None = None
+    conversions: Conversions | None = None
 
     def fetch(self, text: str) -> Fetched:
         self.say(f"fetching {text}")
@@ -84,7 +87,7 @@ class Sources:
         if entry is None:
             return None
         files = {name: found[entry.source + name][1] for name in EMBEDDING_FILES}
-        return convert_embedding(entry, files, self.work, self.say)
+        return convert_embedding(entry, files, self.work, self.say, self.conversions)
 
     @staticmethod
     def _found(part: str, source: str, fetched: Fetched, licence: str) -> Found:

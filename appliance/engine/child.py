@@ -1,6 +1,6 @@
 """The engine's process: loads the model through its parent, then speaks OpenAI's wire on a Unix socket.
 
-It holds no key, opens no network and no file of the store; its parent's end kills it (PR_SET_PDEATHSIG).
+It holds no key, has no network and opens no file of the store; its parent's end kills it (PR_SET_PDEATHSIG).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 from appliance.engine.ahead import BUFFER_BYTES
 from appliance.engine.fit import Plan
 from appliance.engine.memory import first_to_go
+from appliance.engine.no_network import leave_network
 from appliance.engine.pulse import Pulse
 from appliance.engine.transfer import RemoteReader, report
 from bundler.format.service import CHAT
@@ -74,7 +75,8 @@ def _loaded(reader: RemoteReader, order: dict[str, Any]) -> tuple[Any, Callable[
 
 
 def _restrict(parent: int) -> None:
-    """No core dumps, no ptrace by others of this user, no end before the parent's word and no life after it."""
+    """No network, core dumps or ptrace by others of this user; no end before the parent's word and no life after it."""
+    leave_network()
     first_to_go()  # while the file is still its own
     libc: Any = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)

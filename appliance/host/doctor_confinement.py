@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from appliance.engine.machine import group_paths
+from appliance.engine.no_network import can_leave
 from appliance.host.finding import GOOD, WARN, Finding
 from appliance.host.switching import is_served
 from appliance.host.unit import UNIT_FILE, options_of
@@ -31,6 +32,11 @@ def confinement(layout: StateLayout) -> Iterator[Finding]:
     else:
         hint = "allow unprivileged user namespaces (sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone)"
         yield Finding("confined children", WARN, f"a parser keeps the network: {isolation.reason}", hint)
+    if can_leave():
+        yield Finding("engines", GOOD, "the processes of models and of trials reach no network")
+    else:
+        fact = f"the processes of models could reach the network: no filter is known for {os.uname().machine}"
+        yield Finding("engines", WARN, fact, "a firewall that lets this user reach the providers alone")
 
 
 def _service(layout: StateLayout) -> Finding:

@@ -9,17 +9,16 @@ import resource
 import signal
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from appliance.engine.memory import first_to_go
-from appliance.host.box import load_knowledge
-from appliance.host.pace import pace, pace_line
+from appliance.engine.no_network import leave_network
 from appliance.host.trial import lacks_memory
 from bundler.format.bundle import Bundle, open_bundle
 from bundler.format.errors import BadBundle, LifeboatError
 from bundler.format.manifest import decode_descriptor
-from bundler.knowledge import selftest
 
 _PR_SET_DUMPABLE, _PR_SET_PDEATHSIG = 4, 1
 # Stacks of threads and the allocator's pools count as data and are hardly touched; what is touched, the parent watches.
@@ -28,6 +27,9 @@ _UNUSED_BYTES, _UNUSED_BYTES_A_CPU = 64 * 2**20, 16 * 2**20
 
 def main() -> None:
     """`python -m appliance.host.trial_child`: the order on stdin, what was found on stdout, as JSON."""
+    leave_network()
+    # Not sooner: numpy and onnxruntime start threads, which keep the network, and their code is no part of the limit.
+    import_module("appliance.host.box")
     order = json.loads(sys.stdin.buffer.read())
     answer = os.dup(sys.stdout.fileno())
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # a line that a library prints is no part of the answer
@@ -74,6 +76,10 @@ def _tried(order: dict[str, Any]) -> dict[str, Any]:
 
 
 def _selftest(bundle: Bundle) -> tuple[list[str], list[str], bool]:
+    from appliance.host.box import load_knowledge
+    from appliance.host.pace import pace, pace_line
+    from bundler.knowledge import selftest
+
     spec = bundle.index.service.selftest
     knowledge, _ = load_knowledge(bundle)
     if spec is None or knowledge is None:

@@ -37,6 +37,7 @@ _wheels = click.option(
 def plan(terminal: Terminal, *, profile: Path, upstreams: tuple[str, ...], wheels: Path | None, home: Path) -> None:
     """Check PROFILE, fetch what it names, and show what a bundle would hold."""
     from bundler.build import planned
+    from bundler.conversions import Conversions
     from bundler.gather import Sources
     from bundler.lock import lock_path, read_lock
     from bundler.profile.read import read_profile
@@ -44,7 +45,8 @@ def plan(terminal: Terminal, *, profile: Path, upstreams: tuple[str, ...], wheel
 
     read = read_profile(profile, _addresses(upstreams))
     with work_folder(home) as work:
-        sources = Sources(read, wheels or home / "cache" / "wheels", work, terminal.note)
+        kept = Conversions(home / "cache" / "converted")
+        sources = Sources(read, wheels or home / "cache" / "wheels", work, terminal.note, conversions=kept)
         fetched = sources.found()
         made = planned(sources, fetched, sources.converted(fetched), read_lock(lock_path(profile)))
     terminal.result(asdict(made), _lines(made))
@@ -76,6 +78,7 @@ def build(
 ) -> None:
     """Build a signed, encrypted bundle of PROFILE into the repository."""
     from bundler.build import Builder
+    from bundler.conversions import Conversions
     from bundler.format.limits import VOLUME_BYTES
     from bundler.gather import Sources
     from bundler.lock import lock_path, read_lock, write_lock
@@ -101,8 +104,8 @@ def build(
         Publisher(repository, keyring, now), keyring, terminal, hand_out, volume_bytes or VOLUME_BYTES, reread
     )
     with work_folder(home) as work:
-        vectors = _vectors(home, keyring, terminal)
-        sources = Sources(read, wheels or home / "cache" / "wheels", work, terminal.note, vectors)
+        vectors, kept = _vectors(home, keyring, terminal), Conversions(home / "cache" / "converted")
+        sources = Sources(read, wheels or home / "cache" / "wheels", work, terminal.note, vectors, kept)
         built, settled = builder.build(sources, read_lock(lock), _agree(terminal, yes=yes), now)
     if settled != read_lock(lock):
         write_lock(lock, settled)

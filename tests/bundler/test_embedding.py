@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import pytest
 
+from bundler.capture.bert_to_onnx import BertFacts
+from bundler.conversions import MOST, Conversions
 from bundler.embedding import EMBEDDING_FILES, Converted, convert_embedding, make_encoder
 from bundler.format.errors import BadInput
 from bundler.profile.model import EmbeddingEntry
@@ -55,3 +58,37 @@ def test_a_length_that_the_model_does_not_take_is_refused(files: dict[str, Fetch
     """Longer texts would fail on the box, one by one."""
     with pytest.raises(BadInput, match="max_tokens is 513, the model takes 512"):
         converted(files, tmp_path, entry(max_tokens=513))
+
+
+def test_a_rebuild_takes_the_graph_that_is_kept(files: dict[str, Fetched], tmp_path: Path) -> None:
+    """Of the same files and precision; where the disk changed it, or the precision is another, it is made anew."""
+    kept, said = Conversions(tmp_path / "kept"), list[str]()
+
+    def graph_of(wanted: EmbeddingEntry, work: str) -> tuple[bytes, str]:
+        (tmp_path / work).mkdir()
+        made = convert_embedding(wanted, files, tmp_path / work, said.append, kept)
+        return made.graph.read_bytes(), made.reason()
+
+    first = graph_of(entry(), "first")
+    assert graph_of(entry(), "second") == first
+    assert len(said) == 1
+    graph = next((tmp_path / "kept").glob("*.onnx"))
+    graph.write_bytes(graph.read_bytes()[:-1] + b"?")
+    assert graph_of(entry(), "third") == first
+    assert len(said) == 2
+    assert graph_of(entry("fp16"), "fourth") != first
+    assert len(said) == 3
+
+
+def test_only_the_newest_graphs_are_kept(tmp_path: Path) -> None:
+    """What nothing asks for any more does not fill the builder's disk."""
+    kept, graph = Conversions(tmp_path / "kept"), tmp_path / "graph"
+    graph.write_bytes(b"graph")
+    facts = BertFacts(1, "mean", 1, 1, 1)
+    for number in range(MOST + 2):
+        kept.keep(f"{number}", graph, facts)
+        os.utime(tmp_path / "kept" / f"{number}.json", (number, number))
+    assert len(list((tmp_path / "kept").iterdir())) == 2 * MOST
+    assert kept.take("0", tmp_path / "out") is None
+    assert kept.take(f"{MOST + 1}", tmp_path / "out") == facts
+    assert (tmp_path / "out").read_bytes() == b"graph"

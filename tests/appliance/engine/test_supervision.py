@@ -117,6 +117,10 @@ def pid_of(engine: Engine) -> int:
     return engine._child.pid
 
 
+def status(pid: int) -> str:
+    return Path(f"/proc/{pid}/status").read_text()
+
+
 def oom_score(pid: int) -> int:
     return int(Path(f"/proc/{pid}/oom_score_adj").read_text())
 
@@ -136,6 +140,7 @@ def test_sigkill_loses_no_answer_that_had_not_begun(smollm_gguf: Path, tmp_path:
     async def work() -> None:
         async with running(smollm_gguf, tmp_path / "run") as (engine, answering):
             assert oom_score(pid_of(engine)) == 1000, "the kernel takes it first"
+            assert "\nSeccomp:\t2\n" in status(pid_of(engine)), "it has no network"
             alone = {question: await whole(answering, question) for question in QUESTIONS}
             story = await told(answering, "Tell me a story.", 200)
             begun = asyncio.Event()
