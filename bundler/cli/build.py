@@ -14,6 +14,7 @@ from bundler.cli.options import command, home_option, passphrase, passphrase_opt
 from bundler.terminal import Progress, Terminal, size
 
 if TYPE_CHECKING:
+    from bundler.conversions import Conversions
     from bundler.embedding import VectorCache
     from bundler.repository.keyring import Keyring
 
@@ -37,7 +38,6 @@ _wheels = click.option(
 def plan(terminal: Terminal, *, profile: Path, upstreams: tuple[str, ...], wheels: Path | None, home: Path) -> None:
     """Check PROFILE, fetch what it names, and show what a bundle would hold."""
     from bundler.build import planned
-    from bundler.conversions import Conversions
     from bundler.gather import Sources
     from bundler.lock import lock_path, read_lock
     from bundler.profile.read import read_profile
@@ -45,8 +45,7 @@ def plan(terminal: Terminal, *, profile: Path, upstreams: tuple[str, ...], wheel
 
     read = read_profile(profile, _addresses(upstreams))
     with work_folder(home) as work:
-        kept = Conversions(home / "cache" / "converted")
-        sources = Sources(read, wheels or home / "cache" / "wheels", work, terminal.note, conversions=kept)
+        sources = Sources(read, wheels or _cache(home) / "wheels", work, terminal.note, conversions=_conversions(home))
         fetched = sources.found()
         made = planned(sources, fetched, sources.converted(fetched), read_lock(lock_path(profile)))
     terminal.result(asdict(made), _lines(made))
@@ -78,7 +77,6 @@ def build(
 ) -> None:
     """Build a signed, encrypted bundle of PROFILE into the repository."""
     from bundler.build import Builder
-    from bundler.conversions import Conversions
     from bundler.format.limits import VOLUME_BYTES
     from bundler.gather import Sources
     from bundler.lock import lock_path, read_lock, write_lock
@@ -104,12 +102,22 @@ def build(
         Publisher(repository, keyring, now), keyring, terminal, hand_out, volume_bytes or VOLUME_BYTES, reread
     )
     with work_folder(home) as work:
-        vectors, kept = _vectors(home, keyring, terminal), Conversions(home / "cache" / "converted")
-        sources = Sources(read, wheels or home / "cache" / "wheels", work, terminal.note, vectors, kept)
+        vectors, kept = _vectors(home, keyring, terminal), _conversions(home)
+        sources = Sources(read, wheels or _cache(home) / "wheels", work, terminal.note, vectors, kept)
         built, settled = builder.build(sources, read_lock(lock), _agree(terminal, yes=yes), now)
     if settled != read_lock(lock):
         write_lock(lock, settled)
     terminal.result({**vars(built), **codes}, _outcome(built, repository))
+
+
+def _cache(home: Path) -> Path:
+    return home / "cache"
+
+
+def _conversions(home: Path) -> Conversions:
+    from bundler.conversions import Conversions
+
+    return Conversions(_cache(home) / "converted")
 
 
 def _vectors(home: Path, keyring: Keyring, terminal: Terminal) -> VectorCache:
@@ -118,7 +126,7 @@ def _vectors(home: Path, keyring: Keyring, terminal: Terminal) -> VectorCache:
     def watch(texts: int) -> Progress:
         return terminal.progress(f"embedding {texts} texts", texts, "texts")
 
-    return VectorCache(home / "cache" / "vectors", keyring.ledger_identity, watch)
+    return VectorCache(_cache(home) / "vectors", keyring.ledger_identity, watch)
 
 
 def _addresses(upstreams: tuple[str, ...]) -> dict[str, str]:
