@@ -193,9 +193,10 @@ def tidy(layout: StateLayout, programs: Programs, *, served: bool) -> tuple[str,
     if not programs.own() or not programs.writable():
         return ()
     supervisor = supervising(layout) if served else ""
-    if programs.has(supervisor) and supervisor != programs.at_boot():
-        programs.start_with(supervisor)
     used = {current.software_of(layout, number) for number in gc.kept(layout)}
+    # The service writes which one supervises, and it faces the network: only one that a kept version names is believed.
+    if supervisor in used and programs.has(supervisor) and supervisor != programs.at_boot():
+        programs.start_with(supervisor)
     try:
         return programs.collect({*used, supervisor})
     except Busy:

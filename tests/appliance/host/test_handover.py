@@ -170,3 +170,16 @@ def test_the_service_starts_with_what_has_supervised(box: Fake, tmp_path: Path) 
     assert tidy(box.layout, box.programs, served=True) == ()
     assert box.programs.at_boot() == "1.0"
     assert box.programs.installed() == ["0.9", "1.0", "2.0"]
+
+
+def test_a_program_that_no_version_names_is_not_started_at_boot(box: Fake, tmp_path: Path) -> None:
+    """The service's user may write what it likes about who supervises."""
+    opt = tmp_path / "opt"
+    for version in ("0.9", "1.0"):
+        program(opt, version)
+    DISK.replace_link(opt / "current", "1.0")
+    box.version(1, "1.0")
+    box.layout.run.mkdir(exist_ok=True)
+    (box.layout.run / "program").write_text("0.9")
+    tidy(box.layout, box.programs, served=True)
+    assert box.programs.at_boot() == "1.0"
