@@ -249,6 +249,7 @@ def compile_service(profile: Profile, embedding: service.EmbeddingSpec | None) -
             entry.context_tokens,
             entry.max_output_tokens,
             entry.serves,
+            entry.languages,
         )
         for entry in profile.models
     )
@@ -277,6 +278,7 @@ def compile_service(profile: Profile, embedding: service.EmbeddingSpec | None) -
             memory_mb=test.memory_mb,
         ),
         inventory=profile.inventory,
+        routes=profile.routes,
     )
 
 

@@ -12,7 +12,7 @@ from bundler.format import canonical, paths
 from bundler.format.errors import BadBundle
 from bundler.format.limits import ASSETS, CHUNK_BYTES_MAX, CHUNKS, INDEX_BYTES, bounded
 from bundler.format.record import from_json, to_json
-from bundler.format.service import SERVES, Service
+from bundler.format.service import ABILITIES, CRITICALITIES, SERVES, STREAMS, TOO_LONG, Service
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -107,6 +107,7 @@ def decode_index(data: bytes, *, volumes: int) -> Index:
         _check_asset(asset, volumes)
     _check_places(index)
     _check_models(index.service)
+    _check_routes(index.service)
     return index
 
 
@@ -125,6 +126,21 @@ def _check_models(service: Service) -> None:
     for model in service.models:
         if model.serves not in SERVES:
             raise BadBundle(f"the model {model.name} serves {model.serves!r}, which this reader does not know")
+
+
+def _check_routes(service: Service) -> None:
+    """A word that this reader does not know must not be taken for the default."""
+    for route in service.routes:
+        known = ((route.stream, STREAMS), (route.criticality, CRITICALITIES), (route.too_long, TOO_LONG))
+        if strange := [word for word, words in known if word not in words]:
+            raise BadBundle(f"the route {route.name} says {strange[0]!r}, which this reader does not know")
+    rungs = {rung.name for rung in service.ladder.rungs}
+    for route in service.routes:
+        if lost := [name for name in route.rungs if name not in rungs]:
+            raise BadBundle(f"the route {route.name} names the rung {lost[0]!r}, which is not there")
+    for upstream in service.upstreams:
+        if upstream.can is not None and (strange := [word for word in upstream.can if word not in ABILITIES]):
+            raise BadBundle(f"the upstream {upstream.name} can {strange[0]!r}, which this reader does not know")
 
 
 def _check_places(index: Index) -> None:

@@ -59,7 +59,8 @@ def _left_out(field: dataclasses.Field[Any], value: object) -> bool:
         return False
     if field.default is dataclasses.MISSING:
         raise TypeError(f"the later field {field.name} has no plain default")
-    return bool(value == field.default)
+    # A tuple is a list in JSON: both sides are compared as they are written.
+    return bool(to_json(value) == to_json(field.default))
 
 
 @cache

@@ -12,6 +12,13 @@ from bundler.format.record import LATER
 RUNG_KINDS = ("upstream", "model", "faq", "documents", "message")
 # What a model of its own engine does: answers, gives vectors, or ranks documents. Only the first is a rung.
 CHAT, EMBEDDING, RERANK = SERVES = ("chat", "embedding", "rerank")
+# What a rung of an upstream can be said to do beyond plain text; one of which nothing is said is asked.
+ABILITIES = ("tools", "schema", "vision")
+# When a stream breaks after its first words (STREAMS), how a route stands among others (CRITICALITIES), and
+# what is done with a request that is too long for a rung (TOO_LONG); the first of each is the default.
+ERROR, HOLD, CONTINUE = STREAMS = ("error", "hold", "continue")
+NORMAL, CRITICAL, CONVENIENCE = CRITICALITIES = ("normal", "critical", "convenience")
+LARGER, DROP, DECLINE = TOO_LONG = ("larger", "drop", "decline")
 # What a small machine keeps to that is busy; part of the format, since an absent limit means these (SPEC 11.3).
 MODEL_MS, SEARCH_MS = 60_000, 5_000
 
@@ -24,6 +31,7 @@ class ModelSpec:
         digest: `index.content_digest` of the asset.
         max_output_tokens: The longest answer; 0 where `serves` is not CHAT.
         serves: One of SERVES.
+        languages: The languages that it answers in, as ISO 639-1 codes; none named is any.
     """
 
     name: str
@@ -32,6 +40,7 @@ class ModelSpec:
     context_tokens: int
     max_output_tokens: int
     serves: str = field(default=CHAT, metadata=LATER)
+    languages: tuple[str, ...] = field(default=(), metadata=LATER)
 
 
 @dataclass(frozen=True)
@@ -74,7 +83,14 @@ class RouterSpec:
 
 @dataclass(frozen=True)
 class UpstreamSpec:
-    """A provider that speaks OpenAI's wire. `key` is `env:NAME` or the name of a secret of the box, or ""."""
+    """A provider that speaks OpenAI's wire. `key` is `env:NAME` or the name of a secret of the box, or "".
+
+    Attributes:
+        context_tokens: The longest request and answer together; 0 where that is not said.
+        can: Which of ABILITIES it has; None where nothing is said, so that it is asked and answers for itself.
+        languages: The languages that it answers in, as ISO 639-1 codes; none named is any.
+        continues: Whether it goes on with an answer that has begun (`continue_final_message`).
+    """
 
     name: str
     base_url: str
@@ -84,6 +100,10 @@ class UpstreamSpec:
     connect_timeout_ms: int
     first_token_timeout_ms: int
     stall_timeout_ms: int
+    context_tokens: int = field(default=0, metadata=LATER)
+    can: tuple[str, ...] | None = field(default=None, metadata=LATER)
+    languages: tuple[str, ...] = field(default=(), metadata=LATER)
+    continues: bool = field(default=False, metadata=LATER)
 
 
 @dataclass(frozen=True)
@@ -105,6 +125,44 @@ class LadderSpec:
     banner: str
     message: str
     handoff: str
+
+
+@dataclass(frozen=True)
+class OutputSpec:
+    """What an answer of a route must be; the rung that gives another one has failed, and the next one is asked.
+
+    Attributes:
+        schema: The JSON schema of the answer, as JSON; "" for none.
+        languages: ISO 639-1 codes of which its language must be one; none named is any.
+        refusals: Words with which an answer that only declines begins.
+        own_model: Whether the answer must name the model that was asked.
+    """
+
+    schema: str
+    languages: tuple[str, ...]
+    refusals: tuple[str, ...]
+    own_model: bool
+
+
+@dataclass(frozen=True)
+class RouteSpec:
+    """A logical model: the name that clients ask for, and how they are served.
+
+    Attributes:
+        rungs: Names of rungs, in the order in which they are tried.
+        stream: One of STREAMS.
+        criticality: One of CRITICALITIES.
+        deadline_ms: By when an answer must have begun; 0 is `request_timeout_ms` of the limits.
+        too_long: One of TOO_LONG.
+    """
+
+    name: str
+    rungs: tuple[str, ...]
+    stream: str = field(default=ERROR, metadata=LATER)
+    criticality: str = field(default=NORMAL, metadata=LATER)
+    deadline_ms: int = field(default=0, metadata=LATER)
+    too_long: str = field(default=LARGER, metadata=LATER)
+    output: OutputSpec | None = field(default=None, metadata=LATER)
 
 
 @dataclass(frozen=True)
@@ -170,3 +228,4 @@ class Service:
     limits: LimitsSpec
     selftest: SelftestSpec | None
     inventory: tuple[DependencySpec, ...]
+    routes: tuple[RouteSpec, ...] = field(default=(), metadata=LATER)

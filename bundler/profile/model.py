@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from bundler.format.service import CHAT, DependencySpec, LadderSpec, LimitsSpec, UpstreamSpec
+from bundler.format.service import CHAT, DependencySpec, LadderSpec, LimitsSpec, RouteSpec, UpstreamSpec
 
 # "auto" is int8 where that strays little from fp32 (`bundler.capture.bert_to_onnx`), else fp32; fp16 is for GPUs.
 PRECISIONS = ("auto", "fp32", "int8", "fp16")
@@ -18,6 +18,7 @@ class ModelEntry:
     Attributes:
         serves: One of `service.SERVES`.
         max_output_tokens: 0 where it serves no chat.
+        languages: The languages that it answers in; none named is any.
     """
 
     name: str
@@ -27,6 +28,7 @@ class ModelEntry:
     context_tokens: int
     max_output_tokens: int
     serves: str = CHAT
+    languages: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -92,3 +94,4 @@ class Profile:
     limits: LimitsSpec
     selftest: SelftestEntry | None
     inventory: tuple[DependencySpec, ...]
+    routes: tuple[RouteSpec, ...] = ()

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from bundler.format.errors import BadInput, BadInputs
 from bundler.format.service import (
+    ABILITIES,
     CHAT,
     MODEL_MS,
     SEARCH_MS,
@@ -23,6 +24,7 @@ from bundler.format.service import (
 )
 from bundler.format.trust.policy import origin
 from bundler.profile.model import PRECISIONS, ContentEntry, EmbeddingEntry, ModelEntry, Profile, SelftestEntry
+from bundler.profile.routes import read_languages, read_routes
 from bundler.profile.table import Table
 
 PROFILE_BYTES = 1_000_000
@@ -66,6 +68,7 @@ def parse_profile(values: object, base: Path, subject: str, addresses: Mapping[s
     upstreams = _addressed([_upstream(table) for table in top.tables("upstream")], addresses, issues)
     models = tuple(_closed(table, _model(table)) for table in top.tables("model"))
     contents = {key: tuple(_content(table) for table in top.tables(key)) for key in ("documents", "faq", "router")}
+    rungs = _rungs(upstreams, models, contents)
     profile = Profile(
         name=bundle.name(),
         title=bundle.text("title"),
@@ -78,10 +81,11 @@ def parse_profile(values: object, base: Path, subject: str, addresses: Mapping[s
         faqs=contents["faq"],
         routers=contents["router"],
         upstreams=upstreams,
-        ladder=_ladder(top.table("ladder"), _rungs(upstreams, models, contents), issues),
+        ladder=_ladder(top.table("ladder"), rungs, issues),
         limits=_limits(top.table("limits")),
         selftest=_selftest(top.table("selftest")) if top.has("selftest") else None,
         inventory=tuple(_dependency(table) for table in top.tables("service")),
+        routes=read_routes(top.tables("route"), rungs, upstreams),
     )
     if not (any(model.serves == CHAT for model in models) or upstreams or any(contents.values())):
         issues.append(
@@ -108,6 +112,7 @@ def _model(table: Table) -> ModelEntry:
         context_tokens=table.integer("context_tokens", 4096, 256, 1_048_576),
         max_output_tokens=longest if serves == CHAT else 0,
         serves=serves,
+        languages=read_languages(table),
     )
 
 
@@ -139,10 +144,22 @@ def _upstream(table: Table) -> UpstreamSpec:
         connect_timeout_ms=table.integer("connect_timeout_ms", 2_000, 100, 60_000),
         first_token_timeout_ms=table.integer("first_token_timeout_ms", 10_000, 100, 600_000),
         stall_timeout_ms=table.integer("stall_timeout_ms", 15_000, 100, 600_000),
+        context_tokens=table.integer("context_tokens", 1024, 256, 100_000_000) if table.has("context_tokens") else 0,
+        can=_abilities(table) if table.has("can") else None,
+        languages=read_languages(table),
+        continues=table.flag("continues"),
     )
     for problem in _address_issues(spec.base_url):
         table.issue(problem)
     return _closed(table, spec)
+
+
+def _abilities(table: Table) -> tuple[str, ...]:
+    can = table.texts("can")
+    for word in can:
+        if word not in ABILITIES:
+            table.issue(f"can names {word!r}, expected of {', '.join(ABILITIES)}")
+    return can
 
 
 def _address_issues(base_url: str) -> list[str]:

@@ -45,7 +45,7 @@ class Table:
             self.issue(f"{key} is {value!r}, expected one of {', '.join(choices)}")
         return value
 
-    def flag(self, key: str, *, default: bool) -> bool:
+    def flag(self, key: str, *, default: bool = False) -> bool:
         value = self._take(key, default)
         if not isinstance(value, bool):
             self.issue(f"{key} is not true or false")
@@ -69,6 +69,14 @@ class Table:
     def table(self, key: str) -> Table:
         """Returns a sub-table; an absent one is empty."""
         return Table(self._values.pop(key, {}), f"[{key}]", self._issues)
+
+    def inner(self, key: str) -> Table:
+        """Returns the table of a key of this table."""
+        return Table(self._values.pop(key, {}), f"{self._where} {key}", self._issues)
+
+    def value(self, key: str) -> object:
+        """Returns what is written at a key, whatever it is; None where nothing is."""
+        return self._values.pop(key, None)
 
     def has(self, key: str) -> bool:
         return key in self._values

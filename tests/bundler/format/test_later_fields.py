@@ -10,7 +10,17 @@ import pytest
 from bundler.format.errors import BadBundle
 from bundler.format.index import Index, decode_index, encode_index
 from bundler.format.record import LATER, from_json, to_json
-from bundler.format.service import LadderSpec, LimitsSpec, ModelSpec, SelftestSpec, Service
+from bundler.format.service import (
+    LadderSpec,
+    LimitsSpec,
+    ModelSpec,
+    OutputSpec,
+    RouteSpec,
+    RungSpec,
+    SelftestSpec,
+    Service,
+    UpstreamSpec,
+)
 
 OLD = {"name": "m", "asset": "a", "digest": "d", "context_tokens": 512, "max_output_tokens": 48}
 
@@ -89,3 +99,50 @@ def test_limits_of_the_selftest_are_written_where_they_say_something() -> None:
     bound = SelftestSpec("s", 1, 2, 3, 4, model_ms=900, memory_mb=4000)
     assert to_json(bound) == first | {"model_ms": 900, "memory_mb": 4000}
     assert from_json(SelftestSpec, to_json(bound), "selftest") == bound
+
+
+UPSTREAM = UpstreamSpec("u", "https://u.example", "m", "", "", 1, 1, 1)
+LADDER = LadderSpec((RungSpec("u", "upstream", "u"),), ("u",), (), "", "", "")
+
+
+def _with(upstream: UpstreamSpec, *routes: RouteSpec) -> Service:
+    return Service("p", "P", (), None, (), (), (), (upstream,), LADDER, LimitsSpec(1, 1, 1), None, (), routes)
+
+
+def test_what_a_rung_can_is_written_where_it_is_said() -> None:
+    """That it can nothing is another thing than that nothing is said."""
+    assert to_json(UPSTREAM).keys().isdisjoint({"can", "context_tokens", "languages", "continues"})
+    for can in ((), ("tools", "vision")):
+        said = UpstreamSpec("u", "https://u.example", "m", "", "", 1, 1, 1, 8192, can, ("de",), continues=True)
+        assert from_json(UpstreamSpec, to_json(said), "upstream") == said
+
+
+def test_routes_are_written_where_there_are_any() -> None:
+    """A bundle without them is of the first version, and an empty list in words is refused."""
+    service = _with(UPSTREAM)
+    assert "routes" not in to_json(service)
+    with pytest.raises(BadBundle, match="routes is written though it holds its default"):
+        from_json(Service, to_json(service) | {"routes": []}, "service")
+    routes = (
+        RouteSpec("a", ("u",)),
+        RouteSpec("b", ("u",), "hold", output=OutputSpec("", ("de",), (), own_model=False)),
+    )
+    index = Index(1, "repo", "1-0001-0123abcd", "p", (), _with(UPSTREAM, *routes))
+    assert decode_index(encode_index(index), volumes=0).service.routes == routes
+    assert to_json(routes[0]) == {"name": "a", "rungs": ["u"]}
+
+
+@pytest.mark.parametrize(
+    ("service", "reason"),
+    [
+        (_with(UPSTREAM, RouteSpec("r", ("u",), "splice")), "the route r says 'splice'"),
+        (_with(UPSTREAM, RouteSpec("r", ("u",), criticality="x")), "the route r says 'x'"),
+        (_with(UPSTREAM, RouteSpec("r", ("u",), too_long="y")), "the route r says 'y'"),
+        (_with(UPSTREAM, RouteSpec("r", ("gone",))), "names the rung 'gone'"),
+        (_with(UpstreamSpec("u", "https://u.example", "m", "", "", 1, 1, 1, can=("fly",))), "can 'fly'"),
+    ],
+)
+def test_a_word_of_a_route_that_is_not_known_is_refused(service: Service, reason: str) -> None:
+    """A box does not take it for the default."""
+    with pytest.raises(BadBundle, match=reason):
+        decode_index(encode_index(Index(1, "repo", "1-0001-0123abcd", "p", (), service)), volumes=0)
