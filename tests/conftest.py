@@ -12,9 +12,10 @@ import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -166,6 +167,20 @@ def make_house(make_wheel: Callable[..., Path]) -> Callable[[Path, str], Path]:
         return folder
 
     return make
+
+
+@pytest.fixture(scope="session")
+def fault_wall(repo_root: Path) -> Any:
+    """`scripts/fault_wall.py`: a provider that breaks on purpose, with its parts."""
+    return _script(repo_root, "fault_wall")
+
+
+def _script(root: Path, name: str) -> Any:
+    """Returns a module of scripts/, which are no package: they find each other as programs do."""
+    folder = str(root / "scripts")
+    if folder not in sys.path:
+        sys.path.append(folder)
+    return import_module(name)
 
 
 @contextmanager
