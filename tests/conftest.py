@@ -170,17 +170,17 @@ def make_house(make_wheel: Callable[..., Path]) -> Callable[[Path, str], Path]:
 
 
 @pytest.fixture(scope="session")
-def fault_wall(repo_root: Path) -> Any:
+def load_script(repo_root: Path) -> Callable[[str], Any]:
+    """Loads a module of scripts/, which are no package: they find each other as programs do."""
+    if str(repo_root / "scripts") not in sys.path:
+        sys.path.append(str(repo_root / "scripts"))
+    return import_module
+
+
+@pytest.fixture(scope="session")
+def fault_wall(load_script: Callable[[str], Any]) -> Any:
     """`scripts/fault_wall.py`: a provider that breaks on purpose, with its parts."""
-    return _script(repo_root, "fault_wall")
-
-
-def _script(root: Path, name: str) -> Any:
-    """Returns a module of scripts/, which are no package: they find each other as programs do."""
-    folder = str(root / "scripts")
-    if folder not in sys.path:
-        sys.path.append(folder)
-    return import_module(name)
+    return load_script("fault_wall")
 
 
 @contextmanager
