@@ -28,9 +28,9 @@ from typing import Any
 from wall_addresses import NO_SUCH_NAME, black_hole, certificate_context
 from wall_answers import Attempt, End, Step, Timing
 from wall_faults import ALSO_ON_LISTS, FAULTS
-from wall_wire import CHAT, COMPLETIONS, MESSAGES, WORDS, Wire, error, whole
+from wall_wire import CHAT, COMPLETIONS, MESSAGES, TEXT, WORDS, Wire, error, whole
 
-__all__ = ["FAULTS", "WORDS", "Addresses", "FaultWall", "Seen", "Timing", "standing"]
+__all__ = ["FAULTS", "TEXT", "WORDS", "Addresses", "FaultWall", "Seen", "Timing", "standing"]
 
 ENDPOINTS = (CHAT, COMPLETIONS, MESSAGES)
 PROBE_TOKENS = 16

@@ -12,7 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-NO_SUCH_NAME = "http://no-such-provider.invalid"  # RFC 6761, 6.4: it never exists
+NO_SUCH_NAME = "https://no-such-provider.invalid"  # RFC 6761, 6.4: it never exists
 
 
 class BlackHole(socket.socket):
