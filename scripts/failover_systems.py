@@ -1,0 +1,215 @@
+"""The systems that stand before the wall: this project's box, LiteLLM's proxy, Portkey's gateway.
+
+Each has what failoverbench gives each: one primary, one fallback, two retries, 30 s for a request; the rest is the
+vendor's default. The box has its own defaults, a second provider as the fallback, and its local model behind it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from environment import ROOT
+from failover_box import PRIMARY, PROFILE, SECOND, serving
+from failover_call import Caller
+from failover_scenarios import SCENARIOS, SECOND_STRICT, Scenario
+from fault_wall import Addresses, FaultWall
+
+PEERS = ROOT / ".cache" / "peers"
+RETRIES, TIMEOUT_S = 2, 30
+
+
+class System(Protocol):
+    """Something that stands between callers and the wall."""
+
+    label: str
+
+    def caller(self, scenario: Scenario, deadline_s: float) -> tuple[Caller, str]:
+        """Returns a client of it for one fault, and the model to ask for."""
+
+    def healthy(self, deadline_s: float) -> tuple[Caller, str]:
+        """Returns the same for a request that nothing should disturb."""
+
+    def prepare(self, scenario: Scenario) -> None:
+        """Makes the primary ill."""
+
+    def heal(self) -> None:
+        """Makes it well."""
+
+
+@dataclass
+class Lifeboat:
+    """The box: one primary that has each fault in turn, by what the wall does under the primary's own path."""
+
+    label: str
+    wall: FaultWall
+    url: str
+    token: str
+    model: str = "auto"
+
+    def caller(self, scenario: Scenario, deadline_s: float) -> tuple[Caller, str]:  # noqa: ARG002 - `prepare` knows it
+        return self.healthy(deadline_s)
+
+    def healthy(self, deadline_s: float) -> tuple[Caller, str]:
+        return Caller(f"{self.url}/v1", self.token, deadline_s), self.model
+
+    def prepare(self, scenario: Scenario) -> None:
+        self.wall.act(PRIMARY, scenario.fault)
+        self.wall.act(SECOND, scenario.second)
+
+    def heal(self) -> None:
+        self.wall.act(PRIMARY, "ok")
+        self.wall.act(SECOND, "ok")
+
+
+@dataclass
+class LiteLlm:
+    """LiteLLM's proxy: a model for each fault, with a fallback each."""
+
+    label: str
+    url: str
+
+    def caller(self, scenario: Scenario, deadline_s: float) -> tuple[Caller, str]:
+        return Caller(f"{self.url}/v1", "sk-wall", deadline_s), _model(scenario)
+
+    def healthy(self, deadline_s: float) -> tuple[Caller, str]:
+        return Caller(f"{self.url}/v1", "sk-wall", deadline_s), "ok"
+
+    def prepare(self, scenario: Scenario) -> None:
+        """The model's name says it."""
+
+    def heal(self) -> None:
+        """The model's name says it."""
+
+
+@dataclass
+class Portkey:
+    """Portkey's gateway: everything comes with the request."""
+
+    label: str
+    url: str
+    wall: str
+
+    def caller(self, scenario: Scenario, deadline_s: float) -> tuple[Caller, str]:
+        return self._caller(scenario.fault, scenario.second, deadline_s), scenario.fault
+
+    def healthy(self, deadline_s: float) -> tuple[Caller, str]:
+        return self._caller("ok", "ok", deadline_s), "ok"
+
+    def prepare(self, scenario: Scenario) -> None:
+        """The request says it."""
+
+    def heal(self) -> None:
+        """The request says it."""
+
+    def _caller(self, primary: str, second: str, deadline_s: float) -> Caller:
+        targets = [
+            {
+                "provider": "openai",
+                "api_key": "k",
+                "custom_host": f"{self.wall}/v1",
+                "override_params": {"model": name},
+            }
+            for name in (primary, second)
+        ]
+        on = [429, 500, 502, 503, 504]
+        targets[0]["retry"] = {"attempts": RETRIES, "on_status_codes": on, "use_retry_after_header": True}
+        config = {"strategy": {"mode": "fallback"}, "request_timeout": TIMEOUT_S * 1000, "targets": targets}
+        return Caller(f"{self.url}/v1", "k", deadline_s, {"x-portkey-config": json.dumps(config)})
+
+
+@contextmanager
+def lifeboat(wall: FaultWall, at: Addresses, folder: Path) -> Iterator[System]:
+    profile = PROFILE.format(wall=at.url, second=f"{at.url}/second/v1", first_ms=10_000, stall_ms=15_000)
+    with serving(folder / "box", profile, wheels=ROOT / ".cache" / "wheels") as box:
+        system = Lifeboat(f"Lifeboat {_commit()}", wall, box.url, box.token)
+        system.heal()
+        yield system
+
+
+@contextmanager
+def litellm(wall: FaultWall, at: Addresses, folder: Path) -> Iterator[System]:  # noqa: ARG001 - one form for all
+    program = PEERS / "litellm" / "bin"
+    port, config = _free_port(), folder / "litellm.yaml"
+    names = ["ok", SECOND_STRICT, *(_model(scenario) for scenario in SCENARIOS)]
+    models = [{"model_name": name, "litellm_params": _litellm_target(name, at.url)} for name in names]
+    backups = [{_model(scenario): [scenario.second]} for scenario in SCENARIOS]
+    settings = {"num_retries": RETRIES, "timeout": TIMEOUT_S, "fallbacks": backups, "context_window_fallbacks": backups}
+    general = {"master_key": "sk-wall"}
+    config.write_text(json.dumps({"model_list": models, "router_settings": settings, "general_settings": general}))
+    environment = {**os.environ, "LITELLM_OFFLINE_MODE": "true", "LITELLM_LOCAL_MODEL_COST_MAP": "true"}
+    words = [program / "litellm", "--config", config, "--host", "127.0.0.1", "--port", str(port)]
+    version = _version(program / "python", "litellm")
+    with _process(words, folder / "litellm.log", port, environment):
+        yield LiteLlm(f"LiteLLM proxy {version}", f"http://127.0.0.1:{port}")
+
+
+@contextmanager
+def portkey(wall: FaultWall, at: Addresses, folder: Path) -> Iterator[System]:  # noqa: ARG001 - one form for all
+    package = PEERS / "portkey" / "node_modules" / "@portkey-ai" / "gateway"
+    version, port = json.loads((package / "package.json").read_text())["version"], _free_port()
+    words = ["node", package / "build" / "start-server.js", f"--port={port}", "--headless"]
+    with _process(words, folder / "portkey.log", port, dict(os.environ)):
+        yield Portkey(f"Portkey gateway {version}", f"http://127.0.0.1:{port}", at.url)
+
+
+SYSTEMS = {"lifeboat": lifeboat, "litellm": litellm, "portkey": portkey}
+
+
+def _model(scenario: Scenario) -> str:
+    """Two scenarios may have one fault and different fallbacks: the number is part of the name, the wall drops it."""
+    return f"{scenario.number.lower()}/{scenario.fault}"
+
+
+def _litellm_target(name: str, wall: str) -> dict[str, str]:
+    return {"model": f"openai/{name.rpartition('/')[2]}", "api_base": f"{wall}/v1", "api_key": "k"}
+
+
+@contextmanager
+def _process(words: list[str | Path], log: Path, port: int, environment: dict[str, str]) -> Iterator[None]:
+    with log.open("wb") as output:
+        process = subprocess.Popen(list(map(str, words)), stdout=output, stderr=output, env=environment)
+    try:
+        end = time.monotonic() + 120
+        while not _listens(port):
+            if process.poll() is not None or time.monotonic() > end:
+                raise SystemExit(f"error: {words[0]} did not start: see {log}")
+            time.sleep(0.2)
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _listens(port: int) -> bool:
+    with closing(socket.socket()) as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _free_port() -> int:
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        return int(listener.getsockname()[1])
+
+
+def _version(python: Path, package: str) -> str:
+    code = f"import importlib.metadata as m; print(m.version({package!r}))"
+    return subprocess.run([str(python), "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def _commit() -> str:
+    done = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    return done.stdout.strip() or "of no commit"
