@@ -15,14 +15,18 @@ from appliance.answer.context import passages, with_context
 from appliance.answer.facts import Box, KnowledgeFacts
 from appliance.answer.threads import BoundedThreads
 from appliance.gateway import relay
-from appliance.gateway.call import CHAT, Answer, Call, Chunk, ChunkStream, Citation
-from appliance.gateway.classify import classify
+from appliance.gateway.abilities import declared
+from appliance.gateway.attempt import Attempted, attempt
+from appliance.gateway.call import CHAT, Answer, Call, Chunk, ChunkStream, Citation, Told
+from appliance.gateway.classify import TOO_LONG_CODE, classify, is_too_long
+from appliance.gateway.held import Room
 from appliance.gateway.options import generation_of
 from appliance.gateway.outcome import Failed, Passed, Refused
 from appliance.gateway.replay import Replays
+from appliance.gateway.turns import SHARES, shortened
 from appliance.gateway.upstream import Client
 from bundler.format.errors import Busy
-from bundler.format.service import ModelSpec, RungSpec
+from bundler.format.service import DECLINE, DROP, LARGER, ModelSpec, RungSpec
 
 NO_KNOWLEDGE = "the documents and FAQs are not loaded"
 NOTHING_TO_ASK = "the request holds no question"
@@ -61,6 +65,7 @@ class Rungs:
         self._holding, self._on_cut, self._new_id = holding, on_cut, new_id
         self._replays = {name: Replays(engine) for name, engine in box.engines.items()}
         self._models = {model.name: model for model in box.service.models}
+        self._room = Room()
         self._openers = {
             "upstream": self._upstream,
             "model": self._model,
@@ -76,6 +81,10 @@ class Rungs:
             Passed: The rung does not serve this request.
             Refused: An upstream refused the request itself.
         """
+        spec = declared(self._box.service, rung)
+        if spec is not None and 0 < spec.context_tokens <= call.spent.outgrown_tokens:
+            reason = f"its context of {spec.context_tokens} tokens is no longer than one that was too short"
+            raise Passed(reason, incapable=True, code=TOO_LONG_CODE)
         return await self._openers[rung.kind](rung, call)
 
     async def revive(self, rung: RungSpec, call: Call) -> None:
@@ -92,8 +101,10 @@ class Rungs:
         if context:
             try:
                 messages = with_context(body["messages"], context)
-                # Where the caller has no system message of its own, the first one is the bundle's text alone.
-                shared = replace(call, public_messages=int(len(messages) > len(body["messages"])))
+                # Where the caller has no system message of its own, the first one is the bundle's text alone. Passages
+                # that do not fit are left out before anything of the conversation is.
+                longest = replace(call.route, too_long=LARGER)
+                shared = replace(call, public_messages=int(len(messages) > len(body["messages"])), route=longest)
                 return await self._ask(rung, shared, body | {"messages": messages}, citations)
             except Passed as passed:
                 if not passed.incapable:
@@ -103,6 +114,8 @@ class Rungs:
 
     async def _context(self, call: Call, model: ModelSpec) -> tuple[tuple[Citation, ...], str]:
         knowledge = self._box.knowledge
+        if call.continues:  # the answer has begun with what its first rung knew
+            return (), ""
         if knowledge is None or call.wire != CHAT or not call.question.strip() or not self._box.service.collections:
             return (), ""
         try:
@@ -116,24 +129,51 @@ class Rungs:
         return citations, passages(citations, around, model.context_tokens)
 
     async def _ask(self, rung: RungSpec, call: Call, body: dict[str, Any], citations: tuple[Citation, ...]) -> Answer:
-        client = self._clients[rung.target]
         ignored = call.ignorable if rung.kind == "model" else ()
-        started = time.monotonic()
-
-        async def attempt() -> tuple[dict[str, Any] | None, ChunkStream | None]:
-            if call.stream:
-                return None, await relay.stream(client, call, body)
-            return await relay.whole(client, call, body), None
-
+        started, told = time.monotonic(), Told()
         try:
-            replays = self._replays.get(rung.target) if rung.kind == "model" else None
-            whole, live = await (replays.ask(call, attempt) if replays is not None else attempt())
+            whole, live = await self._fitted(rung, call, body, told)
         except Failed as failure:
-            raise self._judged(failure, rung, time.monotonic() - started) from failure
+            raise self._judged(failure, rung, call, time.monotonic() - started) from failure
         chunks = _Watched(live, lambda failure: self._cut(rung, failure)) if live else None
-        return Answer(rung.name, rung.kind, rung.target, whole, chunks, citations, None, ignored)
+        return Answer(rung.name, rung.kind, rung.target, whole, chunks, citations, None, ignored, told)
 
-    def _judged(self, failure: Failed, rung: RungSpec, cost_s: float) -> Passed | Refused:
+    async def _fitted(self, rung: RungSpec, call: Call, body: dict[str, Any], told: Told) -> Attempted:
+        """Asks, and where the route says so once more with fewer of the oldest turns each time it is too long."""
+        try:
+            return await self._replayed(rung, call, body, told)
+        except Failed as failure:
+            if not (is_too_long(failure) and call.route.too_long == DROP and call.wire == CHAT):
+                raise
+            last = failure
+        for share in SHARES:
+            messages, dropped = shortened(body["messages"], share)
+            if dropped == told.dropped_turns:
+                continue
+            told.dropped_turns = dropped
+            try:
+                return await self._replayed(rung, call, body | {"messages": messages}, told)
+            except Failed as failure:
+                if not is_too_long(failure):
+                    raise
+                last = failure
+        raise last
+
+    async def _replayed(self, rung: RungSpec, call: Call, body: dict[str, Any], told: Told) -> Attempted:
+        client = self._clients[rung.target]
+
+        async def once() -> Attempted:
+            return await attempt(client, call, body, told, self._room)
+
+        replays = self._replays.get(rung.target) if rung.kind == "model" else None
+        return await (replays.ask(call, once) if replays is not None else once())
+
+    def _judged(self, failure: Failed, rung: RungSpec, call: Call, cost_s: float) -> Passed | Refused:
+        if is_too_long(failure):
+            if call.route.too_long == DECLINE:
+                return Refused(400, failure.code, failure.message or "the request is too long for this route")
+            spec = declared(self._box.service, rung)
+            call.spent.outgrown_tokens = max(call.spent.outgrown_tokens, spec.context_tokens if spec else 0)
         shortest = self._holding.shortest_s if rung.kind == "upstream" else 0.0
         longest = self._holding.longest_s if rung.kind == "upstream" else 0.0
         verdict = classify(failure, cost_s=cost_s, hold_s=shortest, hold_longest_s=longest)

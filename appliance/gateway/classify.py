@@ -13,9 +13,10 @@ RETRY_AFTER_MAX_S = 600.0
 # A failure that cost much is repeated less often: three times its cost, so at most a quarter of the time is waste.
 COST_FACTOR = 3.0
 
+TOO_LONG_CODE = "context_length_exceeded"
 # OpenAI error codes of a 400 that are a limit of this rung and not a fault of the request.
 RUNG_LIMITS = {
-    "context_length_exceeded": "the request is longer than its context",
+    TOO_LONG_CODE: "the request is longer than its context",
     "unsupported_option": "it does not support an option of this request",
     "invalid_schema": "it cannot follow the JSON schema of this request",
 }
@@ -49,9 +50,15 @@ def classify(failure: Failed, *, cost_s: float, hold_s: float, hold_longest_s: f
         return _by_status(failure, hold)
     if failure.kind is Kind.IN_BAND and failure.code in RUNG_LIMITS:
         return Verdict(RUNG_LIMITS[failure.code], incapable=True)
-    if failure.kind is Kind.EMPTY:
+    if failure.kind in (Kind.EMPTY, Kind.INVALID):
         return Verdict(failure.detail)
     return Verdict(failure.detail, hold)
+
+
+def is_too_long(failure: Failed) -> bool:
+    """Says whether the request was longer than the context of the one that was asked."""
+    said = failure.kind is Kind.IN_BAND or (failure.kind is Kind.STATUS and failure.status in REQUEST_FAULTS)
+    return said and failure.code == TOO_LONG_CODE
 
 
 def _by_status(failure: Failed, hold: float) -> Verdict:

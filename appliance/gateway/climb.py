@@ -67,7 +67,7 @@ class Climber:
             NoRung: None did.
             Refused: An upstream refused the caller's request itself.
         """
-        plan = decide(rungs, {**self.held([rung.name for rung in rungs]), **unavailable}, call.needs)
+        plan = decide(rungs, {**self.held([rung.name for rung in rungs]), **unavailable}, call.needs, call.cannot)
         skips = list(plan.skips)
         for rung in plan.attempts:
             try:
