@@ -6,8 +6,8 @@ A rung that does not serve raises `Passed` with the reason; the climber then ask
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from appliance.answer import render
@@ -16,9 +16,11 @@ from appliance.answer.facts import Box, KnowledgeFacts
 from appliance.answer.threads import BoundedThreads
 from appliance.gateway import relay
 from appliance.gateway.abilities import declared
+from appliance.gateway.asked import Counted, asked
 from appliance.gateway.attempt import Attempted, attempt
-from appliance.gateway.call import CHAT, Answer, Call, Chunk, ChunkStream, Citation, Told
+from appliance.gateway.call import CHAT, Answer, Call, Citation, Told
 from appliance.gateway.classify import TOO_LONG_CODE, classify, is_too_long
+from appliance.gateway.health import Asking
 from appliance.gateway.held import Room
 from appliance.gateway.options import generation_of
 from appliance.gateway.outcome import Failed, Passed, Refused
@@ -32,14 +34,6 @@ NO_KNOWLEDGE = "the documents and FAQs are not loaded"
 NOTHING_TO_ASK = "the request holds no question"
 
 
-@dataclass(frozen=True)
-class Holding:
-    """How long a failed upstream is left alone: at least, and at most for a costly failure."""
-
-    shortest_s: float
-    longest_s: float
-
-
 class Rungs:
     """The openers of every kind of rung.
 
@@ -47,8 +41,6 @@ class Rungs:
         box: What is installed.
         clients: An open client for each upstream and each local model, by name.
         threads: Where blocking work runs.
-        holding: How long failed upstreams are left alone.
-        on_cut: Told (rung, reason, hold_s) when a stream breaks after its commit.
         new_id: Makes the id of a completion.
     """
 
@@ -57,25 +49,27 @@ class Rungs:
         box: Box,
         clients: Mapping[str, Client],
         threads: BoundedThreads,
-        holding: Holding,
-        on_cut: Callable[[str, str, float], None],
         new_id: Callable[[], str],
     ) -> None:
         self._box, self._clients, self._threads = box, clients, threads
-        self._holding, self._on_cut, self._new_id = holding, on_cut, new_id
+        self._new_id = new_id
         self._replays = {name: Replays(engine) for name, engine in box.engines.items()}
         self._models = {model.name: model for model in box.service.models}
         self._room = Room()
         self._openers = {
-            "upstream": self._upstream,
             "model": self._model,
             "faq": self._faq,
             "documents": self._documents,
             "message": self._message,
         }
 
-    async def open(self, rung: RungSpec, call: Call) -> Answer:
+    async def open(self, rung: RungSpec, call: Call, asking: Asking | None = None) -> Answer:
         """Returns the rung's answer.
+
+        Args:
+            rung: Which.
+            call: The request.
+            asking: The leave to ask an upstream; the others need none.
 
         Raises:
             Passed: The rung does not serve this request.
@@ -85,6 +79,8 @@ class Rungs:
         if spec is not None and 0 < spec.context_tokens <= call.spent.outgrown_tokens:
             reason = f"its context of {spec.context_tokens} tokens is no longer than one that was too short"
             raise Passed(reason, incapable=True, code=TOO_LONG_CODE)
+        if asking is not None:
+            return await self._upstream(rung, call, asking)
         return await self._openers[rung.kind](rung, call)
 
     async def revive(self, rung: RungSpec, call: Call) -> None:
@@ -92,8 +88,17 @@ class Rungs:
         if rung.target in self._replays:
             await self._replays[rung.target].revive(call)
 
-    async def _upstream(self, rung: RungSpec, call: Call) -> Answer:
-        return await self._ask(rung, call, relay.prepared(call, self._clients[rung.target].target.model), ())
+    async def _upstream(self, rung: RungSpec, call: Call, asking: Asking) -> Answer:
+        body, told = relay.prepared(call, self._clients[rung.target].target.model), Told()
+        try:
+            whole, live = await self._fitted(rung, call, body, told, asking)
+        except Failed as failure:
+            asking.ended(classify(failure))
+            raise self._judged(failure, rung, call) from failure
+        if live is None:
+            asking.whole()
+        chunks = Counted(live, asking) if live is not None else None
+        return Answer(rung.name, rung.kind, rung.target, whole, chunks, told=told)
 
     async def _model(self, rung: RungSpec, call: Call) -> Answer:
         body = relay.prepared(call, rung.target, drop=call.ignorable)
@@ -129,19 +134,19 @@ class Rungs:
         return citations, passages(citations, around, model.context_tokens)
 
     async def _ask(self, rung: RungSpec, call: Call, body: dict[str, Any], citations: tuple[Citation, ...]) -> Answer:
-        ignored = call.ignorable if rung.kind == "model" else ()
-        started, told = time.monotonic(), Told()
+        told = Told()
         try:
             whole, live = await self._fitted(rung, call, body, told)
         except Failed as failure:
-            raise self._judged(failure, rung, call, time.monotonic() - started) from failure
-        chunks = _Watched(live, lambda failure: self._cut(rung, failure)) if live else None
-        return Answer(rung.name, rung.kind, rung.target, whole, chunks, citations, None, ignored, told)
+            raise self._judged(failure, rung, call) from failure
+        return Answer(rung.name, rung.kind, rung.target, whole, live, citations, None, call.ignorable, told)
 
-    async def _fitted(self, rung: RungSpec, call: Call, body: dict[str, Any], told: Told) -> Attempted:
+    async def _fitted(
+        self, rung: RungSpec, call: Call, body: dict[str, Any], told: Told, asking: Asking | None = None
+    ) -> Attempted:
         """Asks, and where the route says so once more with fewer of the oldest turns each time it is too long."""
         try:
-            return await self._replayed(rung, call, body, told)
+            return await self._again(rung, call, body, told, asking)
         except Failed as failure:
             if not (is_too_long(failure) and call.route.too_long == DROP and call.wire == CHAT):
                 raise
@@ -152,42 +157,37 @@ class Rungs:
                 continue
             told.dropped_turns = dropped
             try:
-                return await self._replayed(rung, call, body | {"messages": messages}, told)
+                return await self._again(rung, call, body | {"messages": messages}, told, asking)
             except Failed as failure:
                 if not is_too_long(failure):
                     raise
                 last = failure
         raise last
 
-    async def _replayed(self, rung: RungSpec, call: Call, body: dict[str, Any], told: Told) -> Attempted:
+    async def _again(
+        self, rung: RungSpec, call: Call, body: dict[str, Any], told: Told, asking: Asking | None
+    ) -> Attempted:
+        """Asks, and once more where that helps: a provider after a pause, an engine once it is back."""
         client = self._clients[rung.target]
 
         async def once() -> Attempted:
-            return await attempt(client, call, body, told, self._room)
+            return await attempt(client, call, body, told, self._room, asking)
 
-        replays = self._replays.get(rung.target) if rung.kind == "model" else None
-        return await (replays.ask(call, once) if replays is not None else once())
+        return await (asked(asking, call, once) if asking is not None else self._replays[rung.target].ask(call, once))
 
-    def _judged(self, failure: Failed, rung: RungSpec, call: Call, cost_s: float) -> Passed | Refused:
+    def _judged(self, failure: Failed, rung: RungSpec, call: Call) -> Passed | Refused:
         if is_too_long(failure):
             if call.route.too_long == DECLINE:
                 return Refused(400, failure.code, failure.message or "the request is too long for this route")
             spec = declared(self._box.service, rung)
             call.spent.outgrown_tokens = max(call.spent.outgrown_tokens, spec.context_tokens if spec else 0)
-        shortest = self._holding.shortest_s if rung.kind == "upstream" else 0.0
-        longest = self._holding.longest_s if rung.kind == "upstream" else 0.0
-        verdict = classify(failure, cost_s=cost_s, hold_s=shortest, hold_longest_s=longest)
+        verdict = classify(failure)
         if verdict.propagate:
-            return Refused(failure.status, failure.code, failure.message or f"{rung.name}: {verdict.reason}")
-        hold_s = verdict.hold_s if rung.kind == "upstream" else 0.0  # the engine says itself when it is back
+            return Refused(failure.status or 400, failure.code, failure.message or f"{rung.name}: {verdict.reason}")
         own_words = rung.kind == "model" and verdict.incapable and failure.message
         reason = failure.message if own_words else verdict.reason
         code = failure.code if verdict.incapable else ""
-        return Passed(reason, hold_s=hold_s, incapable=verdict.incapable, code=code, busy=verdict.busy)
-
-    def _cut(self, rung: RungSpec, failure: Failed) -> None:
-        if rung.kind == "upstream":
-            self._on_cut(rung.name, failure.detail, self._holding.shortest_s)
+        return Passed(reason, incapable=verdict.incapable, code=code, busy=verdict.busy)
 
     async def _faq(self, rung: RungSpec, call: Call) -> Answer:
         knowledge = self._asked(call)
@@ -238,21 +238,3 @@ class Rungs:
 def citations_of(evidence: Any) -> tuple[Citation, ...]:
     """Returns the citations of `bundler.knowledge` evidence as the gateway's own."""
     return tuple(Citation(cited.source, cited.start, cited.end, cited.quote) for cited in evidence.citations)
-
-
-class _Watched:
-    """A stream that tells when it breaks."""
-
-    def __init__(self, inner: ChunkStream, on_cut: Callable[[Failed], None]) -> None:
-        self._inner, self._on_cut = inner, on_cut
-
-    def close(self) -> None:
-        self._inner.close()
-
-    async def __aiter__(self) -> AsyncIterator[Chunk]:
-        try:
-            async for chunk in self._inner:
-                yield chunk
-        except Failed as failure:
-            self._on_cut(failure)
-            raise

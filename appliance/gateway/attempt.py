@@ -6,7 +6,8 @@ import time
 from typing import Any
 
 from appliance.gateway import relay, validate
-from appliance.gateway.call import Call, ChunkStream, Told
+from appliance.gateway.call import Call, Told
+from appliance.gateway.health import Asking
 from appliance.gateway.held import Held, Room
 from appliance.gateway.outcome import Failed, Kind
 from appliance.gateway.relay import LiveStream
@@ -16,20 +17,25 @@ from bundler.format.service import HOLD
 # A held answer may take half of the time that its call has left, so that another rung has the other half.
 HOLD_SHARE = 2
 # A whole answer, or a stream: one of them is None.
-Attempted = tuple[dict[str, Any] | None, ChunkStream | None]
+Attempted = tuple[dict[str, Any] | None, LiveStream | Held | None]
 
 
-async def attempt(client: Client, call: Call, body: dict[str, Any], told: Told, room: Room) -> Attempted:
-    """Returns a whole answer, or a stream from its commit.
+async def attempt(
+    client: Client, call: Call, body: dict[str, Any], told: Told, room: Room, asking: Asking | None = None
+) -> Attempted:
+    """Returns a whole answer, or a stream from its commit; a provider's first token is told to `asking`.
 
     Raises:
         Failed: What came before that is not to be handed on.
     """
+    limits = None if asking is None else asking.limits
     if not call.stream:
-        whole = await relay.whole(client, call, body)
+        whole = await relay.whole(client, call, body, limits)
         _check(validate.of_body(whole), call, client.target.model)
         return whole, None
-    live = await relay.stream(client, call, body)
+    live = await relay.stream(client, call, body, limits)
+    if asking is not None:
+        asking.began()
     live.told = told
     return None, live if call.route.stream != HOLD else await _held(live, call, told, room, client.target.model)
 

@@ -27,11 +27,13 @@ class Spent:
         waited_s: Seconds of waiting until an engine was back.
         deaths: How many local engines ended under it.
         outgrown_tokens: The longest declared context that was too short for it.
+        attempts: How often providers were asked.
     """
 
     waited_s: float = 0.0
     deaths: int = 0
     outgrown_tokens: int = 0
+    attempts: int = 0
 
 
 @dataclass(frozen=True)

@@ -72,6 +72,11 @@ class Held:
                 return False
         return True
 
+    @property
+    def gap_s(self) -> float | None:
+        """How long the upstream took for a piece of content on average."""
+        return self._live.gap_s
+
     def values(self) -> list[Chunk]:
         """Returns the chunks so far."""
         return [Chunk(raw, object_of(raw) or {}) for raw in self._raws]

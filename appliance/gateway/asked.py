@@ -1,0 +1,52 @@
+"""Asks one upstream for one call: once, or once more where that is cheap and likely to help; and tells how it went."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TypeVar
+
+from appliance.gateway.call import Call, Chunk
+from appliance.gateway.classify import classify
+from appliance.gateway.health import Asking
+from appliance.gateway.held import Held
+from appliance.gateway.outcome import Failed
+from appliance.gateway.relay import LiveStream
+
+T = TypeVar("T")
+
+
+async def asked(asking: Asking, call: Call, attempt: Callable[[], Awaitable[T]]) -> T:
+    """Returns what `attempt` returns, at the latest from its third run.
+
+    Raises:
+        Failed: How the last attempt ended; what it means is not told to `asking` yet.
+    """
+    while True:
+        try:
+            return await attempt()
+        except Failed as failure:
+            pause_s = asking.pause_s(classify(failure), call)
+            if pause_s is None:
+                raise
+            await asyncio.sleep(pause_s)
+
+
+class Counted:
+    """A stream of an upstream that tells how it ended; the mean gap of its pieces is learned."""
+
+    def __init__(self, inner: LiveStream | Held, asking: Asking) -> None:
+        self._inner, self._asking = inner, asking
+
+    def close(self) -> None:
+        self._inner.close()
+        self._asking.release()
+
+    async def __aiter__(self) -> AsyncIterator[Chunk]:
+        try:
+            async for chunk in self._inner:
+                yield chunk
+        except Failed as failure:
+            self._asking.ended(classify(failure))
+            raise
+        self._asking.streamed(self._inner.gap_s)
