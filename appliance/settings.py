@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -21,8 +22,11 @@ class Settings:
         keys: API keys by upstream name; an upstream that wants one and has none is skipped with that reason.
         ca_pem: The box CA's certificate, served at `/ca.crt`; b"" where TLS is off.
         knowledge_threads: Blocking calls (embedding, search) at once.
-        hold_s: How long a failed upstream is left alone at least.
-        hold_longest_s: The longest hold that a costly failure earns.
+        open_s: How long an upstream is left alone at first, once its breaker has opened.
+        open_longest_s: The longest that it is, where it does not come back.
+        probe_s: Time between two unbilled probes of an upstream that is left alone; 0 for no probes.
+        probes_daily: How many billed probes an upstream gets in a day.
+        secret: Keys the fingerprints of API keys; nothing is remembered over a restart without one of the box's own.
         headers_wait_s: How long the headers of a stream wait for its commit.
         keepalive_s: Time between comments on a stream that has not begun.
         body_wait_s: Limit for a client to send its request.
@@ -32,25 +36,28 @@ class Settings:
     keys: Mapping[str, str] = field(default_factory=dict, repr=False)
     ca_pem: bytes = b""
     knowledge_threads: int = 2
-    hold_s: float = 3.0
-    hold_longest_s: float = 30.0
+    open_s: float = 5.0
+    open_longest_s: float = 20.0
+    probe_s: float = 5.0
+    probes_daily: int = 100
+    secret: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
     headers_wait_s: float = 10.0
     keepalive_s: float = 5.0
     body_wait_s: float = 30.0
 
 
-def read_keys(service: Service, secrets: Mapping[str, str], environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+def read_keys(service: Service, opened: Mapping[str, str], environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Returns the API key of each upstream that has one.
 
     Args:
         service: The profile as the box sees it.
-        secrets: The box's opened secrets, by name.
+        opened: The box's secrets, by name.
         environ: The environment of the process.
 
     Raises:
         BadInput: A key holds characters that an HTTP header cannot carry.
     """
-    found = ((upstream.name, _key(upstream, secrets, environ)) for upstream in service.upstreams)
+    found = ((upstream.name, _key(upstream, opened, environ)) for upstream in service.upstreams)
     keys = {name: key for name, key in found if key}
     for name, key in keys.items():
         if not key.isascii() or not key.isprintable():
@@ -58,7 +65,7 @@ def read_keys(service: Service, secrets: Mapping[str, str], environ: Mapping[str
     return keys
 
 
-def _key(upstream: UpstreamSpec, secrets: Mapping[str, str], environ: Mapping[str, str]) -> str:
+def _key(upstream: UpstreamSpec, opened: Mapping[str, str], environ: Mapping[str, str]) -> str:
     if upstream.key.startswith(ENV):
         return environ.get(upstream.key.removeprefix(ENV), "").strip()
-    return secrets.get(upstream.key, "").strip()
+    return opened.get(upstream.key, "").strip()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -11,20 +12,21 @@ from typing import Any
 
 from appliance.answer.facts import Box, EngineFacts
 from appliance.answer.pooling import NotServing, Pooling
-from appliance.answer.rungs import NO_KNOWLEDGE, Holding, Rungs
+from appliance.answer.rungs import NO_KNOWLEDGE, Rungs
 from appliance.answer.threads import BoundedThreads
 from appliance.engine.pooled_request import AUTO
+from appliance.gateway.breaker import Rules
 from appliance.gateway.call import CHAT, Call, Served
 from appliance.gateway.climb import Climber
+from appliance.gateway.health import Health, Known, fingerprint
 from appliance.gateway.ladder import order, pinned
 from appliance.gateway.options import ignorable_of, needs_of, question_of
 from appliance.gateway.origin import permitted
+from appliance.gateway.pace import WHOLE_FACTOR, Limits
 from appliance.gateway.upstream import Client, Target
 from appliance.settings import Settings
 from bundler.format.service import ModelSpec, RungSpec, UpstreamSpec
 
-# A whole answer begins when a stream would have ended; a provider that is silent that long is down.
-WHOLE_FACTOR = 3
 # The engine queues requests and runs on CPUs: only silence far beyond one slow token means that it hangs.
 ENGINE_STALL_S = 60.0
 
@@ -57,13 +59,20 @@ class Answering:
         self.box, self.settings, self._clock = box, settings, clock
         self.threads = BoundedThreads(settings.knowledge_threads, service.limits.queue_requests)
         chat = order(service.ladder, service.ladder.chat)
-        self.climber = Climber([rung.name for rung in chat if rung.kind == "upstream"], service.ladder.banner, clock)
         self._off = dict(_switched_off(service.upstreams, settings, box.policy.egress))
+        self.health = Health(
+            [_known(upstream, settings) for upstream in service.upstreams if upstream.name not in self._off],
+            Rules(open_s=settings.open_s, longest_s=settings.open_longest_s),
+            probed=settings.probe_s > 0,
+            clock=clock,
+            chance=random.random,
+        )
+        cloud = [rung for rung in chat if rung.kind == "upstream"]
+        self.climber = Climber(cloud, service.ladder.banner, self.health, lambda target: self._off.get(target, ""))
         self._stack = AsyncExitStack()
         self._clients: dict[str, Client] = {}
-        holding = Holding(settings.hold_s, settings.hold_longest_s)
         self.pooling = Pooling(service.models, box.engines, self._clients)
-        self._rungs = Rungs(box, self._clients, self.threads, holding, self.climber.failed, new_id)
+        self._rungs = Rungs(box, self._clients, self.threads, new_id)
 
     async def __aenter__(self) -> Answering:
         service = self.box.service
@@ -77,6 +86,7 @@ class Answering:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        await self.climber.race.close()
         await self._stack.aclose()
 
     async def _open(self, target: Target) -> None:
@@ -145,7 +155,7 @@ class Answering:
     def states(self) -> list[RungState]:
         """Returns every rung of the profile with its state."""
         rungs = self.box.service.ladder.rungs
-        failing = self.climber.failing([rung.name for rung in rungs])
+        failing = self.climber.failing(rungs)
         states = []
         for rung in rungs:
             state, reason = self._state(rung)
@@ -184,6 +194,12 @@ def provider_target(upstream: UpstreamSpec, key: str) -> Target:
         whole_s=first_s * WHOLE_FACTOR,
         stall_s=upstream.stall_timeout_ms / 1000,
     )
+
+
+def _known(upstream: UpstreamSpec, settings: Settings) -> Known:
+    target = provider_target(upstream, settings.keys.get(upstream.name, ""))
+    limits = Limits(target.first_token_s, target.whole_s, target.stall_s)
+    return Known(upstream.name, upstream.model, fingerprint(target.key, settings.secret), limits)
 
 
 def engine_target(model: ModelSpec, engine: EngineFacts, request_s: float) -> Target:

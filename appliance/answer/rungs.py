@@ -6,8 +6,8 @@ A rung that does not serve raises `Passed` with the reason; the climber then ask
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from appliance.answer import render
@@ -15,8 +15,10 @@ from appliance.answer.context import passages, with_context
 from appliance.answer.facts import Box, KnowledgeFacts
 from appliance.answer.threads import BoundedThreads
 from appliance.gateway import relay
-from appliance.gateway.call import CHAT, Answer, Call, Chunk, ChunkStream, Citation
+from appliance.gateway.asked import Counted, asked
+from appliance.gateway.call import CHAT, Answer, Call, ChunkStream, Citation
 from appliance.gateway.classify import classify
+from appliance.gateway.health import Asking
 from appliance.gateway.options import generation_of
 from appliance.gateway.outcome import Failed, Passed, Refused
 from appliance.gateway.replay import Replays
@@ -28,14 +30,6 @@ NO_KNOWLEDGE = "the documents and FAQs are not loaded"
 NOTHING_TO_ASK = "the request holds no question"
 
 
-@dataclass(frozen=True)
-class Holding:
-    """How long a failed upstream is left alone: at least, and at most for a costly failure."""
-
-    shortest_s: float
-    longest_s: float
-
-
 class Rungs:
     """The openers of every kind of rung.
 
@@ -43,8 +37,6 @@ class Rungs:
         box: What is installed.
         clients: An open client for each upstream and each local model, by name.
         threads: Where blocking work runs.
-        holding: How long failed upstreams are left alone.
-        on_cut: Told (rung, reason, hold_s) when a stream breaks after its commit.
         new_id: Makes the id of a completion.
     """
 
@@ -53,29 +45,33 @@ class Rungs:
         box: Box,
         clients: Mapping[str, Client],
         threads: BoundedThreads,
-        holding: Holding,
-        on_cut: Callable[[str, str, float], None],
         new_id: Callable[[], str],
     ) -> None:
         self._box, self._clients, self._threads = box, clients, threads
-        self._holding, self._on_cut, self._new_id = holding, on_cut, new_id
+        self._new_id = new_id
         self._replays = {name: Replays(engine) for name, engine in box.engines.items()}
         self._models = {model.name: model for model in box.service.models}
         self._openers = {
-            "upstream": self._upstream,
             "model": self._model,
             "faq": self._faq,
             "documents": self._documents,
             "message": self._message,
         }
 
-    async def open(self, rung: RungSpec, call: Call) -> Answer:
+    async def open(self, rung: RungSpec, call: Call, asking: Asking | None = None) -> Answer:
         """Returns the rung's answer.
+
+        Args:
+            rung: Which.
+            call: The request.
+            asking: The leave to ask an upstream; the others need none.
 
         Raises:
             Passed: The rung does not serve this request.
             Refused: An upstream refused the request itself.
         """
+        if asking is not None:
+            return await self._upstream(rung, call, asking)
         return await self._openers[rung.kind](rung, call)
 
     async def revive(self, rung: RungSpec, call: Call) -> None:
@@ -83,8 +79,20 @@ class Rungs:
         if rung.target in self._replays:
             await self._replays[rung.target].revive(call)
 
-    async def _upstream(self, rung: RungSpec, call: Call) -> Answer:
-        return await self._ask(rung, call, relay.prepared(call, self._clients[rung.target].target.model), ())
+    async def _upstream(self, rung: RungSpec, call: Call, asking: Asking) -> Answer:
+        client = self._clients[rung.target]
+        body = relay.prepared(call, client.target.model)
+        limits = asking.limits
+        try:
+            if call.stream:
+                live = await asked(asking, call, lambda: relay.stream(client, call, body, limits))
+                asking.began()
+                return Answer(rung.name, rung.kind, rung.target, chunks=Counted(live, asking))
+            whole = await asked(asking, call, lambda: relay.whole(client, call, body, limits))
+        except Failed as failure:
+            raise judged(failure, rung) from failure
+        asking.whole()
+        return Answer(rung.name, rung.kind, rung.target, whole)
 
     async def _model(self, rung: RungSpec, call: Call) -> Answer:
         body = relay.prepared(call, rung.target, drop=call.ignorable)
@@ -117,8 +125,6 @@ class Rungs:
 
     async def _ask(self, rung: RungSpec, call: Call, body: dict[str, Any], citations: tuple[Citation, ...]) -> Answer:
         client = self._clients[rung.target]
-        ignored = call.ignorable if rung.kind == "model" else ()
-        started = time.monotonic()
 
         async def attempt() -> tuple[dict[str, Any] | None, ChunkStream | None]:
             if call.stream:
@@ -126,28 +132,10 @@ class Rungs:
             return await relay.whole(client, call, body), None
 
         try:
-            replays = self._replays.get(rung.target) if rung.kind == "model" else None
-            whole, live = await (replays.ask(call, attempt) if replays is not None else attempt())
+            whole, live = await self._replays[rung.target].ask(call, attempt)
         except Failed as failure:
-            raise self._judged(failure, rung, time.monotonic() - started) from failure
-        chunks = _Watched(live, lambda failure: self._cut(rung, failure)) if live else None
-        return Answer(rung.name, rung.kind, rung.target, whole, chunks, citations, None, ignored)
-
-    def _judged(self, failure: Failed, rung: RungSpec, cost_s: float) -> Passed | Refused:
-        shortest = self._holding.shortest_s if rung.kind == "upstream" else 0.0
-        longest = self._holding.longest_s if rung.kind == "upstream" else 0.0
-        verdict = classify(failure, cost_s=cost_s, hold_s=shortest, hold_longest_s=longest)
-        if verdict.propagate:
-            return Refused(failure.status, failure.code, failure.message or f"{rung.name}: {verdict.reason}")
-        hold_s = verdict.hold_s if rung.kind == "upstream" else 0.0  # the engine says itself when it is back
-        own_words = rung.kind == "model" and verdict.incapable and failure.message
-        reason = failure.message if own_words else verdict.reason
-        code = failure.code if verdict.incapable else ""
-        return Passed(reason, hold_s=hold_s, incapable=verdict.incapable, code=code, busy=verdict.busy)
-
-    def _cut(self, rung: RungSpec, failure: Failed) -> None:
-        if rung.kind == "upstream":
-            self._on_cut(rung.name, failure.detail, self._holding.shortest_s)
+            raise judged(failure, rung) from failure
+        return Answer(rung.name, rung.kind, rung.target, whole, live, citations, None, call.ignorable)
 
     async def _faq(self, rung: RungSpec, call: Call) -> Answer:
         knowledge = self._asked(call)
@@ -200,19 +188,12 @@ def citations_of(evidence: Any) -> tuple[Citation, ...]:
     return tuple(Citation(cited.source, cited.start, cited.end, cited.quote) for cited in evidence.citations)
 
 
-class _Watched:
-    """A stream that tells when it breaks."""
-
-    def __init__(self, inner: ChunkStream, on_cut: Callable[[Failed], None]) -> None:
-        self._inner, self._on_cut = inner, on_cut
-
-    def close(self) -> None:
-        self._inner.close()
-
-    async def __aiter__(self) -> AsyncIterator[Chunk]:
-        try:
-            async for chunk in self._inner:
-                yield chunk
-        except Failed as failure:
-            self._on_cut(failure)
-            raise
+def judged(failure: Failed, rung: RungSpec) -> Passed | Refused:
+    """Returns what a failed attempt means for the request."""
+    verdict = classify(failure)
+    if verdict.propagate:
+        return Refused(failure.status or 400, failure.code, failure.message or f"{rung.name}: {verdict.reason}")
+    own_words = rung.kind == "model" and verdict.incapable and failure.message
+    reason = failure.message if own_words else verdict.reason
+    code = failure.code if verdict.incapable else ""
+    return Passed(reason, incapable=verdict.incapable, code=code, busy=verdict.busy)

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-MODES = ("NORMAL", "DEGRADED", "LOCAL")
+from appliance.gateway.modes import MODES
+
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 

@@ -12,15 +12,17 @@ PATHS = {CHAT: "/chat/completions", TEXT: "/completions", VECTORS: "/embeddings"
 
 @dataclass
 class Spent:
-    """What a call has spent on local engines that ended, on all of its rungs together.
+    """What a call has spent, on all of its rungs together.
 
     Attributes:
-        waited_s: Seconds of waiting until an engine was back.
-        deaths: How many engines ended under it.
+        attempts: How often providers were asked.
+        waited_s: Seconds of waiting until a local engine was back.
+        deaths: How many local engines ended under it.
     """
 
     waited_s: float = 0.0
     deaths: int = 0
+    attempts: int = 0
 
 
 @dataclass(frozen=True)

@@ -1,21 +1,21 @@
-"""Climbs a ladder for one request, and keeps what was learned on the way: holds and the mode.
-
-One object a serving process, used from one event loop; the deciding is in `ladder`, `hold`, `classify` and `modes`.
-"""
+"""Climbs a ladder for one request; what is learned on the way goes to `health`."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from appliance.gateway import hold as holds
 from appliance.gateway import modes
 from appliance.gateway.call import Answer, Call, Served, Skip
-from appliance.gateway.hold import Hold
+from appliance.gateway.health import Asking, Health
 from appliance.gateway.ladder import decide
 from appliance.gateway.outcome import Passed
+from appliance.gateway.race import Race
 from bundler.format.service import RungSpec
 
-OpenRung = Callable[[RungSpec, Call], Awaitable[Answer]]
+OpenRung = Callable[[RungSpec, Call, Asking | None], Awaitable[Answer]]
+UPSTREAM = "upstream"
+_SERVES_AS_WELL = (UPSTREAM, "model")
 
 
 class NoRung(Exception):
@@ -34,29 +34,40 @@ class NoRung(Exception):
         self.code = next((skip.code for skip in skips if skip.code), "unsupported_option")
 
 
+@dataclass
+class Climb:
+    """One request on its way."""
+
+    call: Call
+    open_rung: OpenRung
+    skips: list[Skip] = field(default_factory=list)
+
+
 class Climber:
-    """What the gateway remembers between requests.
+    """Climbs, and says in which mode the box is.
 
     Args:
         upstreams: The upstream rungs of the chat ladder, best first.
-        banner: The words that go with an answer while the mode is not NORMAL.
-        clock: Monotonic seconds.
+        banner: The words that go with an answer of another rung than the first.
+        health: What is known of the upstreams.
+        away: Says why an upstream is not asked at all, or "".
     """
 
-    def __init__(self, upstreams: Sequence[str], banner: str, clock: Callable[[], float]) -> None:
-        self._upstreams, self._banner, self._clock = tuple(upstreams), banner, clock
-        self._holds: dict[str, Hold] = {}
-        self.mode = modes.NORMAL
+    def __init__(self, upstreams: Sequence[RungSpec], banner: str, health: Health, away: Callable[[str], str]) -> None:
+        self._names = tuple(rung.name for rung in upstreams)
+        self._targets = tuple(rung.target for rung in upstreams)
+        self._banner, self.health, self._away = banner, health, away
+        self.race = Race()
 
-    def held(self, names: Sequence[str]) -> dict[str, str]:
-        """Returns which of the rungs are being left alone, with the reason."""
-        now = self._clock()
-        return {name: reason for name in names if (reason := holds.held(self._holds, name, now)) is not None}
+    @property
+    def mode(self) -> str:
+        """The box's mode."""
+        return self.health.mode(self._targets, lambda target: bool(self._away(target)))
 
-    def failing(self, names: Sequence[str]) -> dict[str, str]:
+    def failing(self, rungs: Sequence[RungSpec]) -> dict[str, str]:
         """Returns which of the rungs failed last and have not answered since, with the reason."""
-        now = self._clock()
-        return {name: reason for name in names if (reason := holds.failing(self._holds, name, now)) is not None}
+        known = [rung for rung in rungs if rung.kind == UPSTREAM and rung.target in self.health.names]
+        return {rung.name: reason for rung in known if (reason := self.health.failing(rung.target)) is not None}
 
     async def climb(
         self, call: Call, rungs: Sequence[RungSpec], unavailable: Mapping[str, str], open_rung: OpenRung
@@ -67,29 +78,69 @@ class Climber:
             NoRung: None did.
             Refused: An upstream refused the caller's request itself.
         """
-        plan = decide(rungs, {**self.held([rung.name for rung in rungs]), **unavailable}, call.needs)
-        skips = list(plan.skips)
-        for rung in plan.attempts:
-            try:
-                answer = await open_rung(rung, call)
-            except Passed as passed:
-                skips.append(Skip(rung.name, passed.reason, passed.incapable, passed.code, passed.busy))
-                self.failed(rung.name, passed.reason, passed.hold_s)
-                continue
-            self._holds = holds.without(self._holds, rung.name)
-            self._learn(skips, rung.name)
-            banner = self._banner if self.mode != modes.NORMAL else None
-            return Served(answer, self.mode, banner, _in_order(rungs, skips))
-        self._learn(skips, None)
-        raise NoRung(_in_order(rungs, skips))
+        plan = decide(rungs, unavailable, call.needs)
+        climb = Climb(call, open_rung, list(plan.skips))
+        try:
+            answer = await self._up(climb, plan.attempts)
+        except Passed:
+            raise NoRung(_in_order(rungs, climb.skips)) from None
+        mode = self._mode_of(climb.skips, answer.rung)
+        banner = self._banner if mode in modes.WORDS_GO_WITH else None
+        return Served(answer, mode, banner, _in_order(rungs, climb.skips))
 
-    def failed(self, rung: str, reason: str, hold_s: float) -> None:
-        """Leaves a rung alone from now on for `hold_s`."""
-        self._holds = holds.after(self._holds, rung, now_s=self._clock(), hold_s=hold_s, reason=reason)
+    async def _up(self, climb: Climb, rungs: Sequence[RungSpec]) -> Answer:
+        """Raises Passed where no rung serves; the reasons are among the skips."""
+        for place, rung in enumerate(rungs):
+            others = rungs[place + 1 :]
+            asking = self._admitted(climb, rung, others)
+            if isinstance(asking, str):
+                climb.skips.append(Skip(rung.name, asking, busy=self._throttled(rung)))
+            elif asking is not None and asking.trial and others:
+                return await self._on_trial(climb, rung, asking, others)
+            else:
+                try:
+                    return await self._open(climb, rung, asking)
+                except Passed:
+                    continue
+        raise Passed("no rung served")
 
-    def _learn(self, skips: Sequence[Skip], served: str | None) -> None:
+    async def _on_trial(self, climb: Climb, rung: RungSpec, asking: Asking, others: Sequence[RungSpec]) -> Answer:
+        try:
+            answer, tried = await self.race.first(self._open(climb, rung, asking), self._up(climb, others))
+        except BaseException:
+            asking.release()  # a task that was ended before it began has let go of nothing
+            raise
+        if tried:
+            climb.skips[:] = [skip for skip in climb.skips if skip.rung not in {other.name for other in others}]
+        elif not any(skip.rung == rung.name for skip in climb.skips):
+            climb.skips.append(Skip(rung.name, "it is being tried again beside this answer"))
+        return answer
+
+    async def _open(self, climb: Climb, rung: RungSpec, asking: Asking | None) -> Answer:
+        """Opens a rung; the leave to ask goes back whatever happens, but for a stream, which ends later."""
+        try:
+            answer = await climb.open_rung(rung, climb.call, asking)
+        except Passed as passed:
+            climb.skips.append(Skip(rung.name, passed.reason, passed.incapable, passed.code, passed.busy))
+            raise
+        except BaseException:
+            if asking is not None:
+                asking.release()
+            raise
+        return answer
+
+    def _admitted(self, climb: Climb, rung: RungSpec, others: Sequence[RungSpec]) -> Asking | str | None:
+        if rung.kind != UPSTREAM:
+            return None
+        alternatives = any(other.kind in _SERVES_AS_WELL for other in others)
+        return self.health.admit(rung.target, climb.call, alternatives=alternatives)
+
+    def _throttled(self, rung: RungSpec) -> bool:
+        return self.health.breaker(rung.target).throttled_s > self.health.clock()
+
+    def _mode_of(self, skips: Sequence[Skip], served: str | None) -> str:
         passed = {skip.rung for skip in skips if not skip.incapable}
-        self.mode = modes.next_mode(self.mode, upstreams=self._upstreams, passed=passed, served=served)
+        return modes.of_answer(self.mode, upstreams=self._names, passed=passed, served=served)
 
 
 def _in_order(rungs: Sequence[RungSpec], skips: Sequence[Skip]) -> tuple[Skip, ...]:

@@ -97,7 +97,7 @@ class StreamReader:
 def in_band(error: object) -> Failed:
     """Returns the failure that an `error` object inside a 200 answer means."""
     code = error.get("code") if isinstance(error, dict) else None
-    return Failed(Kind.IN_BAND, code=code if isinstance(code, str) else "")
+    return Failed(Kind.IN_BAND, code=str(code) if isinstance(code, str | int) else "")
 
 
 def _ended(value: dict[str, Any]) -> set[int]:

@@ -18,6 +18,7 @@ from appliance.gateway.call import PATHS, Call, Chunk
 from appliance.gateway.commit import StreamReader, in_band
 from appliance.gateway.foreign_json import object_of
 from appliance.gateway.outcome import Failed, Kind
+from appliance.gateway.pace import Limits
 from appliance.gateway.upstream import BODY_BYTES_MAX, Client, read_some, read_whole
 
 
@@ -26,23 +27,24 @@ def prepared(call: Call, model: str, *, drop: tuple[str, ...] = ()) -> dict[str,
     return {name: value for name, value in call.body.items() if name not in drop} | {"model": model}
 
 
-async def whole(client: Client, call: Call, body: dict[str, Any]) -> dict[str, Any]:
-    """Asks for an answer in one piece.
+async def whole(client: Client, call: Call, body: dict[str, Any], limits: Limits | None = None) -> dict[str, Any]:
+    """Asks for an answer in one piece; within `limits`, or the target's own.
 
     Raises:
         Failed: Anything but an answer with content.
     """
-    return checked(await fetched(client, call, body, BODY_BYTES_MAX))
+    return checked(await fetched(client, call, body, BODY_BYTES_MAX, limits))
 
 
-async def fetched(client: Client, call: Call, body: dict[str, Any], limit_bytes: int) -> bytes:
+async def fetched(
+    client: Client, call: Call, body: dict[str, Any], limit_bytes: int, limits: Limits | None = None
+) -> bytes:
     """Returns the body of a 200, of at most `limit_bytes`.
 
     Raises:
         Failed: No answer in time, another status, or a longer body.
     """
-    target = client.target
-    limit_s = _limit_s(target.whole_s, call.deadline_s)
+    limit_s = _limit_s((limits or client.target).whole_s, call.deadline_s)
     try:
         async with asyncio.timeout(limit_s):
             response = await client.post(PATHS[call.wire], body, _standing(client, call))
@@ -71,13 +73,14 @@ def checked(data: bytes) -> dict[str, Any]:
     return value
 
 
-async def stream(client: Client, call: Call, body: dict[str, Any]) -> LiveStream:
-    """Asks for a stream; returns once it has committed.
+async def stream(client: Client, call: Call, body: dict[str, Any], limits: Limits | None = None) -> LiveStream:
+    """Asks for a stream; returns once it has committed; within `limits`, or the target's own.
 
     Raises:
         Failed: It did not commit in time, or ended, broke or erred before.
     """
-    limit_s = _limit_s(client.target.first_token_s, call.deadline_s)
+    bounds = limits or client.target
+    limit_s = _limit_s(bounds.first_token_s, call.deadline_s)
     response: aiohttp.ClientResponse | None = None
     reader = StreamReader(call.choices)
     try:
@@ -90,7 +93,7 @@ async def stream(client: Client, call: Call, body: dict[str, Any]) -> LiveStream
         if isinstance(error, TimeoutError):
             raise Failed(Kind.SILENT, f"no first token within {limit_s:.0f} s") from None
         raise
-    return LiveStream(response, reader, first, client.target.stall_s)
+    return LiveStream(response, reader, first, bounds.stall_s)
 
 
 class LiveStream:

@@ -92,7 +92,7 @@ class Replays:
 
     async def _again(self, failure: Failed, seen: int, call: Call) -> None:
         """Returns once the engine is back; raises the failure where it was not its end, or it does not come back."""
-        if failure.kind not in (Kind.CONNECT, Kind.CUT):
+        if failure.kind not in (Kind.CONNECT, Kind.UNREACHED, Kind.CUT):
             raise failure
         call.spent.deaths += 1
         with _waiting(call) as limit_s:

@@ -3,10 +3,10 @@
 No redirects, no proxies or netrc from the environment, no cookies, and a key goes only to its own origin: each
 target has its own session, made for one base URL.
 
-A request is sent once. Where a connection breaks, nobody can tell whether it was served already, and paid for; only
-`replay` asks a local engine again, whose end is known. So connections are not kept so long that the other side closes
-them: not at all to an engine, and to a provider less than servers keep theirs (uvicorn's and node's 5 s are the least
-of the common ones).
+A request is sent once here. Where a connection breaks, nobody can tell whether it was served already, and paid for;
+`replay` asks a local engine again, whose end is known, and `asked` a provider, once and within a budget. So
+connections are not kept so long that the other side closes them: not at all to an engine, and to a provider less than
+servers keep theirs (uvicorn's and node's 5 s are the least of the common ones).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -23,6 +24,7 @@ import msgspec
 
 from appliance.gateway.foreign_json import object_of
 from appliance.gateway.outcome import Failed, Kind
+from appliance.gateway.retry_after import retry_after_s
 
 BODY_BYTES_MAX = 16 * 2**20
 ERROR_BYTES_MAX = 64 * 2**10
@@ -105,7 +107,7 @@ class Client:
         try:
             response = await self._send(path, data, headers)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise Failed(Kind.CONNECT, connection_reason(error)) from error
+            raise unconnected(error) from error
         if response.status == 200:
             return response
         try:
@@ -159,7 +161,7 @@ async def refusal(response: aiohttp.ClientResponse) -> Failed:
     except (Failed, TimeoutError):
         pass  # the status alone is the outcome
     code, message = error_of(data)
-    retry = retry_after_s(response.headers.get("Retry-After", ""))
+    retry = retry_after_s(response.headers, data, datetime.now(UTC))
     return Failed(Kind.STATUS, status=response.status, code=code, message=message, retry_after_s=retry)
 
 
@@ -172,23 +174,19 @@ def error_of(data: bytes) -> tuple[str, str]:
     return (code if isinstance(code, str) else ""), (message[:MESSAGE_CHARS_MAX] if isinstance(message, str) else "")
 
 
-def retry_after_s(text: str) -> float | None:
-    """Reads a Retry-After in seconds; other forms (RFC 9110, 10.2.3: a date) count as absent."""
-    return float(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
-
-
-def connection_reason(error: BaseException) -> str:
-    """Returns our words for a failed connection; the library's text holds addresses and is not shown."""
-    reasons: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str], ...] = (
-        ((aiohttp.ServerTimeoutError, TimeoutError), "no connection in time"),
-        (aiohttp.ClientConnectorDNSError, "its name is not found"),
-        ((aiohttp.ClientConnectorCertificateError, aiohttp.ClientSSLError), "its certificate is not trusted"),
-        (aiohttp.ServerDisconnectedError, "it closed the connection"),
-        (aiohttp.ClientPayloadError, "it broke the connection"),
-        (aiohttp.ClientResponseError, "it does not speak HTTP"),
+def unconnected(error: BaseException) -> Failed:
+    """Returns the failure that an exception before the headers means."""
+    reasons: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], Kind, str], ...] = (
+        ((aiohttp.ServerTimeoutError, TimeoutError), Kind.UNREACHED, ""),
+        (aiohttp.ClientConnectorDNSError, Kind.NO_NAME, ""),
+        ((aiohttp.ClientConnectorCertificateError, aiohttp.ClientSSLError), Kind.NO_TRUST, ""),
+        (aiohttp.ServerDisconnectedError, Kind.CONNECT, "it closed the connection"),
+        (aiohttp.ClientPayloadError, Kind.CONNECT, "it broke the connection"),
+        (aiohttp.ClientResponseError, Kind.NOT_JSON, "it does not speak HTTP"),
     )
-    for kinds, words in reasons:
+    for kinds, kind, words in reasons:
         if isinstance(error, kinds):
-            return words
+            return Failed(kind, words)
     cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
-    return "connection refused" if isinstance(cause, ConnectionRefusedError) else "no connection"
+    refused = isinstance(cause, ConnectionRefusedError)
+    return Failed(Kind.CONNECT, "connection refused" if refused else "no connection")

@@ -8,7 +8,7 @@ import pytest
 
 from appliance.gateway.options import generation_of, ignorable_of, needs_of, question_of
 from appliance.gateway.origin import Origin, origin_of, permitted
-from appliance.gateway.upstream import error_of, retry_after_s
+from appliance.gateway.upstream import error_of
 
 
 @pytest.mark.parametrize(
@@ -107,14 +107,6 @@ def test_what_has_no_effect_is_named() -> None:
 def test_the_question_is_the_last_thing_that_the_user_said(body: dict[str, Any], question: str) -> None:
     """Or the prompt; of what is longer than a question may be, the beginning."""
     assert question_of(body) == question
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"), [("7", 7), ("0", 0), ("-1", None), ("1e9", None), ("", None), ("٣", None)]
-)
-def test_retry_after_in_seconds(text: str, seconds: float | None) -> None:
-    """Anything else counts as absent."""
-    assert retry_after_s(text) == seconds
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b'{"error": 3}', b'{"error": {"code": 4, "message": []}}', b"\xff"])

@@ -24,9 +24,11 @@ import uvicorn
 from aiohttp import web
 from openai import OpenAI
 
+from appliance.answer.answering import Answering
 from appliance.app import create_app, serve
 from appliance.edge.tokens import TokenStore
 from appliance.engine.fit import Fit
+from appliance.gateway.breaker import Breaker
 from appliance.settings import Settings
 from bundler.format.service import (
     CollectionSpec,
@@ -130,6 +132,11 @@ class Wall:
         fault = self.behaviour
         if fault == "silent" or (fault == "slow" and await _slept(0.4)):
             await self._until_gone()
+        if fault == "late":
+            await asyncio.sleep(0.3)
+        if fault == "throttled once":
+            self.behaviour = "ok"
+            return _error(429, "some_code", self.message, {"retry-after-ms": "200"})
         if fault.isdigit():
             return self._status(int(fault))
         if fault.startswith("hang up"):
@@ -396,6 +403,11 @@ class World:
     url: str
     http: httpx.Client
     openai: OpenAI
+    answering: Answering
+
+    def breaker(self) -> Breaker:
+        """What the box knows of the first provider."""
+        return self.answering.health.breaker(self.cloud.name)
 
     @property
     def cloud(self) -> Wall:
@@ -437,13 +449,13 @@ class Worlds:
         change(box)
         tokens = TokenStore(self._folder / "tokens.json")
         token, _ = tokens.create("test", now_s=1_000)
-        url = self._serve(box, tokens, settings or Settings(hold_s=0.3, hold_longest_s=0.5))
+        url, answering = self._serve(box, tokens, settings or Settings(open_s=0.3, open_longest_s=0.5, probe_s=0))
         headers = {"Authorization": f"Bearer {token}"}
         http = self._stack.enter_context(httpx.Client(base_url=url, headers=headers, timeout=60, trust_env=False))
         client = self._stack.enter_context(OpenAI(base_url=f"{url}/v1", api_key=token, max_retries=0, timeout=60))
-        return World(walls, engine, box, tokens, token, url, http, client)
+        return World(walls, engine, box, tokens, token, url, http, client, answering)
 
-    def _serve(self, box: FakeBox, tokens: TokenStore, settings: Settings) -> str:
+    def _serve(self, box: FakeBox, tokens: TokenStore, settings: Settings) -> tuple[str, Answering]:
         listener = self._stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         looped = Looped()
         app = create_app(box, tokens, settings)
@@ -461,7 +473,7 @@ class Worlds:
 
         looped.run(main)
         self._stack.callback(looped.stop)
-        return f"http://127.0.0.1:{listener.getsockname()[1]}"
+        return f"http://127.0.0.1:{listener.getsockname()[1]}", app.state.answering
 
 
 @pytest.fixture

@@ -155,6 +155,7 @@ def test_ready_tells_version_device_and_rungs(world: World) -> None:
     """Everything that an operator asks, with the reasons."""
     world.cloud.stop()
     world.chat()
+    world.chat()  # each request asked twice: the third refusal opens the breaker
     found = world.http.get("/health/ready").json()
     assert (found["ready"], found["mode"], found["version"], found["bundle"]) == (True, "LOCAL", 3, "b-1")
     assert found["device"] == {"small": "cpu", "mini": "CPUExecutionProvider"}
@@ -216,12 +217,13 @@ def test_metrics(world: World) -> None:
     world.chat()
     world.cloud.stop()
     world.events()
+    world.events()
     world.http.get("/some/scan")
     page = world.http.get("/metrics").text
     chat = 'endpoint="/v1/chat/completions"'
     assert f'lifeboat_answers_total{{{chat},mode="NORMAL",rung="alpha"}} 1.0' in page
-    assert f'lifeboat_answers_total{{{chat},mode="LOCAL",rung="small"}} 1.0' in page
-    assert 'lifeboat_rung_skips_total{rung="alpha"} 1.0' in page
+    assert f'lifeboat_answers_total{{{chat},mode="LOCAL",rung="small"}} 2.0' in page
+    assert 'lifeboat_rung_skips_total{rung="alpha"} 2.0' in page
     assert 'lifeboat_mode{mode="LOCAL"} 1.0' in page
     assert 'lifeboat_errors_total{endpoint="other",status="404"} 1.0' in page
     assert "scan" not in page

@@ -64,14 +64,15 @@ def test_the_cloud_is_back(world: World) -> None:
 
 
 def test_a_failed_provider_is_left_alone_for_a_while(worlds: Worlds) -> None:
-    """During the hold the provider is not asked, and the answer says why."""
+    """After the third failure it is not asked, and the answer says why."""
     from appliance.settings import Settings
 
-    world = worlds.make(settings=Settings(hold_s=60))
+    world = worlds.make(settings=Settings(open_s=60, open_longest_s=60, probe_s=0))
     world.cloud.behaviour = "503"
     world.chat()
+    world.chat()
     reasons = world.chat().json()["lifeboat"]["reason"]
-    assert len(world.cloud.asked) == 1
+    assert len(world.cloud.asked) == 3
     assert reasons[0].startswith("alpha: it answered 503; asked again in")
 
 
@@ -85,13 +86,27 @@ def test_a_second_provider_serves_in_degraded_mode(worlds: Worlds) -> None:
     assert reply.json()["lifeboat"]["banner"] == "Degraded mode."
 
 
-def test_a_provider_that_hangs_up_is_not_asked_again(world: World) -> None:
-    """It may have served, and sold, the answer already: the next rung answers, and it was asked once."""
-    assert world.chat().headers["X-Lifeboat-Rung"] == "alpha"
+def test_a_provider_that_hangs_up_is_asked_once_more(world: World) -> None:
+    """A connection that broke before a header costs a tenth of a second and no rung."""
     world.cloud.behaviour = "hang up once"
     reply = world.chat()
-    assert reply.json()["lifeboat"]["reason"] == ["alpha: it closed the connection"]
+    assert (reply.headers["X-Lifeboat-Rung"], reply.json()["lifeboat"]["reason"]) == ("alpha", [])
     assert len(world.cloud.asked) == 2
+
+
+def test_a_provider_that_keeps_hanging_up_is_asked_twice(world: World) -> None:
+    """The second time is the last: the next rung answers."""
+    world.cloud.behaviour = "hang up"
+    assert world.chat().json()["lifeboat"]["reason"] == ["alpha: it closed the connection"]
+    assert len(world.cloud.asked) == 2
+
+
+@pytest.mark.parametrize("fault", ["silent", "html", "empty", "401", "404", "302", "429"])
+def test_what_will_not_pass_in_a_moment_is_asked_once(world: World, fault: str) -> None:
+    """Silence above all: a silent provider stays silent."""
+    world.cloud.behaviour = fault
+    assert world.chat(stream=fault == "silent").headers["X-Lifeboat-Rung"] == "small"
+    assert len(world.cloud.asked) == 1
 
 
 @pytest.mark.parametrize(

@@ -83,13 +83,14 @@ def test_a_broken_stream_has_no_done(world: World, fault: str) -> None:
     assert json.loads(events[-1])["lifeboat"]["rung"] == "alpha"
 
 
-def test_a_provider_that_broke_a_stream_is_left_alone(worlds: Worlds) -> None:
-    """The next request does not pay for the same fault."""
-    world = worlds.make(settings=Settings(hold_s=60))
+def test_a_provider_that_breaks_streams_is_left_alone(worlds: Worlds) -> None:
+    """A stream is a success at its end only: its commit does not hide three cuts in a row."""
+    world = worlds.make(settings=Settings(open_s=60, open_longest_s=60, probe_s=0))
     world.cloud.behaviour = "cut"
-    world.events()
+    for _ in range(3):
+        world.events()
     assert world.chat().headers["X-Lifeboat-Rung"] == "small"
-    assert len(world.cloud.asked) == 1
+    assert len(world.cloud.asked) == 3
 
 
 @pytest.mark.parametrize("fault", ["no done", "no finish", "stall after finish"])

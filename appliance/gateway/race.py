@@ -1,0 +1,94 @@
+"""A trial of a half-open upstream beside the rungs that serve meanwhile: nobody waits for a trial.
+
+Whichever has an answer first serves. A trial that lost goes on until its own outcome is known, and is told to nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+from appliance.gateway.call import Answer
+from appliance.gateway.outcome import Refused
+
+# Words of regret are no answer: where nothing but them came, the trial gets this long.
+REGRET_S = 2.0
+MESSAGE = "message"
+
+
+class Race:
+    """Trials that go on after their request was served; `close` ends them."""
+
+    def __init__(self) -> None:
+        self._left: set[asyncio.Task[Answer]] = set()
+
+    async def close(self) -> None:
+        for task in self._left:
+            task.cancel()
+        await asyncio.gather(*self._left, return_exceptions=True)
+
+    async def first(self, trial: Coroutine[Any, Any, Answer], rest: Coroutine[Any, Any, Answer]) -> tuple[Answer, bool]:
+        """Returns the first answer, and whether it is the trial's.
+
+        Raises:
+            Refused: One of them was refused the request itself.
+            Exception: What the trial ended with, where both failed.
+        """
+        trying, climbing = asyncio.create_task(trial), asyncio.create_task(rest)
+        try:
+            await asyncio.wait({trying, climbing}, return_when=asyncio.FIRST_COMPLETED)
+            if not _answered(trying) and not _refused(trying, climbing):
+                await self._without_trial(trying, climbing)
+        except asyncio.CancelledError:
+            await _ended(trying, climbing)
+            raise
+        if _answered(trying):
+            await _ended(climbing)
+            return trying.result(), True
+        if _answered(climbing):
+            self._leave(trying)
+            return climbing.result(), False
+        refused = _refused(climbing, trying)
+        await _ended(trying, climbing)
+        raise refused or trying.exception() or asyncio.CancelledError
+
+    async def _without_trial(self, trying: asyncio.Task[Answer], climbing: asyncio.Task[Answer]) -> None:
+        """Waits for the rest; where it has nothing better than regret, for the trial."""
+        if trying.done():
+            await asyncio.wait({climbing})
+        elif not _answered(climbing):
+            await asyncio.wait({trying})
+        elif climbing.result().kind == MESSAGE:
+            await asyncio.wait({trying}, timeout=REGRET_S)
+
+    def _leave(self, trying: asyncio.Task[Answer]) -> None:
+        self._left.add(trying)
+        trying.add_done_callback(self._over)
+
+    def _over(self, trying: asyncio.Task[Answer]) -> None:
+        self._left.discard(trying)
+        _close(trying)
+
+
+def _answered(task: asyncio.Task[Answer]) -> bool:
+    return task.done() and not task.cancelled() and task.exception() is None
+
+
+def _refused(*tasks: asyncio.Task[Answer]) -> Refused | None:
+    ended = (task.exception() for task in tasks if task.done() and not task.cancelled())
+    return next((error for error in ended if isinstance(error, Refused)), None)
+
+
+def _close(task: asyncio.Task[Answer]) -> None:
+    """Lets go of an answer that nobody reads."""
+    if _answered(task) and (chunks := task.result().chunks) is not None:
+        chunks.close()
+
+
+async def _ended(*tasks: asyncio.Task[Answer]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    for task in tasks:
+        _close(task)
