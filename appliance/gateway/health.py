@@ -42,8 +42,8 @@ class Known:
     limits: Limits
 
     @property
-    def key(self) -> str:
-        return "\n".join((self.name, self.model, self.credential))
+    def key(self) -> tuple[str, str, str]:
+        return self.name, self.model, self.credential
 
 
 def fingerprint(key: str, secret: bytes) -> str:
@@ -90,9 +90,10 @@ class Health:
         """Takes a breaker's new state."""
         self._breakers[name] = breaker
 
-    def keyed(self) -> Mapping[str, tuple[str, Breaker]]:
-        """Returns key -> (name, breaker) of all upstreams."""
-        return {each.key: (each.name, self._breakers[each.name]) for each in self._known.values()}
+    @property
+    def keys(self) -> Mapping[tuple[str, str, str], str]:
+        """(name, model, credential) -> name of all upstreams."""
+        return {each.key: each.name for each in self._known.values()}
 
     def admit(self, name: str, call: Call, *, alternatives: bool) -> Asking | str:
         """Gives leave to ask an upstream for a call, or says why nobody asks it now."""
