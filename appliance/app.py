@@ -28,6 +28,7 @@ from appliance.settings import Settings
 API = (
     chat.chat_completions,
     chat.completions,
+    chat.resumed,
     models.list_models,
     models.one_model,
     models.embeddings,

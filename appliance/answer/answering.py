@@ -7,7 +7,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from appliance.answer.facts import Box, EngineFacts
@@ -15,18 +15,25 @@ from appliance.answer.pooling import NotServing, Pooling
 from appliance.answer.rungs import NO_KNOWLEDGE, Rungs
 from appliance.answer.threads import BoundedThreads
 from appliance.engine.pooled_request import AUTO
+from appliance.gateway.abilities import goes_on, unable
 from appliance.gateway.breaker import Rules
-from appliance.gateway.call import CHAT, Call, Served
-from appliance.gateway.climb import Climber
+from appliance.gateway.call import CHAT, Answer, Call, Served, Skip
+from appliance.gateway.climb import Climber, NoRung
 from appliance.gateway.health import Health, Known, fingerprint
-from appliance.gateway.ladder import order, pinned
+from appliance.gateway.ladder import order
 from appliance.gateway.options import ignorable_of, needs_of, question_of
 from appliance.gateway.origin import permitted
+from appliance.gateway.outcome import Failed, Refused
 from appliance.gateway.pace import WHOLE_FACTOR, Limits
+from appliance.gateway.resume import Resumes
+from appliance.gateway.route import after, names_of, route_of, rungs_of
+from appliance.gateway.stitch import Stitched, continuing, may_continue
 from appliance.gateway.upstream import Client, Target
 from appliance.settings import Settings
-from bundler.format.service import ModelSpec, RungSpec, UpstreamSpec
+from bundler.format.service import CONTINUE, ModelSpec, RouteSpec, RungSpec, UpstreamSpec
 
+# A continuation begins within this, also where the time of its request is nearly over: its first part was sent.
+CONTINUE_S = 20.0
 # The engine queues requests and runs on CPUs: only silence far beyond one slow token means that it hangs.
 ENGINE_STALL_S = 60.0
 
@@ -58,7 +65,8 @@ class Answering:
         service = box.service
         self.box, self.settings, self._clock = box, settings, clock
         self.threads = BoundedThreads(settings.knowledge_threads, service.limits.queue_requests)
-        chat = order(service.ladder, service.ladder.chat)
+        auto = route_of(service, AUTO)
+        chat = rungs_of(service, auto) if auto is not None else ()
         self._off = dict(_switched_off(service.upstreams, settings, box.policy.egress))
         self.health = Health(
             [_known(upstream, settings) for upstream in service.upstreams if upstream.name not in self._off],
@@ -73,6 +81,7 @@ class Answering:
         self._clients: dict[str, Client] = {}
         self.pooling = Pooling(service.models, box.engines, self._clients)
         self._rungs = Rungs(box, self._clients, self.threads, new_id)
+        self.resumes = Resumes(clock, self._climb)
 
     async def __aenter__(self) -> Answering:
         service = self.box.service
@@ -86,6 +95,7 @@ class Answering:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        await self.resumes.close()
         await self.climber.race.close()
         await self._stack.aclose()
 
@@ -93,17 +103,21 @@ class Answering:
         self._clients[target.name] = await self._stack.enter_async_context(Client(target))
 
     def call(self, body: dict[str, Any], wire: str = CHAT, tenant: str = "") -> Call:
-        """Returns a checked request body of a tenant as a call."""
+        """Returns a checked request body of a tenant as a call; its route has no rungs where its model is not known."""
+        model = str(body.get("model", AUTO))
+        route = route_of(self.box.service, model) or RouteSpec(model, ())
+        limit_ms = route.deadline_ms or self.box.service.limits.request_timeout_ms
         return Call(
             wire=wire,
             body=body,
             question=question_of(body),
             stream=body.get("stream") is True,
-            model=str(body.get("model", AUTO)),
+            model=model,
             needs=needs_of(body),
             ignorable=ignorable_of(body),
-            deadline_s=self._clock() + self.box.service.limits.request_timeout_ms / 1000,
+            deadline_s=self._clock() + limit_ms / 1000,
             tenant=tenant,
+            route=route,
         )
 
     async def complete(self, call: Call) -> Served:
@@ -114,12 +128,51 @@ class Answering:
             NoRung: No rung served it.
             Refused: An upstream refused the request itself.
         """
-        rungs = pinned(self.box.service.ladder, self.box.service.upstreams, call.model)
-        if rungs is None:
+        rungs = rungs_of(self.box.service, call.route)
+        if not rungs:
             raise UnknownModel(call.model)
         if all(rung.kind == "model" for rung in rungs):  # nothing else can answer
             await self._rungs.revive(rungs[0], call)
-        return await self.climber.climb(call, rungs, self.unavailable(rungs), self._rungs.open)
+        served = await self._climb(call, rungs)
+        if call.stream and call.route.stream == CONTINUE:
+            return self._stitched(call, served, rungs)
+        return served
+
+    def broken(self, call: Call, served: Served, failure: Failed) -> str | None:
+        """Keeps a request whose stream broke off after its commit; returns the id to fetch its whole answer by."""
+        rungs = rungs_of(self.box.service, call.route)
+        passed = (*served.skips, Skip(served.answer.rung, f"it broke off in mid-answer ({failure.detail})"))
+        # Where nothing comes after it, the same ones may do better the next time.
+        return self.resumes.put(call, after(rungs, served.answer.rung) or rungs, passed)
+
+    async def resumed(self, key: str, tenant: str) -> Served | None:
+        """Returns the whole answer of a stream that broke off, None where this tenant has none of that id.
+
+        Raises:
+            NoRung, Refused: As `complete`.
+        """
+        return await self.resumes.get(key, tenant, self.box.service.limits.request_timeout_ms / 1000)
+
+    async def _climb(self, call: Call, rungs: tuple[RungSpec, ...]) -> Served:
+        able = replace(call, cannot=unable(self.box.service, rungs, call))
+        return await self.climber.climb(able, rungs, self.unavailable(rungs), self._rungs.open)
+
+    def _stitched(self, call: Call, served: Served, rungs: tuple[RungSpec, ...]) -> Served:
+        """Returns the answer with somebody to go on with it, where there is one."""
+        later = tuple(rung for rung in after(rungs, served.answer.rung) if goes_on(self.box.service, rung))
+        if not later or not may_continue(call):
+            return served
+
+        async def go_on(sent: str, pieces: int) -> Answer | None:
+            deadline_s = max(call.deadline_s, self._clock() + CONTINUE_S)
+            try:
+                return (await self._climb(continuing(call, sent, pieces, deadline_s), later)).answer
+            except (NoRung, Refused):  # then the stream ends as it broke
+                return None
+
+        working_s = self.settings.keepalive_s
+        chunks = Stitched(served.answer, go_on, working_s=working_s, wants_usage=call.wants_usage)
+        return replace(served, answer=replace(served.answer, chunks=chunks))
 
     async def ask(self, question: str) -> Served:
         """Answers a question by the ladder of `/v1/ask`.
@@ -166,9 +219,7 @@ class Answering:
 
     def models(self) -> list[str]:
         """Returns the names that `model` may have in a chat, `auto` first."""
-        served = [rung.target for rung in self.box.service.ladder.rungs if rung.kind in ("model", "upstream")]
-        aliases = [upstream.model for upstream in self.box.service.upstreams if upstream.name in served]
-        return list(dict.fromkeys([AUTO, *served, *aliases]))
+        return names_of(self.box.service)
 
     def _state(self, rung: RungSpec) -> tuple[str, str]:
         if rung.kind == "upstream":

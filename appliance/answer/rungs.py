@@ -15,16 +15,20 @@ from appliance.answer.context import passages, with_context
 from appliance.answer.facts import Box, KnowledgeFacts
 from appliance.answer.threads import BoundedThreads
 from appliance.gateway import relay
+from appliance.gateway.abilities import declared
 from appliance.gateway.asked import Counted, asked
-from appliance.gateway.call import CHAT, Answer, Call, ChunkStream, Citation
-from appliance.gateway.classify import classify
+from appliance.gateway.attempt import Attempted, attempt
+from appliance.gateway.call import CHAT, Answer, Call, Citation, Told
+from appliance.gateway.classify import TOO_LONG_CODE, classify, is_too_long
 from appliance.gateway.health import Asking
+from appliance.gateway.held import Room
 from appliance.gateway.options import generation_of
 from appliance.gateway.outcome import Failed, Passed, Refused
 from appliance.gateway.replay import Replays
+from appliance.gateway.turns import SHARES, shortened
 from appliance.gateway.upstream import Client
 from bundler.format.errors import Busy
-from bundler.format.service import ModelSpec, RungSpec
+from bundler.format.service import DECLINE, DROP, LARGER, ModelSpec, RungSpec
 
 NO_KNOWLEDGE = "the documents and FAQs are not loaded"
 NOTHING_TO_ASK = "the request holds no question"
@@ -51,6 +55,7 @@ class Rungs:
         self._new_id = new_id
         self._replays = {name: Replays(engine) for name, engine in box.engines.items()}
         self._models = {model.name: model for model in box.service.models}
+        self._room = Room()
         self._openers = {
             "model": self._model,
             "faq": self._faq,
@@ -70,6 +75,10 @@ class Rungs:
             Passed: The rung does not serve this request.
             Refused: An upstream refused the request itself.
         """
+        spec = declared(self._box.service, rung)
+        if spec is not None and 0 < spec.context_tokens <= call.spent.outgrown_tokens:
+            reason = f"its context of {spec.context_tokens} tokens is no longer than one that was too short"
+            raise Passed(reason, incapable=True, code=TOO_LONG_CODE)
         if asking is not None:
             return await self._upstream(rung, call, asking)
         return await self._openers[rung.kind](rung, call)
@@ -80,19 +89,16 @@ class Rungs:
             await self._replays[rung.target].revive(call)
 
     async def _upstream(self, rung: RungSpec, call: Call, asking: Asking) -> Answer:
-        client = self._clients[rung.target]
-        body = relay.prepared(call, client.target.model)
-        limits = asking.limits
+        body, told = relay.prepared(call, self._clients[rung.target].target.model), Told()
         try:
-            if call.stream:
-                live = await asked(asking, call, lambda: relay.stream(client, call, body, limits))
-                asking.began()
-                return Answer(rung.name, rung.kind, rung.target, chunks=Counted(live, asking))
-            whole = await asked(asking, call, lambda: relay.whole(client, call, body, limits))
+            whole, live = await self._fitted(rung, call, body, told, asking)
         except Failed as failure:
-            raise judged(failure, rung) from failure
-        asking.whole()
-        return Answer(rung.name, rung.kind, rung.target, whole)
+            asking.ended(classify(failure))
+            raise self._judged(failure, rung, call) from failure
+        if live is None:
+            asking.whole()
+        chunks = Counted(live, asking) if live is not None else None
+        return Answer(rung.name, rung.kind, rung.target, whole, chunks, told=told)
 
     async def _model(self, rung: RungSpec, call: Call) -> Answer:
         body = relay.prepared(call, rung.target, drop=call.ignorable)
@@ -100,8 +106,10 @@ class Rungs:
         if context:
             try:
                 messages = with_context(body["messages"], context)
-                # Where the caller has no system message of its own, the first one is the bundle's text alone.
-                shared = replace(call, public_messages=int(len(messages) > len(body["messages"])))
+                # Where the caller has no system message of its own, the first one is the bundle's text alone. Passages
+                # that do not fit are left out before anything of the conversation is.
+                longest = replace(call.route, too_long=LARGER)
+                shared = replace(call, public_messages=int(len(messages) > len(body["messages"])), route=longest)
                 return await self._ask(rung, shared, body | {"messages": messages}, citations)
             except Passed as passed:
                 if not passed.incapable:
@@ -111,6 +119,8 @@ class Rungs:
 
     async def _context(self, call: Call, model: ModelSpec) -> tuple[tuple[Citation, ...], str]:
         knowledge = self._box.knowledge
+        if call.continues:  # the answer has begun with what its first rung knew
+            return (), ""
         if knowledge is None or call.wire != CHAT or not call.question.strip() or not self._box.service.collections:
             return (), ""
         try:
@@ -124,18 +134,60 @@ class Rungs:
         return citations, passages(citations, around, model.context_tokens)
 
     async def _ask(self, rung: RungSpec, call: Call, body: dict[str, Any], citations: tuple[Citation, ...]) -> Answer:
+        told = Told()
+        try:
+            whole, live = await self._fitted(rung, call, body, told)
+        except Failed as failure:
+            raise self._judged(failure, rung, call) from failure
+        return Answer(rung.name, rung.kind, rung.target, whole, live, citations, None, call.ignorable, told)
+
+    async def _fitted(
+        self, rung: RungSpec, call: Call, body: dict[str, Any], told: Told, asking: Asking | None = None
+    ) -> Attempted:
+        """Asks, and where the route says so once more with fewer of the oldest turns each time it is too long."""
+        try:
+            return await self._again(rung, call, body, told, asking)
+        except Failed as failure:
+            if not (is_too_long(failure) and call.route.too_long == DROP and call.wire == CHAT):
+                raise
+            last = failure
+        for share in SHARES:
+            messages, dropped = shortened(body["messages"], share)
+            if dropped == told.dropped_turns:
+                continue
+            told.dropped_turns = dropped
+            try:
+                return await self._again(rung, call, body | {"messages": messages}, told, asking)
+            except Failed as failure:
+                if not is_too_long(failure):
+                    raise
+                last = failure
+        raise last
+
+    async def _again(
+        self, rung: RungSpec, call: Call, body: dict[str, Any], told: Told, asking: Asking | None
+    ) -> Attempted:
+        """Asks, and once more where that helps: a provider after a pause, an engine once it is back."""
         client = self._clients[rung.target]
 
-        async def attempt() -> tuple[dict[str, Any] | None, ChunkStream | None]:
-            if call.stream:
-                return None, await relay.stream(client, call, body)
-            return await relay.whole(client, call, body), None
+        async def once() -> Attempted:
+            return await attempt(client, call, body, told, self._room, asking)
 
-        try:
-            whole, live = await self._replays[rung.target].ask(call, attempt)
-        except Failed as failure:
-            raise judged(failure, rung) from failure
-        return Answer(rung.name, rung.kind, rung.target, whole, live, citations, None, call.ignorable)
+        return await (asked(asking, call, once) if asking is not None else self._replays[rung.target].ask(call, once))
+
+    def _judged(self, failure: Failed, rung: RungSpec, call: Call) -> Passed | Refused:
+        if is_too_long(failure):
+            if call.route.too_long == DECLINE:
+                return Refused(400, failure.code, failure.message or "the request is too long for this route")
+            spec = declared(self._box.service, rung)
+            call.spent.outgrown_tokens = max(call.spent.outgrown_tokens, spec.context_tokens if spec else 0)
+        verdict = classify(failure)
+        if verdict.propagate:
+            return Refused(failure.status or 400, failure.code, failure.message or f"{rung.name}: {verdict.reason}")
+        own_words = rung.kind == "model" and verdict.incapable and failure.message
+        reason = failure.message if own_words else verdict.reason
+        code = failure.code if verdict.incapable else ""
+        return Passed(reason, incapable=verdict.incapable, code=code, busy=verdict.busy)
 
     async def _faq(self, rung: RungSpec, call: Call) -> Answer:
         knowledge = self._asked(call)
@@ -186,14 +238,3 @@ class Rungs:
 def citations_of(evidence: Any) -> tuple[Citation, ...]:
     """Returns the citations of `bundler.knowledge` evidence as the gateway's own."""
     return tuple(Citation(cited.source, cited.start, cited.end, cited.quote) for cited in evidence.citations)
-
-
-def judged(failure: Failed, rung: RungSpec) -> Passed | Refused:
-    """Returns what a failed attempt means for the request."""
-    verdict = classify(failure)
-    if verdict.propagate:
-        return Refused(failure.status or 400, failure.code, failure.message or f"{rung.name}: {verdict.reason}")
-    own_words = rung.kind == "model" and verdict.incapable and failure.message
-    reason = failure.message if own_words else verdict.reason
-    code = failure.code if verdict.incapable else ""
-    return Passed(reason, incapable=verdict.incapable, code=code, busy=verdict.busy)

@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
+
+from appliance.engine.pooled_request import AUTO
+from bundler.format.service import CONVENIENCE, CRITICAL, RouteSpec
 
 CHAT, TEXT, VECTORS, RANKING = "chat", "text", "vectors", "ranking"
 PATHS = {CHAT: "/chat/completions", TEXT: "/completions", VECTORS: "/embeddings", RANKING: "/rerank"}
 
+# Lower goes first in an engine's queue; who can wait comes after the others of its kind.
+_PRIORITY = {CRITICAL: -2, CONVENIENCE: 2}
+
+
+NO_ROUTE = RouteSpec(AUTO, ())
+
 
 @dataclass
 class Spent:
-    """What a call has spent, on all of its rungs together.
+    """What a call has learned and spent on its way, on all of its rungs together.
 
     Attributes:
-        attempts: How often providers were asked.
-        waited_s: Seconds of waiting until a local engine was back.
+        waited_s: Seconds of waiting until an engine was back.
         deaths: How many local engines ended under it.
+        outgrown_tokens: The longest declared context that was too short for it.
+        attempts: How often providers were asked.
     """
 
     waited_s: float = 0.0
     deaths: int = 0
+    outgrown_tokens: int = 0
     attempts: int = 0
 
 
@@ -41,6 +52,9 @@ class Call:
         tenant: Whose it is: the id of the token.
         public_messages: How many of the first messages are text of the signed bundle, and no secret of a tenant.
         spent: Counted on; copies of the call count on the same.
+        route: How it is served.
+        cannot: Rungs that cannot serve this request, whatever their state, with the reason.
+        continues: The last message is the beginning of the answer, which somebody else has sent already.
     """
 
     wire: str
@@ -54,11 +68,19 @@ class Call:
     tenant: str = ""
     public_messages: int = 0
     spent: Spent = field(default_factory=Spent)
+    route: RouteSpec = NO_ROUTE
+    cannot: Mapping[str, str] = field(default_factory=dict)
+    continues: bool = False
 
     @property
     def batch(self) -> bool:
         """Whether the caller can wait: OpenAI's `service_tier: "flex"`."""
         return self.body.get("service_tier") == "flex"
+
+    @property
+    def priority(self) -> int:
+        """How it stands in the queue of an engine; lower goes first."""
+        return _PRIORITY.get(self.route.criticality, 0) + int(self.batch)
 
     @property
     def choices(self) -> int:
@@ -75,10 +97,13 @@ class Call:
 
 @dataclass(frozen=True)
 class Chunk:
-    """One event of a stream: the bytes after `data:`, and what they say."""
+    """One event of a stream: the bytes after `data:`, and what they say. Without bytes it says that work goes on."""
 
     raw: bytes
     value: dict[str, Any]
+
+
+WORKING = Chunk(b"", {})
 
 
 class ChunkStream(Protocol):
@@ -100,8 +125,41 @@ class Citation:
 
 
 @dataclass(frozen=True)
+class Segment:
+    """A part of a streamed answer that more than one rung gave.
+
+    Attributes:
+        chars: How many characters of the text are this rung's.
+        usage: What it says that it used, None where it broke off before it said so.
+    """
+
+    rung: str
+    served_by: str
+    model: str
+    chars: int
+    usage: dict[str, Any] | None
+
+
+@dataclass
+class Told:
+    """What shows while an answer is made, and is told with it.
+
+    Attributes:
+        segments: Who gave which part, where more than one rung did.
+        held: Why an answer that was held is given before its end, or "".
+        damaged_chunks: How many chunks could not be read and are missing.
+        dropped_turns: How many of the oldest turns the rung did not see, because all were too long for it.
+    """
+
+    segments: list[Segment] = field(default_factory=list)
+    held: str = ""
+    damaged_chunks: int = 0
+    dropped_turns: int = 0
+
+
+@dataclass(frozen=True)
 class Answer:
-    """What a rung gives: a whole `body`, or the `chunks` of a stream."""
+    """What a rung gives: a whole `body`, or the `chunks` of a stream; `told` grows until the stream has ended."""
 
     rung: str
     kind: str
@@ -111,6 +169,7 @@ class Answer:
     citations: tuple[Citation, ...] = ()
     confidence: float | None = None
     ignored: tuple[str, ...] = ()
+    told: Told = field(default_factory=Told)
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,10 @@ from appliance.gateway.outcome import Failed, Kind, Meaning, Verdict
 CONNECTION, SERVER = "connection", "server"
 PAUSES_S: Mapping[str, tuple[float, float]] = {CONNECTION: (0.05, 0.15), SERVER: (0.2, 0.5)}
 
+TOO_LONG_CODE = "context_length_exceeded"
 # OpenAI error codes of a 400 that are a limit of this rung and not a fault of the request.
 RUNG_LIMITS = {
-    "context_length_exceeded": "the request is longer than its context",
+    TOO_LONG_CODE: "the request is longer than its context",
     "unsupported_option": "it does not support an option of this request",
     "invalid_schema": "it cannot follow the JSON schema of this request",
 }
@@ -49,7 +50,7 @@ IN_BAND: Mapping[str, tuple[Meaning, str]] = {
 # Not implemented, and a version of HTTP that it does not speak: the same a moment later.
 LASTING = frozenset({501, 505})
 
-_SOFT = frozenset({Kind.EMPTY, Kind.REJECTED})
+_SOFT = frozenset({Kind.EMPTY, Kind.INVALID})
 
 
 def classify(failure: Failed) -> Verdict:
@@ -66,6 +67,12 @@ def classify(failure: Failed) -> Verdict:
         return Verdict(Meaning.NEUTRAL, failure.detail)
     meaning = Meaning.SOFT if failure.kind in _SOFT else Meaning.FAILURE
     return Verdict(meaning, failure.detail, again=CONNECTION if failure.kind is Kind.CONNECT else "")
+
+
+def is_too_long(failure: Failed) -> bool:
+    """Says whether the request was longer than the context of the one that was asked."""
+    said = failure.kind is Kind.IN_BAND or (failure.kind is Kind.STATUS and failure.status in REQUEST_FAULTS)
+    return said and failure.code == TOO_LONG_CODE
 
 
 def _by_status(failure: Failed) -> Verdict:

@@ -78,7 +78,7 @@ class Climber:
             NoRung: None did.
             Refused: An upstream refused the caller's request itself.
         """
-        plan = decide(rungs, unavailable, call.needs)
+        plan = decide(rungs, unavailable, call.needs, call.cannot)
         climb = Climb(call, open_rung, list(plan.skips))
         try:
             answer = await self._up(climb, plan.attempts)

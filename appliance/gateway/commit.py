@@ -2,7 +2,7 @@
 
 Rules: before the commit any fault is a free failover, so nothing is handed out; only content, reasoning and tool
 deltas count as progress (role chunks and comments do not); a stream that ends without a finish reason and without
-`[DONE]` was cut, and is never taken for a whole answer.
+`[DONE]` was cut, and is never taken for a whole answer. What waits is bounded in chunks and in bytes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from appliance.gateway.foreign_json import object_of
 from appliance.gateway.outcome import Failed, Kind
 from appliance.gateway.sse import DONE, EventReader, EventTooLong
 
-WAITING_CHUNKS_MAX = 64
+WAITING_CHUNKS_MAX, WAITING_BYTES_MAX = 64, 256 * 2**10
 BAD_CHUNKS_MAX = 3
 DELTA_FIELDS = ("content", "reasoning_content", "reasoning", "refusal", "tool_calls", "function_call")
 
@@ -30,7 +30,7 @@ class StreamReader:
         self._choices, self._ended = choices, set[int]()
         self._events = EventReader()
         self._waiting: list[Chunk] = []
-        self._bad = 0
+        self.damaged = 0
         self.committed = False
         self.finished = False
         self.done = False
@@ -71,8 +71,8 @@ class StreamReader:
     def _chunk(self, raw: bytes) -> Chunk | None:
         value = object_of(raw)
         if value is None:
-            self._bad += 1
-            if self._bad >= BAD_CHUNKS_MAX:
+            self.damaged += 1
+            if self.damaged >= BAD_CHUNKS_MAX:
                 raise Failed(Kind.NOT_JSON, "its stream is not of OpenAI's wire")
             return None
         if value.get("error"):
@@ -89,9 +89,12 @@ class StreamReader:
         if self.committed:
             ready.extend(self._waiting)
             self._waiting.clear()
-        elif len(self._waiting) > WAITING_CHUNKS_MAX:
+        elif len(self._waiting) > WAITING_CHUNKS_MAX or self._waiting_bytes() > WAITING_BYTES_MAX:
             raise Failed(Kind.SILENT, "its stream holds chunks and no content")
         return progress
+
+    def _waiting_bytes(self) -> int:
+        return sum(len(chunk.raw) for chunk in self._waiting)
 
 
 def in_band(error: object) -> Failed:

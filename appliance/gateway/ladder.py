@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from appliance.engine.pooled_request import AUTO
 from appliance.gateway.call import Skip
@@ -28,13 +29,19 @@ class Plan:
     skips: tuple[Skip, ...]
 
 
-def decide(rungs: Sequence[RungSpec], unavailable: Mapping[str, str], needs: frozenset[str] = frozenset()) -> Plan:
+def decide(
+    rungs: Sequence[RungSpec],
+    unavailable: Mapping[str, str],
+    needs: frozenset[str] = frozenset(),
+    cannot: Mapping[str, str] = MappingProxyType({}),
+) -> Plan:
     """Splits the rungs into those to try and those to skip.
 
     Args:
         rungs: The ladder, best first.
         unavailable: Rungs that cannot be asked now, with the reason.
         needs: Options of the request that a rung must honour.
+        cannot: Rungs that could never serve this request, with the reason.
     """
     attempts: list[RungSpec] = []
     skips: list[Skip] = []
@@ -43,6 +50,8 @@ def decide(rungs: Sequence[RungSpec], unavailable: Mapping[str, str], needs: fro
         missing = needs - capable if capable is not None else frozenset()
         if missing:
             skips.append(Skip(rung.name, f"it does not support {', '.join(sorted(missing))}", incapable=True))
+        elif rung.name in cannot:
+            skips.append(Skip(rung.name, cannot[rung.name], incapable=True))
         elif rung.name in unavailable:
             skips.append(Skip(rung.name, unavailable[rung.name]))
         else:

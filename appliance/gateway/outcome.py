@@ -20,7 +20,7 @@ class Kind(Enum):
     NOT_JSON = "the answer is not of OpenAI's wire"
     IN_BAND = "an error inside the answer"
     EMPTY = "the answer is empty"
-    REJECTED = "the answer does not pass its checks"
+    INVALID = "the answer is not what was asked for"
     TOO_LONG = "the answer is longer than the limit"
     CLIENT_GONE = "the caller left"
 

@@ -14,7 +14,7 @@ from typing import Any
 import aiohttp
 
 from appliance.engine.standing import Standing, to_headers
-from appliance.gateway.call import PATHS, Call, Chunk
+from appliance.gateway.call import PATHS, Call, Chunk, Told
 from appliance.gateway.commit import StreamReader, in_band
 from appliance.gateway.foreign_json import object_of
 from appliance.gateway.outcome import Failed, Kind
@@ -97,34 +97,46 @@ async def stream(client: Client, call: Call, body: dict[str, Any], limits: Limit
 
 
 class LiveStream:
-    """A committed stream; it ends with `Failed` where the upstream broke it."""
+    """A committed stream; it ends with `Failed` where the upstream broke it. `told` gets what is missing in it."""
 
     def __init__(
         self, response: aiohttp.ClientResponse, reader: StreamReader, first: list[Chunk], stall_s: float
     ) -> None:
         self._response, self._reader, self._first, self._stall_s = response, reader, first, stall_s
+        self.told = Told()
+        self._waited_s, self._pieces = 0.0, 0
+
+    @property
+    def gap_s(self) -> float | None:
+        """How long the upstream took for a read with content on average, None where there was none after the first."""
+        return self._waited_s / self._pieces if self._pieces else None
 
     def close(self) -> None:
         """Ends the upstream's connection: not released to a pool, so that it stops working on this answer."""
         self._response.close()
 
     async def __aiter__(self) -> AsyncIterator[Chunk]:
+        self.told.damaged_chunks = self._reader.damaged
         for chunk in self._first:
             yield chunk
-        progress_at = time.monotonic()
+        quiet_s = 0.0  # of waiting for the upstream alone: a client that reads slowly is no stall
         while not self._reader.done:
-            data = await self._read(progress_at + self._stall_s)
+            began_s = time.monotonic()
+            data = await self._read(self._stall_s - quiet_s)
             if not data:
                 self._reader.end()
                 return
             ready, progress = self._reader.feed(data)
-            progress_at = time.monotonic() if progress else progress_at
+            self.told.damaged_chunks = self._reader.damaged
+            took_s = time.monotonic() - began_s
+            self._waited_s, self._pieces = self._waited_s + took_s, self._pieces + progress
+            quiet_s = 0.0 if progress else quiet_s + took_s
             for chunk in ready:
                 yield chunk
 
     async def _read(self, limit_s: float) -> bytes:
         try:
-            async with asyncio.timeout(max(0.0, limit_s - time.monotonic())):
+            async with asyncio.timeout(max(0.0, limit_s)):
                 return await read_some(self._response)
         except TimeoutError:
             fault = Failed(Kind.STALLED)
@@ -152,7 +164,7 @@ def _standing(client: Client, call: Call) -> dict[str, str]:
     if client.target.socket is None:
         return {}
     left_s = max(0.0, call.deadline_s - time.monotonic())
-    return to_headers(Standing(int(call.batch), call.tenant, left_s, call.public_messages))
+    return to_headers(Standing(call.priority, call.tenant, left_s, call.public_messages))
 
 
 def _limit_s(limit_s: float, deadline_s: float) -> float:

@@ -3,8 +3,9 @@
 Rules:
 1. A whole answer and a stream before its commit lose nothing: they are sent to the next child. All attempts and all
    waits together have the one deadline of their call.
-2. Whoever asked for `auto` waits at most PATIENCE_S in all, on all rungs together, and not at all where loading is
-   known to take longer than what is left: the ladder has other rungs. Whoever named the model waits to the deadline.
+2. Whoever asked for `auto` or another route of several rungs waits at most PATIENCE_S in all, on all rungs together,
+   and not at all where loading is known to take longer than what is left: the ladder has other rungs. Whoever named
+   the model waits to the deadline.
 3. A request may be what kills the engine. The first replay goes with all the others; the second alone among those that
    were there at two deaths. So the guilty one dies by itself; at its third death it gets the error, and no other
    engine is asked. Deaths count for the call, whichever engines they were.
@@ -106,7 +107,7 @@ def _waiting(call: Call) -> Iterator[float]:
     """Counts the time inside on the call; yields the longest that it may be, in seconds."""
     began_s = time.monotonic()
     left_s = call.deadline_s - began_s
-    if call.model == AUTO:
+    if call.model == AUTO or len(call.route.rungs) > 1:
         left_s = min(left_s, PATIENCE_S - call.spent.waited_s)
     try:
         yield max(0.0, left_s)

@@ -8,16 +8,17 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
-from litestar import Request, post
+from litestar import Request, get, post
 from litestar.types import ASGIApp
 
 from appliance.answer.answering import Answering
 from appliance.edge.metrics import Metrics
 from appliance.gateway.call import CHAT, TEXT, Call, Served
+from appliance.gateway.outcome import Failed
 from appliance.gateway.sse import KEEPALIVE, event
 from appliance.routes import present
 from appliance.routes.bodies import ChatRequest, TextRequest, read
-from appliance.routes.errors import as_api_error
+from appliance.routes.errors import ApiError, as_api_error
 from appliance.routes.reply import Events, Whole, as_json, disconnected
 
 CLIENT_GONE = 499  # nginx's word for it; nobody is left to read it
@@ -35,6 +36,16 @@ async def completions(request: Request[Any, Any, Any]) -> ASGIApp:
     answering: Answering = request.app.state.answering
     _, body = await read(request, TextRequest, answering.settings.body_wait_s)
     return await Completion(request, answering.call(body, TEXT, request.state.tenant)).reply()
+
+
+@get(["/chat/completions/{key:str}", "/completions/{key:str}"])
+async def resumed(request: Request[Any, Any, Any]) -> ASGIApp:
+    """The whole answer of a stream that broke off: `chat.completions.retrieve` of OpenAI's clients."""
+    answering: Answering = request.app.state.answering
+    served = await answering.resumed(request.path_params["key"], request.state.tenant)
+    if served is None:
+        raise ApiError(404, "resume_not_found", "there is no answer of this id here, or its time is over", param="id")
+    return as_json(present.whole(served), headers=present.headers(served))
 
 
 class Completion:
@@ -82,7 +93,11 @@ class Completion:
         return served
 
     def _events(self, served: Served) -> AsyncIterator[bytes]:
-        return present.events(served, self._metrics.cut)
+        def cut(failure: Failed) -> str | None:
+            self._metrics.cut()
+            return self._answering.broken(self._call, served, failure)
+
+        return present.events(served, cut)
 
     async def _pending(self) -> AsyncIterator[bytes]:
         while not self._work.done():

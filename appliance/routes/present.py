@@ -8,9 +8,9 @@ from typing import Any
 
 import msgspec
 
-from appliance.gateway.call import Chunk, Served
+from appliance.gateway.call import WORKING, Chunk, Served
 from appliance.gateway.outcome import Failed
-from appliance.gateway.sse import DONE, event
+from appliance.gateway.sse import DONE, KEEPALIVE, event
 
 MODE, RUNG, SERVED_BY, IGNORED = "X-Lifeboat-Mode", "X-Lifeboat-Rung", "X-Lifeboat-Served-By", "X-Lifeboat-Ignored"
 PENDING = {MODE: "pending", RUNG: "pending", SERVED_BY: "pending"}
@@ -39,7 +39,7 @@ def lifeboat(served: Served) -> dict[str, Any]:
         found["confidence"] = answer.confidence
     if answer.ignored:
         found["ignored"] = list(answer.ignored)
-    return found
+    return found | {name: value for name, value in asdict(answer.told).items() if value}
 
 
 def whole(served: Served) -> dict[str, Any]:
@@ -47,10 +47,11 @@ def whole(served: Served) -> dict[str, Any]:
     return {**(served.answer.body or {}), "lifeboat": lifeboat(served)}
 
 
-async def events(served: Served, on_cut: Callable[[], None]) -> AsyncIterator[bytes]:
+async def events(served: Served, on_cut: Callable[[Failed], str | None]) -> AsyncIterator[bytes]:
     """Yields the events of a stream: each chunk as it came, and the `lifeboat` object in the last one.
 
-    A stream that breaks ends in an error event and without `[DONE]`.
+    A stream that breaks ends in an error event and without `[DONE]`; `on_cut` returns the id by which the whole answer
+    can be had.
     """
     first: Chunk | None = None
     held: Chunk | None = None
@@ -58,6 +59,9 @@ async def events(served: Served, on_cut: Callable[[], None]) -> AsyncIterator[by
         raise RuntimeError("a streamed answer has chunks")
     try:
         async for chunk in served.answer.chunks:
+            if chunk is WORKING:
+                yield KEEPALIVE
+                continue
             first = first or chunk
             if held is not None:
                 yield event(held.raw)
@@ -65,8 +69,7 @@ async def events(served: Served, on_cut: Callable[[], None]) -> AsyncIterator[by
             if held is None:
                 yield event(chunk.raw)
     except Failed as failure:
-        on_cut()
-        yield event(msgspec.json.encode(interrupted(served, failure)))
+        yield event(msgspec.json.encode(interrupted(served, failure, on_cut(failure))))
         return
     last = held.value if held is not None else closing(first.value if first else {})
     yield event(msgspec.json.encode({**last, "lifeboat": lifeboat(served)}))
@@ -86,10 +89,17 @@ def closing(like: dict[str, Any]) -> dict[str, Any]:
     return {name: like[name] for name in ("id", "object", "created", "model") if name in like} | {"choices": []}
 
 
-def interrupted(served: Served, failure: Failed) -> dict[str, Any]:
+def interrupted(served: Served, failure: Failed, resume_id: str | None) -> dict[str, Any]:
     """Returns the in-band error of a stream that broke after its commit."""
     message = f"{served.answer.served_by} broke off in mid-answer ({failure.detail}); what came is not the whole answer"
-    error = {"message": message, "type": "api_error", "param": None, "code": "upstream_interrupted", "partial": True}
+    error: dict[str, Any] = {
+        "message": message,
+        "type": "api_error",
+        "param": None,
+        "code": "upstream_interrupted",
+        "partial": True,
+    }
+    error |= {"resume_id": resume_id} if resume_id is not None else {}
     return {"error": error, "lifeboat": lifeboat(served)}
 
 

@@ -100,7 +100,7 @@ async def streamed(answering: Answering, question: str, tokens: int, on_begun: C
     """Returns the text of a stream and how it ended: its finish reason, or the code of its error."""
     served = await answering.complete(answering.call(body(question, tokens, stream=True)))
     text, end, events = "", "", list[bytes]()
-    async for event in present.events(served, lambda: None):
+    async for event in present.events(served, lambda _: None):
         on_begun()
         events.append(event)
         value = {} if b"[DONE]" in event else json.loads(event.removeprefix(b"data: "))

@@ -78,7 +78,7 @@ def test_an_error_inside_a_200_is_read_by_its_code(code: str) -> None:
     assert classify(Failed(Kind.IN_BAND, code=code)).meaning is IN_BAND[code][0]
 
 
-@pytest.mark.parametrize("kind", [Kind.EMPTY, Kind.REJECTED])
+@pytest.mark.parametrize("kind", [Kind.EMPTY, Kind.INVALID])
 def test_a_poor_answer_is_a_soft_failure(kind: Kind) -> None:
     """It answered, and not well."""
     assert classify(Failed(kind)).meaning is Meaning.SOFT

@@ -82,7 +82,7 @@ class Wall:
         self.asked: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self.gone = threading.Event()
-        self.message = "no"
+        self.message, self.says = "no", ""
         self._port = 0
         self._looped = Looped()
 
@@ -145,7 +145,7 @@ class Wall:
             request.transport.close()
         if fault == "html":
             return web.Response(text="<html>Please log in to the Wi-Fi</html>", content_type="text/html")
-        if fault == "context":
+        if fault == "context" or (fault == "short context" and len(body["messages"]) > 2):
             return _error(400, "context_length_exceeded", self.message)
         if body.get("stream"):
             return await self._stream(request, fault, chat="chat" in request.path)
@@ -165,7 +165,7 @@ class Wall:
     def _whole(self, fault: str, *, chat: bool) -> web.Response:
         if fault == "in-band":
             return web.json_response({"error": {"message": "secret sk-123", "code": "x"}})
-        text = "" if fault == "empty" else f"[{self.name}] " + "".join(WORDS)
+        text = "" if fault == "empty" else self.says or f"[{self.name}] " + "".join(WORDS)
         choice: dict[str, Any] = {"index": 0, "finish_reason": "stop"}
         choice |= {"message": {"role": "assistant", "content": text}} if chat else {"text": text}
         usage = {"prompt_tokens": 1, "completion_tokens": 4, "total_tokens": 5}
@@ -174,7 +174,7 @@ class Wall:
     async def _stream(self, request: web.Request, fault: str, *, chat: bool) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
-        for step in _script(fault, self.name):
+        for step in _script(fault, self.name, self.says):
             if isinstance(step, bytes):
                 await response.write(step)
             elif step is None:
@@ -188,7 +188,8 @@ class Wall:
             else:
                 choice: dict[str, Any] = {"index": 0, "finish_reason": step.get("finish")}
                 text = step.get("text", "")
-                choice |= {"delta": {"content": text} if text else {}} if chat else {"text": text}
+                delta = {"tool_calls": [{"index": 0, "id": "1", "function": {"name": "f"}}]} if "call" in step else {}
+                choice |= {"delta": {"content": text} if text else delta} if chat else {"text": text}
                 value = self._head(chunk=True, chat=chat) | {"choices": [choice]}
                 await response.write(b"data: " + web.json_response(value).body + b"\n\n")  # type: ignore[operator]  # bytes here
         return response
@@ -198,9 +199,9 @@ class Wall:
         return {"id": f"{self.name}-1", "object": kind, "created": 1, "model": f"{self.name}-large"}
 
 
-def _script(fault: str, name: str) -> list[Any]:
+def _script(fault: str, name: str, says: str = "") -> list[Any]:
     """Returns the steps of a stream: a chunk, raw bytes, "pause", "wait", or None for a broken connection."""
-    text = [{"text": f"[{name}] "}, *({"text": word} for word in WORDS)]
+    text = [{"text": says}] if says else [{"text": f"[{name}] "}, *({"text": word} for word in WORDS)]
     done, finish = b"data: [DONE]\n\n", {"finish": "stop"}
     scripts: dict[str, list[Any]] = {
         "cut": [*text[:3], "pause", None],
@@ -215,6 +216,10 @@ def _script(fault: str, name: str) -> list[Any]:
         "empty": [{}, finish, done],
         "keepalives": [b": keepalive\n\n", "wait"],
         "bad chunks": [b"data: {\n\n"] * 3 + ["wait"],
+        "one bad chunk": [*text[:2], b"data: {\n\n", *text[2:], finish, done],
+        "bad chunks late": [*text[:2], "pause", *[b"data: {\n\n"] * 3, "wait"],
+        "tool cut": [*text[:1], {"call": "f"}, "pause", None],
+        "long": [*text * 3_000, finish, done],
     }
     return scripts.get(fault, [{}, *text, finish, done])
 
