@@ -138,7 +138,7 @@ def lifeboat(wall: FaultWall, at: Addresses, folder: Path) -> Iterator[System]:
 @contextmanager
 def litellm(wall: FaultWall, at: Addresses, folder: Path) -> Iterator[System]:  # noqa: ARG001 - one form for all
     program = PEERS / "litellm" / "bin"
-    port, config = _free_port(), folder / "litellm.yaml"
+    port, config = free_port(), folder / "litellm.yaml"
     names = ["ok", SECOND_STRICT, *(_model(scenario) for scenario in SCENARIOS)]
     models = [{"model_name": name, "litellm_params": _litellm_target(name, at.url)} for name in names]
     backups = [{_model(scenario): [scenario.second]} for scenario in SCENARIOS]
@@ -148,16 +148,16 @@ def litellm(wall: FaultWall, at: Addresses, folder: Path) -> Iterator[System]:  
     environment = {**os.environ, "LITELLM_OFFLINE_MODE": "true", "LITELLM_LOCAL_MODEL_COST_MAP": "true"}
     words = [program / "litellm", "--config", config, "--host", "127.0.0.1", "--port", str(port)]
     version = _version(program / "python", "litellm")
-    with _process(words, folder / "litellm.log", port, environment):
+    with process_of(words, folder / "litellm.log", port, environment):
         yield LiteLlm(f"LiteLLM proxy {version}", f"http://127.0.0.1:{port}")
 
 
 @contextmanager
 def portkey(wall: FaultWall, at: Addresses, folder: Path) -> Iterator[System]:  # noqa: ARG001 - one form for all
     package = PEERS / "portkey" / "node_modules" / "@portkey-ai" / "gateway"
-    version, port = json.loads((package / "package.json").read_text())["version"], _free_port()
+    version, port = json.loads((package / "package.json").read_text())["version"], free_port()
     words = ["node", package / "build" / "start-server.js", f"--port={port}", "--headless"]
-    with _process(words, folder / "portkey.log", port, dict(os.environ)):
+    with process_of(words, folder / "portkey.log", port, dict(os.environ)):
         yield Portkey(f"Portkey gateway {version}", f"http://127.0.0.1:{port}", at.url)
 
 
@@ -174,16 +174,19 @@ def _litellm_target(name: str, wall: str) -> dict[str, str]:
 
 
 @contextmanager
-def _process(words: list[str | Path], log: Path, port: int, environment: dict[str, str]) -> Iterator[None]:
+def process_of(
+    words: list[str | Path], log: Path, port: int, environment: dict[str, str]
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Runs a server; the block begins once its port takes connections."""
     with log.open("wb") as output:
         process = subprocess.Popen(list(map(str, words)), stdout=output, stderr=output, env=environment)
     try:
         end = time.monotonic() + 120
-        while not _listens(port):
+        while not listens(port):
             if process.poll() is not None or time.monotonic() > end:
                 raise SystemExit(f"error: {words[0]} did not start: see {log}")
             time.sleep(0.2)
-        yield
+        yield process
     finally:
         process.terminate()
         try:
@@ -193,12 +196,14 @@ def _process(words: list[str | Path], log: Path, port: int, environment: dict[st
             process.wait()
 
 
-def _listens(port: int) -> bool:
+def listens(port: int) -> bool:
+    """Says whether somebody takes connections on a port of loopback."""
     with closing(socket.socket()) as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Returns a port of loopback that nobody has."""
     with closing(socket.create_server(("127.0.0.1", 0))) as listener:
         return int(listener.getsockname()[1])
 

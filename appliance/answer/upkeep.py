@@ -48,6 +48,7 @@ class Upkeep:
     ) -> None:
         self._health, self._prober, self._pinned, self._away = health, prober, pinned, away
         self._path, self._watching, self._local = path, watching, local
+        self._tick_s = min(TICK_S, prober.every_s or TICK_S)
         self._written: Kept | None = None
         self._told = False
         self._warmed_s: float | None = None
@@ -78,7 +79,7 @@ class Upkeep:
             self._prober.tick(self._away)
             self._prewarm()
             await self._keep()
-            await asyncio.sleep(TICK_S)
+            await asyncio.sleep(self._tick_s)
 
     def _prewarm(self) -> None:
         now_s = self._health.clock()

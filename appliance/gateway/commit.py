@@ -81,6 +81,8 @@ class StreamReader:
 
     def _take(self, chunk: Chunk, ready: list[Chunk]) -> bool:
         progress, finish = _look(chunk.value)
+        if finish == "error":  # as routers of several providers write it
+            raise Failed(Kind.IN_BAND)
         self._ended |= _ended(chunk.value)
         self.finished = len(self._ended) >= self._choices
         # "stop" without a delta is an empty answer; any other reason is an outcome that the caller must see.

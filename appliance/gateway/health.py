@@ -151,10 +151,14 @@ class Health:
         """Says whether the first tokens of an upstream come far later than usual."""
         return self._spikes[name].anomalous(self.clock())
 
+    def throttled(self, name: str) -> bool:
+        """Says whether an upstream asked to be left alone for now."""
+        return self.clock() < self._breakers[name].throttled_s
+
     def failing(self, name: str) -> str | None:
         """Returns why an upstream failed last, until it answered again; None where all is well."""
         breaker = self._breakers[name]
-        if breaker.state == breakers.CLOSED and self.clock() >= breaker.throttled_s:
+        if breaker.state == breakers.CLOSED and not self.throttled(name):
             return f"{breaker.reason}; asked again now" if breaker.reason else None
         return self._denied(name)
 
@@ -168,7 +172,7 @@ class Health:
         if not asked:
             return Standing(well=False)
         breaker = self._breakers[name]
-        well = breaker.state == breakers.CLOSED and self.clock() >= breaker.throttled_s
+        well = breaker.state == breakers.CLOSED and not self.throttled(name)
         return Standing(well, self.watched(name))
 
     def _denied(self, name: str) -> str:

@@ -45,14 +45,14 @@ class Prober:
         daily: int,
         unix: Callable[[], float] = time.time,
     ) -> None:
-        self._health, self._clients, self._every_s, self._daily, self._unix = health, clients, every_s, daily, unix
+        self._health, self._clients, self.every_s, self._daily, self._unix = health, clients, every_s, daily, unix
         self.probes = {name: Probes() for name in health.names}
         self.counts: Counter[tuple[str, str, str]] = Counter()
         self._running: dict[str, asyncio.Task[None]] = {}
 
     def tick(self, away: Callable[[str], bool]) -> None:
         """Starts the probes that are due; `away` says which upstreams are not asked at all."""
-        for name in self._health.names if self._every_s else ():
+        for name in self._health.names if self.every_s else ():
             kind = None if name in self._running or away(name) else self._due(name)
             if kind is not None:
                 self.probes[name] = self.probes[name].asked(kind, self._health.clock(), self._unix())
@@ -68,7 +68,7 @@ class Prober:
             self._health.breaker(name),
             self._health.clock(),
             self._unix(),
-            every_s=self._every_s,
+            every_s=self.every_s,
             daily=self._daily,
             watched=self._health.watched(name),
         )

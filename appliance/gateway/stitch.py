@@ -135,6 +135,7 @@ class Stitched:
             broken = failure
         else:
             return
+        self._chunks.close()  # one that only stalls must not work on
         self._opening = asyncio.create_task(_opened(self._go_on, sent))
         while not (await asyncio.wait({self._opening}, timeout=self._working_s))[0]:
             yield WORKING

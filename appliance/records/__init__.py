@@ -1,1 +1,1 @@
-"""The journal and the audit log of the box; nothing is recorded in this version."""
+"""What outlives the serving process: the journal of accepted work. The audit log comes later."""

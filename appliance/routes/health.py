@@ -31,12 +31,10 @@ async def ready(request: Request[Any, Any, Any]) -> ASGIApp:
 async def metrics(request: Request[Any, Any, Any]) -> ASGIApp:
     answering: Answering = request.app.state.answering
     states = [(state.rung, state.kind, state.state == "ready") for state in answering.states()]
+    health = answering.health
     cloud = [
-        UpstreamSeen(
-            name, breaker.state, answering.health.watched(name), breaker.throttled_s > answering.health.clock()
-        )
-        for name in answering.health.names
-        for breaker in (answering.health.breaker(name),)
+        UpstreamSeen(name, health.breaker(name).state, health.watched(name), health.throttled(name))
+        for name in health.names
     ]
     seen = Seen(answering.climber.mode, answering.box.version, answering.pinned.now.target, answering.prober.counts)
     page = request.app.state.metrics.page(seen, states, cloud)

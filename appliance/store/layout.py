@@ -80,6 +80,16 @@ class StateLayout:
         return self.root / "pin.json"
 
     @property
+    def journal(self) -> Path:
+        """Accepted work that outlives the serving process; its payloads are sealed."""
+        return self.root / "journal.db"
+
+    @property
+    def working(self) -> Path:
+        """Locked by the one that works on what the journal holds."""
+        return self.run / "journal.lock"
+
+    @property
     def run(self) -> Path:
         """Sockets and locks; nothing in it outlives a boot."""
         return self.root / "run"

@@ -16,7 +16,7 @@ from appliance.gateway.outcome import SUCCEEDED, Meaning, Verdict
 RULES = Rules()
 FAILED = Verdict(Meaning.FAILURE, "it answered 503")
 NEUTRAL = Verdict(Meaning.NEUTRAL, "the caller left")
-LONGEST_S = max(RULES.fatal_longest_s, RULES.blind_s, b.THROTTLE_LONGEST_S) * (1 + b.JITTER)
+LONGEST_S = max(RULES.fatal_longest_s, RULES.blind_s, b.THROTTLE_LONGEST_S) * (1 + b.JITTER) + 0.001
 
 
 def _admit(state: Breaker, now_s: float, *, probed: bool = False, alternatives: bool = True) -> tuple[Breaker, bool]:
