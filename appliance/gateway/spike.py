@@ -17,6 +17,8 @@ DEVIATIONS, RATIO, SAMPLES_LEAST = 3.0, 2.0, 5
 DEVIATION_LEAST = 0.1  # of a logarithm: a provider that is even to the millisecond is not unusual at a tenth more
 LATE_OF_LAST = (3, 5)
 DRIFT_SLACK, DRIFT_LIMIT = 0.2, 4.0
+# One answer alone is no spike, however late it comes: of its logarithm no more than this counts.
+STEP = 2.0
 QUIET_S = 30.0
 FROZEN = 0.1
 _LEAST_S = 0.001
@@ -47,6 +49,7 @@ class Spike:
         if not self.samples:
             return Spike(samples=1, slow=value, fast=value, late=(False,), seen_s=now_s)
         weight = 1 - math.exp(-max(now_s - self.seen_s, 1.0) / FAST_S)
+        value = min(value, self.slow + STEP)
         fast = self.fast + weight * (value - self.fast)
         late = (*self.late, 0 < p95_s < seconds)[-LATE_OF_LAST[1] :]
         drift = min(max(0.0, self.drift + value - self.slow - DRIFT_SLACK), 2 * DRIFT_LIMIT)
