@@ -20,7 +20,7 @@ from appliance.edge.protocol import BoundedProtocol
 from appliance.edge.server import Server
 from appliance.edge.tls import Certificate, loaded
 from appliance.edge.tokens import TokenStore
-from appliance.routes import chat, health, knowledge, models, pages
+from appliance.routes import chat, feed, health, knowledge, models, pages
 from appliance.routes.errors import render
 from appliance.routes.guards import edge_guard, use_guard
 from appliance.settings import Settings
@@ -39,8 +39,8 @@ API = (
     knowledge.ask,
 )
 AsgiApp = Callable[[Any, Any, Any], Awaitable[None]]
-# Without the guard of `/v1`: `ready` and `metrics` bring their own, the rest holds no data.
-OPEN_PATHS = (health.live, health.ready, health.metrics, health.status, pages.page, pages.ca_certificate)
+# Without the guard of `/v1`: `ready`, `metrics` and `events` bring their own, the rest holds no data.
+OPEN_PATHS = (health.live, health.ready, health.metrics, health.status, feed.events, pages.page, pages.ca_certificate)
 
 
 def create_app(box: Box, tokens: TokenStore, settings: Settings) -> Litestar:
@@ -63,7 +63,7 @@ def create_app(box: Box, tokens: TokenStore, settings: Settings) -> Litestar:
         route_handlers=[Router("/v1", guards=[use_guard], route_handlers=API), *OPEN_PATHS],
         guards=[edge_guard],
         lifespan=[running],
-        state=State(known | {"pages": pages.load_pages()}),
+        state=State(known | {"pages": pages.load_pages(), "feeds": set()}),
         before_send=[_secured],
         exception_handlers={Exception: render},
         request_max_body_size=box.service.limits.body_bytes,

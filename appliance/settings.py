@@ -6,6 +6,7 @@ import os
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from bundler.format.errors import BadInput
 from bundler.format.service import Service, UpstreamSpec
@@ -26,6 +27,8 @@ class Settings:
         open_longest_s: The longest that it is, where it does not come back.
         probe_s: Time between two unbilled probes of an upstream that is left alone; 0 for no probes.
         probes_daily: How many billed probes an upstream gets in a day.
+        kept: Where the gateway keeps what is to outlive the process, or None.
+        pin: The file of the pin, or None.
         secret: Keys the fingerprints of API keys; nothing is remembered over a restart without one of the box's own.
         headers_wait_s: How long the headers of a stream wait for its commit.
         keepalive_s: Time between comments on a stream that has not begun.
@@ -40,6 +43,8 @@ class Settings:
     open_longest_s: float = 20.0
     probe_s: float = 5.0
     probes_daily: int = 100
+    kept: Path | None = None
+    pin: Path | None = None
     secret: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
     headers_wait_s: float = 10.0
     keepalive_s: float = 5.0

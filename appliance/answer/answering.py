@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import secrets
 import time
@@ -14,6 +15,7 @@ from appliance.answer.facts import Box, EngineFacts
 from appliance.answer.pooling import NotServing, Pooling
 from appliance.answer.rungs import NO_KNOWLEDGE, Rungs
 from appliance.answer.threads import BoundedThreads
+from appliance.answer.upkeep import Upkeep
 from appliance.engine.pooled_request import AUTO
 from appliance.gateway.abilities import goes_on, unable
 from appliance.gateway.breaker import Rules
@@ -25,6 +27,8 @@ from appliance.gateway.options import ignorable_of, needs_of, question_of
 from appliance.gateway.origin import permitted
 from appliance.gateway.outcome import Failed, Refused
 from appliance.gateway.pace import WHOLE_FACTOR, Limits
+from appliance.gateway.pin_file import Pinned
+from appliance.gateway.prober import Prober
 from appliance.gateway.resume import Resumes
 from appliance.gateway.route import after, names_of, route_of, rungs_of
 from appliance.gateway.stitch import Stitched, continuing, may_continue
@@ -44,7 +48,7 @@ class UnknownModel(Exception):
 
 @dataclass(frozen=True)
 class RungState:
-    """One rung as `/health/ready` shows it: ready, failing, loading, missing, failed or off."""
+    """One rung as `/health/ready` shows it: ready, failing, loading, missing, failed, off or pinned."""
 
     rung: str
     kind: str
@@ -76,12 +80,24 @@ class Answering:
             chance=random.random,
         )
         cloud = [rung for rung in chat if rung.kind == "upstream"]
-        self.climber = Climber(cloud, service.ladder.banner, self.health, lambda target: self._off.get(target, ""))
-        self._stack = AsyncExitStack()
+        self.climber = Climber(cloud, service.ladder.banner, self.health, self._away)
+        self.pinned = Pinned(settings.pin, clock)
+        self._stack, self.leaving = AsyncExitStack(), asyncio.Event()
         self._clients: dict[str, Client] = {}
         self.pooling = Pooling(service.models, box.engines, self._clients)
         self._rungs = Rungs(box, self._clients, self.threads, new_id)
         self.resumes = Resumes(clock, self._climb)
+        self.prober = Prober(self.health, self._clients, every_s=settings.probe_s, daily=settings.probes_daily)
+        watching = [rung.target for rung in cloud if rung.target in self.health.names][:1]
+        self._upkeep = Upkeep(
+            self.health,
+            self.prober,
+            self.pinned,
+            lambda target: bool(self._away(target)),
+            settings.kept,
+            lambda: any(map(self.health.watched, watching)),
+            self._local,
+        )
 
     async def __aenter__(self) -> Answering:
         service = self.box.service
@@ -92,9 +108,16 @@ class Answering:
         for model in service.models:
             if model.name in self.box.engines:
                 await self._open(engine_target(model, self.box.engines[model.name], request_s))
+        await self._upkeep.start()
         return self
 
+    def leave(self) -> None:
+        """Ends what watches: nobody who only looks keeps a version open."""
+        self.leaving.set()
+
     async def __aexit__(self, *_: object) -> None:
+        self.leave()
+        await self._upkeep.close()
         await self.resumes.close()
         await self.climber.race.close()
         await self._stack.aclose()
@@ -155,7 +178,8 @@ class Answering:
 
     async def _climb(self, call: Call, rungs: tuple[RungSpec, ...]) -> Served:
         able = replace(call, cannot=unable(self.box.service, rungs, call))
-        return await self.climber.climb(able, rungs, self.unavailable(rungs), self._rungs.open)
+        served = await self.climber.climb(able, rungs, self.unavailable(rungs), self._rungs.open)
+        return replace(served, pinned=self.pinned.now.words)
 
     def _stitched(self, call: Call, served: Served, rungs: tuple[RungSpec, ...]) -> Served:
         """Returns the answer with somebody to go on with it, where there is one."""
@@ -221,9 +245,19 @@ class Answering:
         """Returns the names that `model` may have in a chat, `auto` first."""
         return names_of(self.box.service)
 
+    def _away(self, upstream: str) -> str:
+        """Returns why an upstream is not asked at all, or ""."""
+        return self._off.get(upstream, "") or self.pinned.now.keeps_from(upstream)
+
+    def _local(self) -> list[Client]:
+        """Returns the clients of the local chat models that are ready."""
+        rungs = [rung for rung in self.box.service.ladder.rungs if rung.kind == "model"]
+        return [self._clients[rung.target] for rung in rungs if self._state(rung)[0] == "ready"]
+
     def _state(self, rung: RungSpec) -> tuple[str, str]:
         if rung.kind == "upstream":
-            return ("off", self._off[rung.target]) if rung.target in self._off else ("ready", "")
+            off, away = rung.target in self._off, self._away(rung.target)
+            return ("off" if off else "pinned", away) if away else ("ready", "")
         if rung.kind == "model":
             return _engine_state(self.box.engines.get(rung.target), known=rung.target in self._clients)
         if rung.kind in ("faq", "documents") and self.box.knowledge is None:

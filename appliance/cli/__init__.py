@@ -8,6 +8,7 @@ from appliance.cli.backup import backup
 from appliance.cli.check import check
 from appliance.cli.doctor import doctor
 from appliance.cli.install import install
+from appliance.cli.pin import pin
 from appliance.cli.rollback import rollback
 from appliance.cli.seal import seal
 from appliance.cli.secret import secret
@@ -27,6 +28,7 @@ main.add_command(backup)
 main.add_command(check)
 main.add_command(doctor)
 main.add_command(install)
+main.add_command(pin)
 main.add_command(rollback)
 main.add_command(seal)
 main.add_command(secret)

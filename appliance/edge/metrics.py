@@ -2,13 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from appliance.gateway.breaker import STATES
 from appliance.gateway.modes import MODES
+from appliance.gateway.pin import AUTO
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+@dataclass(frozen=True)
+class UpstreamSeen:
+    """A provider: its breaker's state, whether its first tokens come late, and whether it wants to be left alone."""
+
+    name: str
+    state: str
+    watched: bool
+    throttled: bool
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The box: its mode, its version, what it is pinned to, and (provider, kind, outcome) of probes -> how often."""
+
+    mode: str
+    version: int
+    pinned: str
+    probes: Mapping[tuple[str, str, str], int]
 
 
 class Metrics:
@@ -33,6 +56,20 @@ class Metrics:
         self._cuts = Counter("lifeboat_stream_cuts", "Streams that broke after they began", registry=self.registry)
         self._ready = Gauge("lifeboat_rung_ready", "1 where a rung can serve", ["rung", "kind"], registry=self.registry)
         self._mode = Gauge("lifeboat_mode", "1 for the mode that the box is in", ["mode"], registry=self.registry)
+        self._breaker = Gauge(
+            "lifeboat_upstream_breaker", "1 for the state of a breaker", ["upstream", "state"], registry=self.registry
+        )
+        self._watched = Gauge(
+            "lifeboat_upstream_slow", "1 where first tokens come late", ["upstream"], registry=self.registry
+        )
+        self._throttled = Gauge(
+            "lifeboat_upstream_throttled", "1 where it asked to be left alone", ["upstream"], registry=self.registry
+        )
+        self._probes = Counter(
+            "lifeboat_probes", "Probes of providers", ["upstream", "kind", "outcome"], registry=self.registry
+        )
+        self._counted: dict[tuple[str, str, str], int] = {}
+        self._pinned = Gauge("lifeboat_pinned", "1 while the box is pinned", registry=self.registry)
         self._version = Gauge("lifeboat_version", "The serving version", registry=self.registry)
 
     def answered(self, endpoint: str, rung: str, mode: str, skipped: Iterable[str], seconds: float) -> None:
@@ -47,11 +84,23 @@ class Metrics:
     def cut(self) -> None:
         self._cuts.inc()
 
-    def page(self, mode: str, version: int, ready: Iterable[tuple[str, str, bool]]) -> bytes:
+    def page(self, seen: Seen, ready: Iterable[tuple[str, str, bool]], cloud: Iterable[UpstreamSeen]) -> bytes:
         """Returns the page; `ready` lists (rung, kind, whether it can serve)."""
-        self._version.set(version)
+        self._version.set(seen.version)
+        self._pinned.set(seen.pinned != AUTO)
         for each in MODES:
-            self._mode.labels(each).set(each == mode)
+            self._mode.labels(each).set(each == seen.mode)
         for rung, kind, is_ready in ready:
             self._ready.labels(rung, kind).set(is_ready)
+        for upstream in cloud:
+            self._set(upstream)
+        for labels, count in seen.probes.items():
+            self._probes.labels(*labels).inc(count - self._counted.get(labels, 0))
+            self._counted[labels] = count
         return generate_latest(self.registry)
+
+    def _set(self, upstream: UpstreamSeen) -> None:
+        for state in STATES:
+            self._breaker.labels(upstream.name, state).set(state == upstream.state)
+        self._watched.labels(upstream.name).set(upstream.watched)
+        self._throttled.labels(upstream.name).set(upstream.throttled)

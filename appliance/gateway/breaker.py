@@ -22,13 +22,14 @@ from dataclasses import dataclass, field, replace
 
 from appliance.gateway.outcome import Meaning, Verdict
 
-CLOSED, OPEN, HALF_OPEN = "closed", "open", "half-open"
+CLOSED, OPEN, HALF_OPEN = STATES = ("closed", "open", "half-open")
 WINDOW_S, BUCKET_S = 60.0, 5.0
 JITTER = 0.2
 RAMP = ((15.0, 0.1), (30.0, 0.5))
 RAMP_FREE_PER_S = 1.0
 COSTLY_S, WEIGHT_MAX = 5.0, 3.0
 THROTTLE_LONGEST_S = 600.0
+OUT_OF_REACH = "it is out of reach"
 _FATAL = frozenset({Meaning.CREDENTIAL, Meaning.RETIRED})
 _NEUTRAL = frozenset({Meaning.NEUTRAL, Meaning.CALLER, Meaning.INCAPABLE})
 
@@ -192,10 +193,14 @@ def throttled(breaker: Breaker, verdict: Verdict, now_s: float, rules: Rules, ch
     )
 
 
-def reached(breaker: Breaker, *, good: bool) -> Breaker:
-    """Returns the state after an unbilled probe: a half-open upstream that is out of reach is open again."""
+def reached(breaker: Breaker, now_s: float, rules: Rules, chance: float, *, good: bool) -> Breaker:
+    """Returns the state after an unbilled probe: a half-open upstream that is out of reach is open again.
+
+    A closed one is probed only where there is a doubt already; out of reach then counts as one more failure.
+    """
     if breaker.state == CLOSED:
-        return breaker
+        doubt = Verdict(Meaning.FAILURE, OUT_OF_REACH)
+        return breaker if good else _counted(breaker, doubt, now_s, rules, chance, 1.0, slow=False)
     if breaker.state == HALF_OPEN and not good and not breaker.trial:
         return replace(breaker, state=OPEN, good=0, reachable=False, epoch=breaker.epoch + 1)
     return replace(breaker, reachable=good)
@@ -257,7 +262,6 @@ def _opened(
         opened=breaker.opened + 1,
         until_s=now_s + open_s,
         touched_s=now_s,
-        reachable=breaker.reachable,
         throttled_s=breaker.throttled_s,
         throttles=breaker.throttles,
         epoch=breaker.epoch + 1,

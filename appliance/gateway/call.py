@@ -185,9 +185,10 @@ class Skip:
 
 @dataclass(frozen=True)
 class Served:
-    """An answer, the box's mode when it was given, and the rungs that were passed on the way."""
+    """An answer, the mode it was given in, the rungs that were passed on the way, and what the box was pinned to."""
 
     answer: Answer
     mode: str
     banner: str | None
     skips: tuple[Skip, ...] = field(default=())
+    pinned: str = ""

@@ -94,7 +94,7 @@ class Climber:
             others = rungs[place + 1 :]
             asking = self._admitted(climb, rung, others)
             if isinstance(asking, str):
-                climb.skips.append(Skip(rung.name, asking, busy=self._throttled(rung)))
+                climb.skips.append(Skip(rung.name, asking, busy=self.health.throttled(rung.target)))
             elif asking is not None and asking.trial and others:
                 return await self._on_trial(climb, rung, asking, others)
             else:
@@ -134,9 +134,6 @@ class Climber:
             return None
         alternatives = any(other.kind in _SERVES_AS_WELL for other in others)
         return self.health.admit(rung.target, climb.call, alternatives=alternatives)
-
-    def _throttled(self, rung: RungSpec) -> bool:
-        return self.health.breaker(rung.target).throttled_s > self.health.clock()
 
     def _mode_of(self, skips: Sequence[Skip], served: str | None) -> str:
         passed = {skip.rung for skip in skips if not skip.incapable}

@@ -42,8 +42,8 @@ class Known:
     limits: Limits
 
     @property
-    def key(self) -> str:
-        return "\n".join((self.name, self.model, self.credential))
+    def key(self) -> tuple[str, str, str]:
+        return self.name, self.model, self.credential
 
 
 def fingerprint(key: str, secret: bytes) -> str:
@@ -90,9 +90,10 @@ class Health:
         """Takes a breaker's new state."""
         self._breakers[name] = breaker
 
-    def keyed(self) -> Mapping[str, tuple[str, Breaker]]:
-        """Returns key -> (name, breaker) of all upstreams."""
-        return {each.key: (each.name, self._breakers[each.name]) for each in self._known.values()}
+    @property
+    def keys(self) -> Mapping[tuple[str, str, str], str]:
+        """(name, model, credential) -> name of all upstreams."""
+        return {each.key: each.name for each in self._known.values()}
 
     def admit(self, name: str, call: Call, *, alternatives: bool) -> Asking | str:
         """Gives leave to ask an upstream for a call, or says why nobody asks it now."""
@@ -150,10 +151,14 @@ class Health:
         """Says whether the first tokens of an upstream come far later than usual."""
         return self._spikes[name].anomalous(self.clock())
 
+    def throttled(self, name: str) -> bool:
+        """Says whether an upstream asked to be left alone for now."""
+        return self.clock() < self._breakers[name].throttled_s
+
     def failing(self, name: str) -> str | None:
         """Returns why an upstream failed last, until it answered again; None where all is well."""
         breaker = self._breakers[name]
-        if breaker.state == breakers.CLOSED and self.clock() >= breaker.throttled_s:
+        if breaker.state == breakers.CLOSED and not self.throttled(name):
             return f"{breaker.reason}; asked again now" if breaker.reason else None
         return self._denied(name)
 
@@ -167,7 +172,7 @@ class Health:
         if not asked:
             return Standing(well=False)
         breaker = self._breakers[name]
-        well = breaker.state == breakers.CLOSED and self.clock() >= breaker.throttled_s
+        well = breaker.state == breakers.CLOSED and not self.throttled(name)
         return Standing(well, self.watched(name))
 
     def _denied(self, name: str) -> str:

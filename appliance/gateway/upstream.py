@@ -115,15 +115,33 @@ class Client:
         finally:
             response.close()
 
+    async def look(self, path: str, beginning_bytes: int) -> tuple[int, bytes]:
+        """Asks for what costs nothing; returns the status and the first bytes of the body.
+
+        Raises:
+            Failed: No connection, or none that held so long.
+        """
+        try:
+            async with self._open().get(self._url(path), allow_redirects=False) as response:
+                return response.status, await response.content.read(beginning_bytes)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise unconnected(error) from error
+
     async def _send(self, path: str, data: bytes, headers: Mapping[str, str] | None) -> aiohttp.ClientResponse:
-        if self._session is None:
-            raise RuntimeError("the client is used outside its block")
-        return await self._session.post(
-            self.target.base_url.rstrip("/") + path,
+        return await self._open().post(
+            self._url(path),
             data=data,
             headers={"Content-Type": "application/json", **(headers or {})},
             allow_redirects=False,
         )
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            raise RuntimeError("the client is used outside its block")
+        return self._session
+
+    def _url(self, path: str) -> str:
+        return self.target.base_url.rstrip("/") + path
 
 
 async def read_whole(response: aiohttp.ClientResponse, limit_bytes: int = BODY_BYTES_MAX) -> bytes:

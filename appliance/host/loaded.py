@@ -64,8 +64,13 @@ class Loaded:
         states = self.app.state.answering.states()
         return outlook((state.rung, state.kind, state.state, state.reason) for state in states)
 
+    def leave(self) -> None:
+        """Lets those go who only watch."""
+        self.app.state.answering.leave()
+
     async def drain(self) -> None:
         """Closes the version once its requests are answered, or after the longest that one may take."""
+        self.leave()
         with suppress(TimeoutError):
             await asyncio.wait_for(self._idle.wait(), self.box.service.limits.request_timeout_ms / 1000)
         # A child that the next version shares may still be reading this one's files.

@@ -25,7 +25,7 @@ UPSTREAM = "upstream"
 
 @dataclass(frozen=True)
 class RungTold:
-    """A rung as `/health/ready` shows it; `state` is ready, failing, loading, missing, failed or off."""
+    """A rung as `/health/ready` shows it; `state` is ready, failing, loading, missing, failed, off or pinned."""
 
     rung: str
     kind: str

@@ -7,6 +7,7 @@ version's application finishes what it has accepted while the new one takes what
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import signal
 import socket
 import sys
@@ -88,6 +89,11 @@ class Serving:
             await self._lifespan(receive, send)
         elif self._current is not None:
             await self._current.answer(scope, receive, send)
+
+    def leave(self) -> None:
+        """Lets those go who only watch."""
+        if self._current is not None:
+            self._current.leave()
 
     async def cut(self) -> None:
         """Ends what the engines still make."""
@@ -289,7 +295,12 @@ async def _serve_version(listener: socket.socket, channel: Channel, order: dict[
 
     def settings(box: Box) -> Settings:
         return Settings(
-            hosts=(*listen.reached_by(), *box.hosts), keys=read_keys(box.service, Secrets(seal).read()), ca_pem=ca_pem
+            hosts=(*listen.reached_by(), *box.hosts),
+            keys=read_keys(box.service, Secrets(seal).read()),
+            ca_pem=ca_pem,
+            kept=layout.gateway,
+            pin=layout.pin,
+            secret=hashlib.sha256(f"lifeboat gateway {secrets.version_secret}".encode()).digest(),
         )
 
     with scratch_folder(layout.run, "s-") as run:
@@ -299,6 +310,7 @@ async def _serve_version(listener: socket.socket, channel: Channel, order: dict[
         leaving = Leaving(serving)
 
         async def finish() -> None:
+            serving.leave()
             await leaving.finish(SHUTDOWN_S, serving.cut)
 
         try:

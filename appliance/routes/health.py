@@ -9,7 +9,7 @@ from litestar.types import ASGIApp
 
 from appliance.answer.answering import Answering
 from appliance.answer.facts import EngineFacts
-from appliance.edge.metrics import CONTENT_TYPE
+from appliance.edge.metrics import CONTENT_TYPE, Seen, UpstreamSeen
 from appliance.engine.fit import explained
 from appliance.routes.guards import monitor_guard
 from appliance.routes.reply import Whole, as_json
@@ -31,7 +31,13 @@ async def ready(request: Request[Any, Any, Any]) -> ASGIApp:
 async def metrics(request: Request[Any, Any, Any]) -> ASGIApp:
     answering: Answering = request.app.state.answering
     states = [(state.rung, state.kind, state.state == "ready") for state in answering.states()]
-    page = request.app.state.metrics.page(answering.climber.mode, answering.box.version, states)
+    health = answering.health
+    cloud = [
+        UpstreamSeen(name, health.breaker(name).state, health.watched(name), health.throttled(name))
+        for name in health.names
+    ]
+    seen = Seen(answering.climber.mode, answering.box.version, answering.pinned.now.target, answering.prober.counts)
+    page = request.app.state.metrics.page(seen, states, cloud)
     return Whole(page, media_type=CONTENT_TYPE)
 
 
@@ -41,7 +47,13 @@ async def status(request: Request[Any, Any, Any]) -> ASGIApp:
     rungs = [{"rung": state.rung, "kind": state.kind, "state": state.state} for state in answering.states()]
     box = answering.box
     return as_json(
-        {"mode": answering.climber.mode, "version": box.version, "ready": can_serve(answering), "rungs": rungs}
+        {
+            "mode": answering.climber.mode,
+            "pinned": answering.pinned.now.words,
+            "version": box.version,
+            "ready": can_serve(answering),
+            "rungs": rungs,
+        }
     )
 
 
@@ -58,6 +70,7 @@ def readiness(answering: Answering) -> dict[str, Any]:
     return {
         "ready": can_serve(answering),
         "mode": answering.climber.mode,
+        "pinned": answering.pinned.now.words,
         "version": box.version,
         "bundle": box.bundle,
         "profile": box.service.profile,

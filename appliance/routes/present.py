@@ -13,6 +13,7 @@ from appliance.gateway.outcome import Failed
 from appliance.gateway.sse import DONE, KEEPALIVE, event
 
 MODE, RUNG, SERVED_BY, IGNORED = "X-Lifeboat-Mode", "X-Lifeboat-Rung", "X-Lifeboat-Served-By", "X-Lifeboat-Ignored"
+PINNED = "X-Lifeboat-Pinned"
 PENDING = {MODE: "pending", RUNG: "pending", SERVED_BY: "pending"}
 
 
@@ -20,6 +21,7 @@ def headers(served: Served) -> dict[str, str]:
     """Returns what served the answer, as headers."""
     answer = served.answer
     found = {MODE: served.mode, RUNG: answer.rung, SERVED_BY: answer.served_by}
+    found |= {PINNED: _words(served.pinned)} if served.pinned else {}
     return found | ({IGNORED: ", ".join(map(_token, answer.ignored))} if answer.ignored else {})
 
 
@@ -33,6 +35,8 @@ def lifeboat(served: Served) -> dict[str, Any]:
         "reason": [f"{skip.rung}: {skip.reason}" for skip in served.skips],
         "banner": served.banner,
     }
+    if served.pinned:
+        found["pinned"] = served.pinned
     if answer.citations:
         found["citations"] = [asdict(citation) for citation in answer.citations]
     if answer.confidence is not None:
@@ -101,6 +105,10 @@ def interrupted(served: Served, failure: Failed, resume_id: str | None) -> dict[
     }
     error |= {"resume_id": resume_id} if resume_id is not None else {}
     return {"error": error, "lifeboat": lifeboat(served)}
+
+
+def _words(text: str) -> str:
+    return "".join(char if char.isascii() and char.isprintable() else "?" for char in text)
 
 
 def _token(name: str) -> str:

@@ -70,6 +70,16 @@ class StateLayout:
         return self.root / "tokens.json"
 
     @property
+    def gateway(self) -> Path:
+        """What the gateway remembers of the providers; no key is in it."""
+        return self.root / "gateway.json"
+
+    @property
+    def pin(self) -> Path:
+        """What the box is pinned to; there only while somebody pinned it."""
+        return self.root / "pin.json"
+
+    @property
     def journal(self) -> Path:
         """Accepted work that outlives the serving process; its payloads are sealed."""
         return self.root / "journal.db"

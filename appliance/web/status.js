@@ -2,6 +2,7 @@
 
 const WORDS = {
   NORMAL: ["Everything works", "The first provider answers."],
+  WATCH: ["Everything works, slowly", "The first provider answers later than usual."],
   DEGRADED: ["Running on a stand-in", "The first provider does not answer; another one does."],
   LOCAL: ["The box answers by itself", "No provider can be reached. Answers come from this box."],
 };

@@ -83,7 +83,7 @@ class Wall:
         self.headers: list[dict[str, str]] = []
         self.gone = threading.Event()
         self.message, self.says = "no", ""
-        self._port = 0
+        self._port, self.page = 0, "followed"
         self._looped = Looped()
 
     @property
@@ -123,7 +123,7 @@ class Wall:
 
     async def _elsewhere(self, _: web.Request) -> web.Response:
         self.asked.append({"elsewhere": True})
-        return web.Response(text="followed")
+        return web.Response(text=self.page)
 
     async def _post(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
