@@ -154,7 +154,8 @@ class Answering:
         return await self.resumes.get(key, tenant, self.box.service.limits.request_timeout_ms / 1000)
 
     async def _climb(self, call: Call, rungs: tuple[RungSpec, ...], passed: tuple[Skip, ...] = ()) -> Served:
-        able = replace(call, cannot=unable(self.box.service, rungs, call))
+        cannot = unable(self.box.service, rungs, call)
+        able = replace(call, cannot=cannot) if cannot else call
         return await self.climber.climb(able, rungs, self.unavailable(rungs), self._rungs.open, passed)
 
     def _stitched(self, call: Call, served: Served, rungs: tuple[RungSpec, ...]) -> Served:
