@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from bundler.format.index import Asset
 from bundler.format.record import to_json
+from bundler.format.service import Service
 from bundler.repository.reuse import Earlier
 
 Read = Callable[[str], bytes]
@@ -83,6 +84,13 @@ def _facts(asset: Asset) -> tuple[str, str, str]:
     return (asset.kind, asset.licence, asset.source)
 
 
+def _fields(old: Service, new: Service) -> tuple[str, ...]:
+    """Returns the fields that differ; one that holds its default is in neither (SPEC 11.3)."""
+    before, after = to_json(old), to_json(new)
+    names = [field.name for field in fields(Service)]
+    return tuple(name for name in names if before.get(name) != after.get(name))
+
+
 def compare(old: Earlier, new: Earlier, read_old: Read, read_new: Read) -> Difference:
     """Compares two bundles of one repository.
 
@@ -106,13 +114,12 @@ def compare(old: Earlier, new: Earlier, read_old: Read, read_new: Read) -> Diffe
             changes.append(AssetChange(path, "changed", one.length_bytes, two.length_bytes, entries))
         elif one is not None and two is not None and _facts(one) != _facts(two):
             changes.append(AssetChange(path, "relabelled", one.length_bytes, two.length_bytes))
-    service_before, service_after = to_json(old.index.service), to_json(new.index.service)
     had = {volume.path for volume in old.descriptor.volumes}
     return Difference(
         old=old.descriptor.bundle,
         new=new.descriptor.bundle,
         assets=tuple(changes),
-        service=tuple(field for field in service_after if service_before[field] != service_after[field]),
+        service=_fields(old.index.service, new.index.service),
         new_volume_bytes=sum(volume.length_bytes for volume in new.descriptor.volumes if volume.path not in had),
         shared_volumes=sum(volume.path in had for volume in new.descriptor.volumes),
     )

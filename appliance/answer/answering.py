@@ -19,7 +19,7 @@ from appliance.answer.upkeep import Upkeep
 from appliance.engine.pooled_request import AUTO
 from appliance.gateway.abilities import goes_on, unable
 from appliance.gateway.breaker import Rules
-from appliance.gateway.call import CHAT, Answer, Call, Served, Skip
+from appliance.gateway.call import CHAT, Call, Served, Skip
 from appliance.gateway.climb import Climber, NoRung
 from appliance.gateway.health import Health, Known, fingerprint
 from appliance.gateway.ladder import order
@@ -164,9 +164,9 @@ class Answering:
     def broken(self, call: Call, served: Served, failure: Failed) -> str | None:
         """Keeps a request whose stream broke off after its commit; returns the id to fetch its whole answer by."""
         rungs = rungs_of(self.box.service, call.route)
-        passed = (*served.skips, Skip(served.answer.rung, f"it broke off in mid-answer ({failure.detail})"))
         # Where nothing comes after it, the same ones may do better the next time.
-        return self.resumes.put(call, after(rungs, served.answer.rung) or rungs, passed)
+        later = after(rungs, served.answer.rung) or rungs
+        return self.resumes.put(call, later, _passed(served, later, failure))
 
     async def resumed(self, key: str, tenant: str) -> Served | None:
         """Returns the whole answer of a stream that broke off, None where this tenant has none of that id.
@@ -176,10 +176,12 @@ class Answering:
         """
         return await self.resumes.get(key, tenant, self.box.service.limits.request_timeout_ms / 1000)
 
-    async def _climb(self, call: Call, rungs: tuple[RungSpec, ...]) -> Served:
-        able = replace(call, cannot=unable(self.box.service, rungs, call))
-        served = await self.climber.climb(able, rungs, self.unavailable(rungs), self._rungs.open)
-        return replace(served, pinned=self.pinned.now.words)
+    async def _climb(self, call: Call, rungs: tuple[RungSpec, ...], passed: tuple[Skip, ...] = ()) -> Served:
+        cannot = unable(self.box.service, rungs, call)
+        able = replace(call, cannot=cannot) if cannot else call
+        served = await self.climber.climb(able, rungs, self.unavailable(rungs), self._rungs.open, passed)
+        words = self.pinned.now.words
+        return replace(served, pinned=words) if words else served
 
     def _stitched(self, call: Call, served: Served, rungs: tuple[RungSpec, ...]) -> Served:
         """Returns the answer with somebody to go on with it, where there is one."""
@@ -187,10 +189,10 @@ class Answering:
         if not later or not may_continue(call):
             return served
 
-        async def go_on(sent: str, pieces: int) -> Answer | None:
-            deadline_s = max(call.deadline_s, self._clock() + CONTINUE_S)
+        async def go_on(sent: str, pieces: int, failure: Failed) -> Served | None:
+            rest = continuing(call, sent, pieces, max(call.deadline_s, self._clock() + CONTINUE_S))
             try:
-                return (await self._climb(continuing(call, sent, pieces, deadline_s), later)).answer
+                return await self._climb(rest, later, _passed(served, later, failure))
             except (NoRung, Refused):  # then the stream ends as it broke
                 return None
 
@@ -263,6 +265,13 @@ class Answering:
         if rung.kind in ("faq", "documents") and self.box.knowledge is None:
             return "missing", NO_KNOWLEDGE
         return "ready", ""
+
+
+def _passed(served: Served, later: Sequence[RungSpec], failure: Failed) -> tuple[Skip, ...]:
+    """Returns the rungs that did not serve a request, up to the one whose stream broke off."""
+    names = {rung.name for rung in later}
+    before = [skip for skip in served.skips if skip.rung not in names]
+    return (*before, Skip(served.answer.rung, f"it broke off in mid-answer ({failure.detail})"))
 
 
 def provider_target(upstream: UpstreamSpec, key: str) -> Target:

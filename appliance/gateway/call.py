@@ -149,12 +149,16 @@ class Told:
         held: Why an answer that was held is given before its end, or "".
         damaged_chunks: How many chunks could not be read and are missing.
         dropped_turns: How many of the oldest turns the rung did not see, because all were too long for it.
+        mode: The box's mode when another rung went on with the answer, or "".
+        banner: What goes with the answer since then, or "".
     """
 
     segments: list[Segment] = field(default_factory=list)
     held: str = ""
     damaged_chunks: int = 0
     dropped_turns: int = 0
+    mode: str = ""
+    banner: str = ""
 
 
 @dataclass(frozen=True)

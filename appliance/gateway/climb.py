@@ -70,16 +70,28 @@ class Climber:
         return {rung.name: reason for rung in known if (reason := self.health.failing(rung.target)) is not None}
 
     async def climb(
-        self, call: Call, rungs: Sequence[RungSpec], unavailable: Mapping[str, str], open_rung: OpenRung
+        self,
+        call: Call,
+        rungs: Sequence[RungSpec],
+        unavailable: Mapping[str, str],
+        open_rung: OpenRung,
+        passed: Sequence[Skip] = (),
     ) -> Served:
         """Returns the answer of the first rung that gives one.
+
+        Args:
+            call: The request.
+            rungs: Those to try, in order.
+            unavailable: Those that cannot be asked now, with the reason.
+            open_rung: Opens one.
+            passed: Rungs before these, which did not serve the request.
 
         Raises:
             NoRung: None did.
             Refused: An upstream refused the caller's request itself.
         """
         plan = decide(rungs, unavailable, call.needs, call.cannot)
-        climb = Climb(call, open_rung, list(plan.skips))
+        climb = Climb(call, open_rung, [*passed, *plan.skips])
         try:
             answer = await self._up(climb, plan.attempts)
         except Passed:
@@ -142,4 +154,4 @@ class Climber:
 
 def _in_order(rungs: Sequence[RungSpec], skips: Sequence[Skip]) -> tuple[Skip, ...]:
     place = {rung.name: number for number, rung in enumerate(rungs)}
-    return tuple(sorted(skips, key=lambda skip: place[skip.rung]))
+    return tuple(sorted(skips, key=lambda skip: place.get(skip.rung, -1)))

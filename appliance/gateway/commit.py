@@ -16,7 +16,16 @@ from appliance.gateway.sse import DONE, EventReader, EventTooLong
 
 WAITING_CHUNKS_MAX, WAITING_BYTES_MAX = 64, 256 * 2**10
 BAD_CHUNKS_MAX = 3
-DELTA_FIELDS = ("content", "reasoning_content", "reasoning", "refusal", "tool_calls", "function_call")
+DELTA_FIELDS = (
+    "content",
+    "reasoning_content",
+    "reasoning",
+    "refusal",
+    "tool_calls",
+    "function_call",
+    "audio",
+    "images",
+)
 
 
 class StreamReader:

@@ -15,7 +15,7 @@ import aiohttp
 
 from appliance.engine.standing import Standing, to_headers
 from appliance.gateway.call import PATHS, Call, Chunk, Told
-from appliance.gateway.commit import StreamReader, in_band
+from appliance.gateway.commit import DELTA_FIELDS, StreamReader, in_band
 from appliance.gateway.foreign_json import object_of
 from appliance.gateway.outcome import Failed, Kind
 from appliance.gateway.pace import Limits
@@ -177,5 +177,5 @@ def _limit_s(limit_s: float, deadline_s: float) -> float:
 def _has_content(choice: dict[str, Any]) -> bool:
     message = choice.get("message")
     fields = message if isinstance(message, dict) else {}
-    said = any(fields.get(name) for name in ("content", "tool_calls", "function_call", "refusal", "reasoning_content"))
+    said = any(fields.get(name) for name in DELTA_FIELDS)
     return bool(said or choice.get("text") or choice.get("finish_reason") not in (None, "stop"))

@@ -48,11 +48,13 @@ class Resumes:
 
     Args:
         clock: Monotonic seconds.
-        make: Answers a call by these rungs.
+        make: Answers a call by these rungs, after those that were passed.
     """
 
     def __init__(
-        self, clock: Callable[[], float], make: Callable[[Call, tuple[RungSpec, ...]], Awaitable[Served]]
+        self,
+        clock: Callable[[], float],
+        make: Callable[[Call, tuple[RungSpec, ...], tuple[Skip, ...]], Awaitable[Served]],
     ) -> None:
         self._clock, self._make = clock, make
         self._entries: dict[str, Broken] = {}
@@ -100,9 +102,10 @@ class Resumes:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _made(self, entry: Broken, limit_s: float) -> Served:
-        served = await self._make(replace(entry.call, deadline_s=self._clock() + limit_s), entry.rungs)
+        fresh = replace(entry.call, deadline_s=self._clock() + limit_s)
+        served = await self._make(fresh, entry.rungs, entry.passed)
         entry.size_bytes += len(msgspec.json.encode(served.answer.body))
-        return replace(served, skips=(*entry.passed, *served.skips))
+        return served
 
     def _tidy(self, tenant: str) -> None:
         """Forgets what is over: by time, then the tenant's oldest, then the oldest of all."""

@@ -18,14 +18,14 @@ from typing import Any
 
 import msgspec
 
-from appliance.gateway.call import CHAT, WORKING, Answer, Call, Chunk, ChunkStream, Segment
+from appliance.gateway.call import CHAT, WORKING, Answer, Call, Chunk, ChunkStream, Segment, Served
 from appliance.gateway.outcome import Failed
 
 OVERLAP_CHARS_MIN, OVERLAP_CHARS_MAX = 8, 64
 _NEVER = frozenset({"response_format", "n", "logprobs", "audio", "several prompts"})
 _LIMITS = ("max_tokens", "max_completion_tokens")
 
-GoOn = Callable[[str, int], Awaitable[Answer | None]]
+GoOn = Callable[[str, int, Failed], Awaitable[Served | None]]
 
 
 def may_continue(call: Call) -> bool:
@@ -101,7 +101,8 @@ class Stitched:
 
     Args:
         first: The answer whose stream has committed.
-        go_on: Opens the stream of the rest after (what was sent, in how many pieces); None where no rung does.
+        go_on: Opens the stream of the rest after (what was sent, in how many pieces, why it ended there); None where no
+            rung does.
         working_s: Seconds between signs of life while the next rung begins.
         wants_usage: Whether the caller asked for the chunk that tells the usage.
     """
@@ -111,7 +112,7 @@ class Stitched:
             raise ValueError("only a stream is continued")
         self._first, self._chunks, self._told = first, first.chunks, first.told
         self._go_on, self._working_s, self._wants_usage = go_on, working_s, wants_usage
-        self._opening: asyncio.Task[Answer | None] | None = None
+        self._opening: asyncio.Task[Served | None] | None = None
         self._second: ChunkStream | None = None
 
     def close(self) -> None:
@@ -136,15 +137,16 @@ class Stitched:
         else:
             return
         self._chunks.close()  # one that only stalls must not work on
-        self._opening = asyncio.create_task(_opened(self._go_on, sent))
+        self._opening = asyncio.create_task(_opened(self._go_on, sent, broken))
         while not (await asyncio.wait({self._opening}, timeout=self._working_s))[0]:
             yield WORKING
         second, self._opening = self._opening.result(), None
-        if second is None or second.chunks is None:
+        if second is None or second.answer.chunks is None:
             raise broken
-        self._second = second.chunks
-        async for chunk in self._rest(second, second.chunks, sent):
+        self._second = second.answer.chunks
+        async for chunk in self._rest(second.answer, self._second, sent):
             yield chunk
+        self._told.mode, self._told.banner = second.mode, second.banner or ""
 
     async def _rest(self, second: Answer, chunks: ChunkStream, sent: Sent) -> AsyncIterator[Chunk]:
         rest = Sent()
@@ -170,15 +172,15 @@ class Stitched:
         self._told.segments += [_segment(self._first, sent), _segment(second, rest)]
 
 
-async def _opened(go_on: GoOn, sent: Sent) -> Answer | None:
-    return await go_on(sent.text, sent.pieces)
+async def _opened(go_on: GoOn, sent: Sent, broken: Failed) -> Served | None:
+    return await go_on(sent.text, sent.pieces, broken)
 
 
-def _closed(opening: asyncio.Task[Answer | None]) -> None:
+def _closed(opening: asyncio.Task[Served | None]) -> None:
     """Closes a continuation that began after everybody had left."""
-    answer = None if opening.cancelled() or opening.exception() else opening.result()
-    if answer is not None and answer.chunks is not None:
-        answer.chunks.close()
+    served = None if opening.cancelled() or opening.exception() else opening.result()
+    if served is not None and served.answer.chunks is not None:
+        served.answer.chunks.close()
 
 
 def _segment(answer: Answer, sent: Sent) -> Segment:

@@ -14,13 +14,14 @@ from functools import lru_cache
 from typing import Any
 
 from appliance.gateway import json_schema
-from appliance.gateway.call import Call
+from appliance.gateway.call import CHAT, Call
 from appliance.gateway.language import language_of
 from bundler.format.service import OutputSpec
 
 # A refusal is said at once; the same words deep inside an answer are no refusal of it.
 REFUSAL_CHARS = 200
 _JSON = "json_object"
+_MORE = ("tool_calls", "function_call", "audio", "images")
 
 
 @dataclass
@@ -30,7 +31,7 @@ class Choice:
     text: str = ""
     refusal: str = ""
     finish: str = ""
-    calls: bool = False
+    more: bool = False  # tool calls, audio, images
 
 
 @dataclass
@@ -46,14 +47,21 @@ class Said:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What an answer must be: what the route asks for, and the schema that the request asks for (None for none)."""
+    """What an answer must be.
+
+    Attributes:
+        output: What the route asks for.
+        schema: The schema that the request asks for; None for none.
+        words: Whether it must say something: white space goes on with a text, and answers no question.
+    """
 
     output: OutputSpec | None
     schema: Mapping[str, Any] | None
+    words: bool = True
 
     @classmethod
     def of(cls, call: Call) -> Wanted:
-        return cls(call.route.output, _asked(call.body.get("response_format")))
+        return cls(call.route.output, _asked(call.body.get("response_format")), call.wire == CHAT)
 
 
 def of_body(body: Mapping[str, Any]) -> Said:
@@ -88,15 +96,15 @@ def fault(said: Said, wanted: Wanted, model: str) -> str:
     # Providers answer for "m" as "m-2026-01-31": what was asked for is the beginning.
     if output is not None and output.own_model and not said.model.startswith(model):
         return "it answered as another model"
+    if wanted.words and all(map(_blank, said.choices.values())):
+        return "the answer is empty"
     return next(filter(None, (_choice_fault(choice, wanted) for choice in said.choices.values())), "")
 
 
 def _choice_fault(choice: Choice, wanted: Wanted) -> str:
     output = wanted.output
-    if choice.calls:  # a tool call is checked by whoever runs the tool
+    if choice.more:  # a tool call is checked by whoever runs the tool
         return ""
-    if not choice.text.strip() and not choice.refusal and choice.finish in ("", "stop"):
-        return "the answer is empty"
     if output is not None and _refused(choice, output):
         return "it declined to answer"
     if choice.finish not in ("", "stop") or choice.refusal:
@@ -109,6 +117,10 @@ def _choice_fault(choice: Choice, wanted: Wanted) -> str:
         return "the answer is not as the JSON schema of the route says"
     language = language_of(choice.text) if output.languages else None
     return f"it answered in another language ({language})" if language not in (None, *output.languages) else ""
+
+
+def _blank(choice: Choice) -> bool:
+    return not (choice.text.strip() or choice.refusal or choice.more) and choice.finish in ("", "stop")
 
 
 def _refused(choice: Choice, output: OutputSpec) -> bool:
@@ -146,7 +158,7 @@ def _take(choice: Choice, item: Mapping[str, Any], fields: Mapping[str, Any]) ->
     choice.text += _text(fields.get("content")) + _text(item.get("text"))
     choice.refusal += _text(fields.get("refusal"))
     choice.finish = _text(item.get("finish_reason")) or choice.finish
-    choice.calls = choice.calls or bool(fields.get("tool_calls") or fields.get("function_call"))
+    choice.more = choice.more or any(fields.get(name) for name in _MORE)
 
 
 def _text(value: object) -> str:

@@ -43,7 +43,10 @@ def lifeboat(served: Served) -> dict[str, Any]:
         found["confidence"] = answer.confidence
     if answer.ignored:
         found["ignored"] = list(answer.ignored)
-    return found | {name: value for name, value in asdict(answer.told).items() if value}
+    told = {name: value for name, value in vars(answer.told).items() if value}
+    if answer.told.segments:
+        told["segments"] = [asdict(segment) for segment in answer.told.segments]
+    return found | told
 
 
 def whole(served: Served) -> dict[str, Any]:

@@ -41,9 +41,17 @@ function forget(problem) {
 
 class Refused extends Error {}
 
+class Interrupted extends Refused {
+  constructor(words, resumeId) {
+    super(words);
+    this.resumeId = resumeId;
+  }
+}
+
 async function call(path, body, signal) {
   const headers = { "Content-Type": "application/json", Authorization: "Bearer " + sessionStorage.getItem(KEY) };
-  const response = await fetch(path, { method: "POST", headers, body: JSON.stringify(body), signal });
+  const asked = body ? { method: "POST", body: JSON.stringify(body) } : { method: "GET" };
+  const response = await fetch(path, { ...asked, headers, signal });
   if (response.ok) return response;
   if (response.status === 401) forget("This box does not know that token, or it has expired.");
   let words = "The box answered " + response.status + ".";
@@ -186,13 +194,29 @@ async function stream(response, words) {
     if (data === "[DONE]") { whole = true; break; }
     const chunk = JSON.parse(data);
     lifeboat = chunk.lifeboat || lifeboat;
-    if (chunk.error) throw new Refused(chunk.error.message);
+    if (chunk.error) throw new Interrupted(chunk.error.message, chunk.error.resume_id);
     const choice = (chunk.choices || [])[0];
     if (choice && choice.delta && choice.delta.content) words.textContent += choice.delta.content;
     words.scrollIntoView({ block: "end" });
   }
   if (!whole) throw new Refused("The answer broke off; what you see is not the whole answer.");
   return lifeboat;
+}
+
+// The part that broke off stays until the whole answer of another rung is there.
+async function instead(error, words, signal) {
+  if (!error.resumeId) throw error;
+  const found = await (await call("/v1/chat/completions/" + error.resumeId, null, signal)).json();
+  words.textContent = found.choices[0].message.content;
+  return found.lifeboat;
+}
+
+async function answered(body, words, signal) {
+  try {
+    return await stream(await call("/v1/chat/completions", body, signal), words);
+  } catch (error) {
+    return await instead(error, words, signal);
+  }
 }
 
 async function talk(text) {
@@ -207,7 +231,7 @@ async function talk(text) {
   at("chat-stop").hidden = false;
   try {
     const body = { model: "auto", messages: chat.messages, stream: true };
-    const lifeboat = await stream(await call("/v1/chat/completions", body, chat.stop.signal), words);
+    const lifeboat = await answered(body, words, chat.stop.signal);
     chat.messages.push({ role: "assistant", content: words.textContent });
     finish(theirs, lifeboat);
   } catch (error) {

@@ -291,11 +291,11 @@ async def continued_is_seamless(script: Script, response: Response, second: Seco
     call = request("continue")
     assert may_continue(call)
 
-    async def go_on(sent: str, pieces: int) -> Answer | None:
+    async def go_on(sent: str, pieces: int, _: Failed) -> Served | None:
         asked = continuing(call, sent, pieces, call.deadline_s)
         assert asked.body["messages"] == [*BODY["messages"], {"role": "assistant", "content": sent}]  # type: ignore[misc]
         try:
-            return await opened(second.stream(sent), asked)
+            return Served(await opened(second.stream(sent), asked), "LOCAL", "words", ())
         except Failed:
             return None
 
@@ -313,6 +313,7 @@ async def continued_is_seamless(script: Script, response: Response, second: Seco
     elif found.done:
         assert script.text.startswith(second.sent)
         assert found.text == second.sent + said[overlap(second.sent, said) :]
+        assert found.last["lifeboat"]["mode"] == "LOCAL"
         assert [each["chars"] for each in found.last["lifeboat"]["segments"]] == [len(second.sent), len(said)]
     else:
         assert second.farewell == "cut" or not said or not second.asked

@@ -8,11 +8,14 @@ import subprocess
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
+
+from bundler.format.service import RouteSpec
 
 if TYPE_CHECKING:
     from tests.appliance.routes.conftest import FakeBox, World, Worlds
@@ -128,9 +131,28 @@ def test_the_page_asks_chats_routes_and_searches(world: World, tmp_path: Path) -
     assert _drive(tmp_path / "chromium", story).complaints == []
 
 
-def test_a_broken_stream_is_shown_as_broken(world: World, tmp_path: Path) -> None:
-    """The part stays visible, with the words that it is not the whole."""
+def test_a_broken_stream_becomes_a_whole_answer(world: World, tmp_path: Path) -> None:
+    """The page fetches it from the rest of the ladder, and says who gave it and why."""
     world.cloud.behaviour = "cut"
+
+    async def story(page: Page) -> None:
+        await page.send("Page.navigate", url=f"{world.url}/#token={world.token}")
+        await page.until("document.readyState === 'complete' && !document.getElementById('work').hidden")
+        await page.submit("chat", "hello")
+        shown = await page.until(
+            "document.querySelector('.theirs .tags') && document.getElementById('chat-out').innerText"
+        )
+        assert "[small] one two three four" in shown
+        assert "[alpha]" not in shown
+        assert "broke off in mid-answer" in await page.run("document.getElementById('chat-out').textContent")
+
+    assert _drive(tmp_path / "chromium", story).complaints == []
+
+
+def test_a_broken_stream_that_nobody_makes_whole_is_shown_as_broken(worlds: Worlds, tmp_path: Path) -> None:
+    """The part stays visible, with words that say what is wrong."""
+    world = worlds.make(change=_last_is_small)
+    world.cloud.behaviour, world.engine.behaviour = "cut", "503"
 
     async def story(page: Page) -> None:
         await page.send("Page.navigate", url=f"{world.url}/#token={world.token}")
@@ -140,7 +162,7 @@ def test_a_broken_stream_is_shown_as_broken(world: World, tmp_path: Path) -> Non
             "document.querySelector('.theirs .error') && document.getElementById('chat-out').innerText"
         )
         assert "one two" in shown
-        assert "broke off in mid-answer" in shown
+        assert "no rung can serve the request now" in shown
 
     _drive(tmp_path / "chromium", story)
 
@@ -156,6 +178,10 @@ def test_a_wrong_token_is_asked_for_again(world: World, tmp_path: Path) -> None:
         assert await page.run("sessionStorage.length") == 0
 
     _drive(tmp_path / "chromium", story)
+
+
+def _last_is_small(box: FakeBox) -> None:
+    box.service = replace(box.service, routes=(RouteSpec("auto", ("alpha", "small")),))
 
 
 def _loading(box: FakeBox) -> None:

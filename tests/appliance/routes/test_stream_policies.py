@@ -102,6 +102,7 @@ def test_continue_goes_on_where_it_broke(worlds: Worlds, fault: str) -> None:
     segments = told(chunks)["segments"]
     assert [(each["rung"], each["chars"]) for each in segments] == [("alpha", len(begun)), ("small", 13)]
     assert segments[0]["usage"] is None
+    assert (told(chunks)["mode"], told(chunks)["banner"]) == ("LOCAL", "Degraded mode.")
 
 
 def test_a_repeated_head_is_dropped(worlds: Worlds) -> None:
@@ -185,8 +186,9 @@ def test_an_error_leads_to_the_whole_answer(worlds: Worlds, fault: str) -> None:
     for _ in range(2):
         answer = world.openai.chat.completions.retrieve(key)
         assert answer.choices[0].message.content == f"[small] {WHOLE}"
-        reasons = answer.model_extra["lifeboat"]["reason"]  # type: ignore[index]
-        assert reasons[0].startswith("alpha: it broke off in mid-answer")
+        lifeboat = answer.model_extra["lifeboat"]  # type: ignore[index]
+        assert (lifeboat["mode"], lifeboat["rung"]) == ("LOCAL", "small")
+        assert lifeboat["reason"][0].startswith("alpha: it broke off in mid-answer")
     assert len(world.engine.asked) == 1
     assert "stream" not in world.engine.asked[0]
 
