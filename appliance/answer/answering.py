@@ -210,7 +210,7 @@ class Answering:
         ladder = self.box.service.ladder
         rungs = order(ladder, ladder.ask)
         call = self.call({"messages": [{"role": "user", "content": question}]})
-        return await self.climber.climb(call, rungs, self.unavailable(rungs), self._rungs.open)
+        return await self._climb(call, rungs)
 
     async def pool(self, name: str, body: dict[str, Any], wire: str, tenant: str) -> bytes:
         """Returns what a local model gives for `/v1/embeddings` or `/v1/rerank`, as JSON.

@@ -184,6 +184,8 @@ def test_a_pin_keeps_from_all_others() -> None:
     assert Pin("alpha", 0, 60).keeps_from("alpha") == ""
     assert Pin("alpha", 0, 60).keeps_from("beta") == "the box is pinned to alpha until 1970-01-01T00:01:00Z"
     assert Pin(LOCAL, 0, 60).keeps_from("alpha")
+    assert Pin(LOCAL, 0, 60).words_at(59) == "local until 1970-01-01T00:01:00Z"
+    assert Pin(LOCAL, 0, 60).words_at(60) == Pin().words_at(0) == ""
 
 
 def test_a_pin_ends_by_itself_and_by_word(tmp_path: Path) -> None:
