@@ -23,6 +23,7 @@ from appliance.gateway.call import CHAT, Call, Served, Skip
 from appliance.gateway.climb import Climber, NoRung
 from appliance.gateway.health import Health, Known, fingerprint
 from appliance.gateway.ladder import order
+from appliance.gateway.modes import WATCH
 from appliance.gateway.options import ignorable_of, needs_of, question_of
 from appliance.gateway.origin import permitted
 from appliance.gateway.outcome import Failed, Refused
@@ -88,14 +89,13 @@ class Answering:
         self._rungs = Rungs(box, self._clients, self.threads, new_id)
         self.resumes = Resumes(clock, self._climb)
         self.prober = Prober(self.health, self._clients, every_s=settings.probe_s, daily=settings.probes_daily)
-        watching = [rung.target for rung in cloud if rung.target in self.health.names][:1]
         self._upkeep = Upkeep(
             self.health,
             self.prober,
             self.pinned,
             lambda target: bool(self._away(target)),
             settings.kept,
-            lambda: any(map(self.health.watched, watching)),
+            lambda: self.climber.mode == WATCH,
             self._local,
         )
 
@@ -210,7 +210,7 @@ class Answering:
         ladder = self.box.service.ladder
         rungs = order(ladder, ladder.ask)
         call = self.call({"messages": [{"role": "user", "content": question}]})
-        return await self.climber.climb(call, rungs, self.unavailable(rungs), self._rungs.open)
+        return await self._climb(call, rungs)
 
     async def pool(self, name: str, body: dict[str, Any], wire: str, tenant: str) -> bytes:
         """Returns what a local model gives for `/v1/embeddings` or `/v1/rerank`, as JSON.

@@ -32,7 +32,7 @@ class Upkeep:
         pinned: The pin.
         away: Says which upstreams are not asked.
         path: Where is kept what is to outlive the process, or None.
-        watching: Says whether first tokens come late.
+        watching: Looks at the mode, and says whether it is WATCH.
         local: The clients of the local models that are ready.
     """
 

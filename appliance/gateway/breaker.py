@@ -90,7 +90,7 @@ class Breaker:
         opened: How often it opened since it was last well.
         until_s: When the open time is over.
         touched_s: When a request last found it bad.
-        reachable: Whether the last unbilled probe since then was good; None where there was none.
+        reachable: Whether the last unbilled probe since then was good; None where there was none, or it told nothing.
         throttled_s: Until when it wants to be left alone.
         throttles: How often it said so since it last answered.
         trial: Whether the permit of the half-open state is out.
@@ -193,15 +193,17 @@ def throttled(breaker: Breaker, verdict: Verdict, now_s: float, rules: Rules, ch
     )
 
 
-def reached(breaker: Breaker, now_s: float, rules: Rules, chance: float, *, good: bool) -> Breaker:
+def reached(breaker: Breaker, now_s: float, rules: Rules, chance: float, *, good: bool | None) -> Breaker:
     """Returns the state after an unbilled probe: a half-open upstream that is out of reach is open again.
 
-    A closed one is probed only where there is a doubt already; out of reach then counts as one more failure.
+    Out of reach counts as one more failure of a closed one whose last request failed; alone it is no reason to stop
+    asking what serves.
     """
     if breaker.state == CLOSED:
         doubt = Verdict(Meaning.FAILURE, OUT_OF_REACH)
-        return breaker if good else _counted(breaker, doubt, now_s, rules, chance, 1.0, slow=False)
-    if breaker.state == HALF_OPEN and not good and not breaker.trial:
+        counts = good is False and breaker.streak > 0
+        return _counted(breaker, doubt, now_s, rules, chance, 1.0, slow=False) if counts else breaker
+    if breaker.state == HALF_OPEN and good is False and not breaker.trial:
         return replace(breaker, state=OPEN, good=0, reachable=False, epoch=breaker.epoch + 1)
     return replace(breaker, reachable=good)
 
@@ -233,7 +235,7 @@ def _asked_at(breaker: Breaker, rules: Rules, *, probed: bool) -> float:
         return 0.0
     if not probed:
         return breaker.until_s
-    rest_s = rules.touch_s if breaker.reachable else rules.blind_s
+    rest_s = rules.blind_s if breaker.reachable is False else rules.touch_s
     return max(breaker.until_s, breaker.touched_s + rest_s)
 
 

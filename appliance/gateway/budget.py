@@ -5,7 +5,7 @@ The rule is Finagle's retry budget: 20 % of the requests of the last 10 s, and o
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 WINDOW_S = 10
 SHARE = 0.2
@@ -49,8 +49,7 @@ class RetryBudget:
     def _with(self, now_s: float, requests: int, retries: int) -> RetryBudget:
         recent = self._recent(int(now_s))
         *before, last = recent if recent and recent[-1].second == int(now_s) else (*recent, Counted(int(now_s)))
-        last = replace(last, requests=last.requests + requests, retries=last.retries + retries)
-        return RetryBudget((*before, last))
+        return RetryBudget((*before, Counted(last.second, last.requests + requests, last.retries + retries)))
 
     def _recent(self, second: int) -> tuple[Counted, ...]:
         return tuple(each for each in self.seconds if second - WINDOW_S < each.second <= second)

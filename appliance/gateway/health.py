@@ -145,7 +145,7 @@ class Health:
 
     def first_token(self, name: str, seconds: float, usual: Pace) -> None:
         """Takes how long a first token took, to see whether that is a spike."""
-        self._spikes[name] = self._spikes[name].seen(seconds, self.clock(), pace.p95(usual.first_s))
+        self._spikes[name] = self._spikes[name].seen(seconds, self.clock(), usual.first_p95_s)
 
     def watched(self, name: str) -> bool:
         """Says whether the first tokens of an upstream come far later than usual."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 SAMPLES_LEAST, SAMPLES_KEPT = 20, 100
 FIRST_UNKNOWN_S, FIRST_LEAST_S, FIRST_MOST_S, FIRST_FACTOR = 10.0, 2.0, 30.0, 3.0
@@ -45,6 +46,11 @@ class Pace:
     whole_s: tuple[float, ...] = field(default=())
     gaps_s: tuple[float, ...] = field(default=())
 
+    @cached_property
+    def first_p95_s(self) -> float:
+        """The usual first token at its latest; 0 where none was seen."""
+        return p95(self.first_s)
+
     def with_first(self, seconds: float) -> Pace:
         return Pace(_kept(self.first_s, seconds), self.whole_s, self.gaps_s)
 
@@ -56,7 +62,7 @@ class Pace:
 
     def slow(self, seconds: float) -> bool:
         """Says whether a first token after `seconds` is far slower than usual."""
-        return len(self.first_s) >= SAMPLES_LEAST and seconds > max(FIRST_LEAST_S, SLOW_FACTOR * p95(self.first_s))
+        return len(self.first_s) >= SAMPLES_LEAST and seconds > max(FIRST_LEAST_S, SLOW_FACTOR * self.first_p95_s)
 
 
 def limits(pace: Pace, profile: Limits, *, patient: bool = False) -> Limits:
@@ -67,7 +73,7 @@ def limits(pace: Pace, profile: Limits, *, patient: bool = False) -> Limits:
         profile: What the profile sets.
         patient: Nobody waits for this attempt alone: the widest limits, so that one that became slower is learned.
     """
-    first_s = _first(pace.first_s, profile.first_token_s, patient=patient)
+    first_s = _first(pace, profile.first_token_s, patient=patient)
     if len(pace.whole_s) >= SAMPLES_LEAST and not patient:
         whole_s = _between(FIRST_FACTOR * p95(pace.whole_s), FIRST_LEAST_S, profile.whole_s)
     else:
@@ -102,14 +108,14 @@ def _text_bytes(content: object) -> int:
     return sum(len(text) for text in texts if isinstance(text, str))
 
 
-def _first(samples: Sequence[float], profile_s: float, *, patient: bool) -> float:
+def _first(pace: Pace, profile_s: float, *, patient: bool) -> float:
     thinks = profile_s > FIRST_MOST_S
     most_s = profile_s if thinks else min(profile_s, FIRST_MOST_S)
     if patient:
         return most_s
-    if len(samples) < SAMPLES_LEAST:
+    if len(pace.first_s) < SAMPLES_LEAST:
         return profile_s if thinks else min(profile_s, FIRST_UNKNOWN_S)
-    return _between(FIRST_FACTOR * p95(samples), FIRST_LEAST_S, most_s)
+    return _between(FIRST_FACTOR * pace.first_p95_s, FIRST_LEAST_S, most_s)
 
 
 def _stall(samples: Sequence[float], profile_s: float) -> float:

@@ -41,6 +41,10 @@ class Pin:
         """Tells it in a line, "" where nothing is pinned."""
         return "" if self.target == AUTO else f"{self.target} until {self.until}"
 
+    def words_at(self, unix_s: float) -> str:
+        """Tells it in a line, "" where it holds no more."""
+        return self.words if self.left_s(unix_s) > 0 else ""
+
     def keeps_from(self, upstream: str) -> str:
         """Returns why an upstream is not asked while this holds, or ""."""
         if self.target in (AUTO, upstream):

@@ -60,19 +60,19 @@ def in_doubt(breaker: Breaker, now_s: float) -> bool:
     return breaker.streak > 0 and any(now_s - bucket.slot * BUCKET_S < DOUBT_S for bucket in breaker.buckets)
 
 
-def reachable(status: int, beginning: bytes) -> bool:
-    """Says whether an unbilled probe found the upstream itself.
+def reachable(status: int, beginning: bytes) -> bool | None:
+    """Says whether an unbilled probe found the upstream itself, None where it cannot tell.
 
-    A list of models that is refused or not there still shows that it is up; a page or a redirect in its stead shows
-    somebody else, such as a captive portal.
+    A list of models that is refused or not there still shows that it is up. A page or a redirect in its stead may be a
+    captive portal, or an upstream that has no such list: nothing is paid for on its word, and nobody is shut out by it.
 
     Args:
         status: Of the response.
         beginning: The first bytes of its body.
     """
     if 200 <= status < 300:
-        return beginning.lstrip()[:1] in (b"{", b"[")
-    return 400 <= status < 500
+        return True if beginning.lstrip()[:1] in (b"{", b"[") else None
+    return None if status < 400 else status < 500
 
 
 def found(verdict: Verdict) -> Verdict:

@@ -81,6 +81,7 @@ class Prober:
             del self._running[name]
 
     async def _unbilled(self, name: str) -> bool:
+        good: bool | None
         try:
             async with asyncio.timeout(UNBILLED_S):
                 good = probe.reachable(*await self._clients[name].look("/models", probe.LOOK_BYTES))
@@ -89,7 +90,7 @@ class Prober:
         health = self._health
         after = breakers.reached(health.breaker(name), health.clock(), health.rules, health.chance(), good=good)
         health.put(name, after)
-        return good
+        return good is True
 
     async def _billed(self, name: str) -> bool:
         verdict = probe.found(await self._asked(name))

@@ -17,6 +17,8 @@ DEVIATIONS, RATIO, SAMPLES_LEAST = 3.0, 2.0, 5
 DEVIATION_LEAST = 0.1  # of a logarithm: a provider that is even to the millisecond is not unusual at a tenth more
 LATE_OF_LAST = (3, 5)
 DRIFT_SLACK, DRIFT_LIMIT = 0.2, 4.0
+# One answer alone is no spike, however late it comes: of its logarithm no more than this counts.
+STEP = 2.0
 QUIET_S = 30.0
 FROZEN = 0.1
 _LEAST_S = 0.001
@@ -47,13 +49,12 @@ class Spike:
         if not self.samples:
             return Spike(samples=1, slow=value, fast=value, late=(False,), seen_s=now_s)
         weight = 1 - math.exp(-max(now_s - self.seen_s, 1.0) / FAST_S)
+        value = min(value, self.slow + STEP)
         fast = self.fast + weight * (value - self.fast)
         late = (*self.late, 0 < p95_s < seconds)[-LATE_OF_LAST[1] :]
         drift = min(max(0.0, self.drift + value - self.slow - DRIFT_SLACK), 2 * DRIFT_LIMIT)
-        after = replace(self, samples=self.samples + 1, fast=fast, late=late, drift=drift, seen_s=now_s)
-        if after._unusual():
-            return replace(after, unusual_s=now_s, slow=self.slow + FROZEN * SLOW_SHARE * (value - self.slow))
-        return after._learned(value)
+        after = Spike(self.samples + 1, self.slow, self.variance, fast, late, drift, now_s, self.unusual_s)
+        return after._frozen(value, now_s) if after._unusual() else after._learned(value)
 
     def anomalous(self, now_s: float) -> bool:
         """Says whether there was a sign of a spike in the last QUIET_S."""
@@ -68,9 +69,13 @@ class Spike:
         often = sum(self.late) >= LATE_OF_LAST[0] and above > 0
         return high or often or self.drift >= DRIFT_LIMIT
 
+    def _frozen(self, value: float, now_s: float) -> Spike:
+        return replace(self, unusual_s=now_s, slow=self.slow + FROZEN * SLOW_SHARE * (value - self.slow))
+
     def _learned(self, value: float) -> Spike:
         """The slow average moves by a share, and by more while it has seen little."""
         share = max(SLOW_SHARE, 1 / self.samples)
         away = value - self.slow
         variance = (1 - share) * (self.variance + share * away * away)
-        return replace(self, slow=self.slow + share * away, variance=variance)
+        slow = self.slow + share * away
+        return Spike(self.samples, slow, variance, self.fast, self.late, self.drift, self.seen_s, self.unusual_s)

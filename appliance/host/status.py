@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from appliance.gateway import pin_file
 from appliance.host.seal_findings import protection
 from appliance.host.switching import own_url
 from appliance.store import current, nightly, versions
@@ -30,6 +31,7 @@ class Status:
         given_up: A line for each newer version that does not serve, and why.
         seal: What a pulled disk tells.
         serves_at: Where it is reached now, "" where nothing serves.
+        pinned: What the box is pinned to and until when, or "".
     """
 
     site: str
@@ -49,12 +51,14 @@ class Status:
     program: str = ""
     seal: str = ""
     serves_at: str = ""
+    pinned: str = ""
 
     def lines(self) -> list[str]:
         return [
             f"site {self.site}: version {self.version}, bundle {self.bundle}, made {self.age_days} days ago",
             f"serves at {self.serves_at}" if self.serves_at else "nothing serves: lifeboat-appliance serve",
             *([f"  program {self.program}"] if self.program else []),
+            *([f"  pinned to {self.pinned}"] if self.pinned else []),
             *(f"  {line}" for line in self.selftest),
             *self.given_up,
             self.nightly,
@@ -99,6 +103,7 @@ def read_status(root: Path, now: datetime) -> Status:
         warnings=tuple(warnings),
         program=version.software,
         serves_at=own_url(layout),
+        pinned=pin_file.read(layout.pin).words_at(now.timestamp()),
     )
 
 

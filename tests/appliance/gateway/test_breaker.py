@@ -228,10 +228,11 @@ class Life(RuleBasedStateMachine):
         if meaning is Meaning.SUCCESS:
             assert self.state.state != OPEN or before.state == OPEN or slow
 
-    @rule(good=st.booleans())
-    def an_unbilled_probe_returns(self, *, good: bool) -> None:
+    @rule(good=st.sampled_from([True, False, None]))
+    def an_unbilled_probe_returns(self, *, good: bool | None) -> None:
         before, self.state = self.state, b.reached(self.state, self.now_s, RULES, 0.5, good=good)
-        assert self.state.state == before.state or (not good and self.state.state == OPEN)
+        assert self.state.state == before.state or (good is False and self.state.state == OPEN)
+        assert before.streak or before.state != CLOSED or self.state == before, "what serves is not shut out"
 
     @rule(meaning=st.sampled_from(Meaning), chance=st.floats(0, 1))
     def a_billed_probe_returns(self, meaning: Meaning, chance: float) -> None:

@@ -116,8 +116,8 @@ def test_a_provider_that_is_four_times_slower_is_one_within_five_requests() -> N
 def test_one_late_answer_is_none() -> None:
     """A single one says nothing."""
     spike, now_s = _seen([0.8, 1.0, 1.2, 0.9, 1.1] * 10)
-    spike, now_s = _seen([3.0], spike, now_s)
-    assert not spike.anomalous(now_s)
+    for seconds in (3.0, 300.0):
+        assert not _seen([seconds], spike, now_s)[0].anomalous(now_s + 4)
 
 
 def test_what_stays_slow_becomes_the_usual() -> None:

@@ -84,10 +84,10 @@ def test_a_day_has_so_many_billed_probes() -> None:
     [
         (200, b'{"data": []}', True),
         (200, b"\n [", True),
-        (200, b"<html>", False),
-        (200, b"", False),
-        (204, b"", False),
-        (302, b"", False),
+        (200, b"<html>", None),
+        (200, b"", None),
+        (204, b"", None),
+        (302, b"", None),
         (401, b"", True),
         (404, b"<html>", True),
         (429, b"", True),
@@ -95,8 +95,8 @@ def test_a_day_has_so_many_billed_probes() -> None:
         (503, b"", False),
     ],
 )
-def test_a_provider_that_refuses_the_list_is_up(status: int, beginning: bytes, *, good: bool) -> None:
-    """A captive portal and a failing front are not."""
+def test_a_provider_that_refuses_the_list_is_up(status: int, beginning: bytes, *, good: bool | None) -> None:
+    """A failing front is not, and a page that may be a captive portal's tells nothing."""
     assert reachable(status, beginning) is good
 
 
@@ -184,6 +184,8 @@ def test_a_pin_keeps_from_all_others() -> None:
     assert Pin("alpha", 0, 60).keeps_from("alpha") == ""
     assert Pin("alpha", 0, 60).keeps_from("beta") == "the box is pinned to alpha until 1970-01-01T00:01:00Z"
     assert Pin(LOCAL, 0, 60).keeps_from("alpha")
+    assert Pin(LOCAL, 0, 60).words_at(59) == "local until 1970-01-01T00:01:00Z"
+    assert Pin(LOCAL, 0, 60).words_at(60) == Pin().words_at(0) == ""
 
 
 def test_a_pin_ends_by_itself_and_by_word(tmp_path: Path) -> None:

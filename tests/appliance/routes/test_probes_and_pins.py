@@ -181,3 +181,20 @@ def test_a_feed_ends_when_its_version_is_left(worlds: Worlds) -> None:
         assert next(lines).startswith("data: ")
         world.answering.leave()
         assert "data: " not in "".join(lines)
+
+
+def test_late_first_tokens_are_watched(worlds: Worlds) -> None:
+    """The provider goes on serving; the mode says it, and the local model is kept warm meanwhile."""
+    world = worlds.make(settings=_settings())
+    for _ in range(20):
+        world.events()
+    world.cloud.behaviour = "late"
+    for _ in range(5):
+        headers, events = world.events()
+        assert headers["X-Lifeboat-Rung"] == "alpha", events[-2]
+    headers, _ = world.events()
+    assert (headers["X-Lifeboat-Rung"], headers["X-Lifeboat-Mode"]) == ("alpha", "WATCH")
+    _until(lambda: any(asked.get("max_tokens") == 1 for asked in world.engine.asked))
+    assert world.http.get("/health/ready").json()["mode"] == "WATCH"
+    assert 'lifeboat_upstream_slow{upstream="alpha"} 1.0' in world.http.get("/metrics").text
+    assert world.breaker().state == CLOSED
