@@ -47,6 +47,16 @@ chat = ["primary", "second", "smollm2-135m", "message"]
 banner = "Degraded mode."
 message = "Nothing here can answer."
 handoff = "Please phone."
+
+[[route]]
+name = "held"
+rungs = ["primary", "second", "smollm2-135m"]
+stream = "hold"
+
+[[route]]
+name = "live"
+rungs = ["primary", "second", "smollm2-135m"]
+stream = "error"
 """
 
 

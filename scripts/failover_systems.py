@@ -53,7 +53,7 @@ class Lifeboat:
     wall: FaultWall
     url: str
     token: str
-    model: str = "auto"
+    model: str
 
     def caller(self, scenario: Scenario, deadline_s: float) -> tuple[Caller, str]:  # noqa: ARG002 - `prepare` knows it
         return self.healthy(deadline_s)
@@ -127,12 +127,24 @@ class Portkey:
 
 
 @contextmanager
-def lifeboat(wall: FaultWall, at: Addresses, folder: Path) -> Iterator[System]:
+def held(wall: FaultWall, at: Addresses, folder: Path) -> Iterator[System]:
+    with _box(wall, at, folder) as (url, token):
+        yield Lifeboat(f"Lifeboat {_commit()}, `hold`", wall, url, token, "held")
+
+
+@contextmanager
+def live(wall: FaultWall, at: Addresses, folder: Path) -> Iterator[System]:
+    with _box(wall, at, folder) as (url, token):
+        yield Lifeboat(f"Lifeboat {_commit()}, `error`", wall, url, token, "live")
+
+
+@contextmanager
+def _box(wall: FaultWall, at: Addresses, folder: Path) -> Iterator[tuple[str, str]]:
+    wall.act(PRIMARY, "ok")
+    wall.act(SECOND, "ok")
     profile = PROFILE.format(wall=at.url, second=f"{at.url}/second/v1", first_ms=10_000, stall_ms=15_000)
     with serving(folder / "box", profile, wheels=ROOT / ".cache" / "wheels") as box:
-        system = Lifeboat(f"Lifeboat {_commit()}", wall, box.url, box.token)
-        system.heal()
-        yield system
+        yield box.url, box.token
 
 
 @contextmanager
@@ -161,7 +173,7 @@ def portkey(wall: FaultWall, at: Addresses, folder: Path) -> Iterator[System]:  
         yield Portkey(f"Portkey gateway {version}", f"http://127.0.0.1:{port}", at.url)
 
 
-SYSTEMS = {"lifeboat": lifeboat, "litellm": litellm, "portkey": portkey}
+SYSTEMS = {"hold": held, "error": live, "litellm": litellm, "portkey": portkey}
 
 
 def _model(scenario: Scenario) -> str:
