@@ -127,8 +127,8 @@ class EventWriter:
         index, function = called.get("index") or 0, called.get("function") or {}
         if index > self._tools:
             self._tools = index
-            block: dict[str, Any] = {"type": "tool_use", "id": called.get("id"), "name": function.get("name"), "input": {}}
-            found = self._into("tool_use", index, block)
+            named = {"id": called.get("id"), "name": function.get("name")}
+            found = self._into("tool_use", index, {"type": "tool_use", **named, "input": {}})
         elif self._open == ("tool_use", index):
             found = []
         else:  # a block that has ended cannot be gone on with, and half a call must not be run

@@ -111,7 +111,10 @@ def scripted() -> Iterator[Scripted]:
 @pytest.fixture
 def claude(worlds: Worlds, scripted: Scripted) -> World:
     """A box whose first upstream speaks the Messages API; behind it the local model, FAQ, documents and the message."""
-    return worlds.make(settings=Settings(keys={"alpha": KEY}, hold_s=0.01), change=upstream_of(scripted.url))
+    return worlds.make(
+        settings=Settings(keys={"alpha": KEY}, open_s=0.01, open_longest_s=0.02, probe_s=0),
+        change=upstream_of(scripted.url),
+    )
 
 
 def upstream_of(url: str, **fields: Any) -> Callable[[FakeBox], None]:
