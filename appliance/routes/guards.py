@@ -48,12 +48,19 @@ async def monitor_guard(connection: Connection, _: BaseRouteHandler) -> None:
 
 def _want(connection: Connection, scope: str) -> None:
     tokens: TokenStore = connection.app.state.tokens
-    kind, _, text = connection.headers.get("authorization", "").partition(" ")
     try:
-        holder = tokens.holder(text.strip(), scope, now_s=time.time()) if kind.lower() == "bearer" else None
+        holder = tokens.holder(_given(connection), scope, now_s=time.time())
     except BadBundle as error:
         raise not_ready("the token file of this box is damaged; nobody is let in") from error
     if holder is None:
-        message = f"a valid token with the scope {scope!r} is needed: Authorization: Bearer lb_..."
+        message = (
+            f"a valid token with the scope {scope!r} is needed: Authorization: Bearer lb_... (or x-api-key: lb_...)"
+        )
         raise ApiError(401, "invalid_api_key", message, headers={"WWW-Authenticate": "Bearer"})
     connection.state.tenant = holder.id
+
+
+def _given(connection: Connection) -> str:
+    """Returns the token of a request; Anthropic's clients send it in a header of their own."""
+    kind, _, text = connection.headers.get("authorization", "").partition(" ")
+    return (text if kind.lower() == "bearer" else connection.headers.get("x-api-key", "")).strip()
