@@ -20,7 +20,7 @@ from appliance.edge.protocol import BoundedProtocol
 from appliance.edge.server import Server
 from appliance.edge.tls import Certificate, loaded
 from appliance.edge.tokens import TokenStore
-from appliance.routes import chat, feed, health, knowledge, models, pages
+from appliance.routes import chat, feed, health, knowledge, messages, models, pages
 from appliance.routes.errors import render
 from appliance.routes.guards import edge_guard, use_guard
 from appliance.settings import Settings
@@ -29,6 +29,8 @@ API = (
     chat.chat_completions,
     chat.completions,
     chat.resumed,
+    messages.messages,
+    messages.count_tokens,
     models.list_models,
     models.one_model,
     models.embeddings,

@@ -50,6 +50,35 @@ handoff = "Please phone."
 """
 
 
+# A fault of its own name: what is learned of one says nothing of another, as with a model for each.
+UPSTREAM = """
+[[upstream]]
+name = "{name}"
+base_url = "{url}/v1"
+model = "model-{name}"
+connect_timeout_ms = {connect_ms}
+first_token_timeout_ms = {first_ms}
+stall_timeout_ms = {stall_ms}
+"""
+ROUTE = """
+[[route]]
+name = "{policy}-{name}"
+rungs = {rungs}
+stream = "{policy}"
+"""
+POLICIES = ("error", "hold")
+
+
+def upstream(name: str, url: str, *, connect_ms: int = 2_000, first_ms: int = 10_000, stall_ms: int = 15_000) -> str:
+    """Returns the part of a profile that is one provider; the limits are the profile's own, unless others are named."""
+    return UPSTREAM.format(name=name, url=url, connect_ms=connect_ms, first_ms=first_ms, stall_ms=stall_ms)
+
+
+def routes(name: str, *rungs: str) -> str:
+    """Returns the part of a profile that asks some rungs in turn, by a name for each policy of streams."""
+    return "".join(ROUTE.format(policy=policy, name=name, rungs=json.dumps(rungs)) for policy in POLICIES)
+
+
 @dataclass(frozen=True)
 class Box:
     """A box that serves: its URL without `/v1`, a token, and its first process."""

@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Protocol
 
 from environment import ROOT
-from failover_box import PRIMARY, PROFILE, SECOND, serving
+from failover_box import LOCAL, PRIMARY, PROFILE, SECOND, routes, serving, upstream
 from failover_call import Caller
 from failover_scenarios import SCENARIOS, SECOND_STRICT, Scenario
-from fault_wall import Addresses, FaultWall
+from failover_scenarios import SECOND as SECOND_OK
+from fault_wall import Addresses, FaultWall, Seen
 
 PEERS = ROOT / ".cache" / "peers"
 RETRIES, TIMEOUT_S = 2, 30
@@ -38,36 +39,28 @@ class System(Protocol):
     def healthy(self, deadline_s: float) -> tuple[Caller, str]:
         """Returns the same for a request that nothing should disturb."""
 
-    def prepare(self, scenario: Scenario) -> None:
-        """Makes the primary ill."""
-
-    def heal(self) -> None:
-        """Makes it well."""
+    def asked(self, scenario: Scenario, seen: Seen) -> str:
+        """Says whether a request of the wall's log went to "primary", "second", or "" for neither."""
 
 
 @dataclass
 class Lifeboat:
-    """The box: one primary that has each fault in turn, by what the wall does under the primary's own path."""
+    """The box: an upstream and a route for each fault, and two healthy providers behind them."""
 
     label: str
-    wall: FaultWall
     url: str
     token: str
-    model: str = "auto"
+    policy: str
 
-    def caller(self, scenario: Scenario, deadline_s: float) -> tuple[Caller, str]:  # noqa: ARG002 - `prepare` knows it
-        return self.healthy(deadline_s)
+    def caller(self, scenario: Scenario, deadline_s: float) -> tuple[Caller, str]:
+        return Caller(f"{self.url}/v1", self.token, deadline_s), f"{self.policy}-{scenario.number.lower()}"
 
     def healthy(self, deadline_s: float) -> tuple[Caller, str]:
-        return Caller(f"{self.url}/v1", self.token, deadline_s), self.model
+        return Caller(f"{self.url}/v1", self.token, deadline_s), "primary"
 
-    def prepare(self, scenario: Scenario) -> None:
-        self.wall.act(PRIMARY, scenario.fault)
-        self.wall.act(SECOND, scenario.second)
-
-    def heal(self) -> None:
-        self.wall.act(PRIMARY, "ok")
-        self.wall.act(SECOND, "ok")
+    def asked(self, scenario: Scenario, seen: Seen) -> str:
+        place = seen.path.split("/")[1]
+        return {scenario.number.lower(): "primary", scenario.second: "second"}.get(place, "")
 
 
 @dataclass
@@ -83,11 +76,8 @@ class LiteLlm:
     def healthy(self, deadline_s: float) -> tuple[Caller, str]:
         return Caller(f"{self.url}/v1", "sk-wall", deadline_s), "ok"
 
-    def prepare(self, scenario: Scenario) -> None:
-        """The model's name says it."""
-
-    def heal(self) -> None:
-        """The model's name says it."""
+    def asked(self, scenario: Scenario, seen: Seen) -> str:
+        return by_fault(scenario, seen)
 
 
 @dataclass
@@ -104,11 +94,8 @@ class Portkey:
     def healthy(self, deadline_s: float) -> tuple[Caller, str]:
         return self._caller("ok", "ok", deadline_s), "ok"
 
-    def prepare(self, scenario: Scenario) -> None:
-        """The request says it."""
-
-    def heal(self) -> None:
-        """The request says it."""
+    def asked(self, scenario: Scenario, seen: Seen) -> str:
+        return by_fault(scenario, seen)
 
     def _caller(self, primary: str, second: str, deadline_s: float) -> Caller:
         targets = [
@@ -126,13 +113,35 @@ class Portkey:
         return Caller(f"{self.url}/v1", "k", deadline_s, {"x-portkey-config": json.dumps(config)})
 
 
+def by_fault(scenario: Scenario, seen: Seen) -> str:
+    """Says the same where the model's name chose the fault."""
+    return {scenario.fault: "primary", scenario.second: "second"}.get(seen.fault, "")
+
+
 @contextmanager
-def lifeboat(wall: FaultWall, at: Addresses, folder: Path) -> Iterator[System]:
+def held(wall: FaultWall, at: Addresses, folder: Path) -> Iterator[System]:
+    with _box(wall, at, folder) as (url, token):
+        yield Lifeboat(f"Lifeboat {_commit()}, `hold`", url, token, "hold")
+
+
+@contextmanager
+def live(wall: FaultWall, at: Addresses, folder: Path) -> Iterator[System]:
+    with _box(wall, at, folder) as (url, token):
+        yield Lifeboat(f"Lifeboat {_commit()}, `error`", url, token, "error")
+
+
+@contextmanager
+def _box(wall: FaultWall, at: Addresses, folder: Path) -> Iterator[tuple[str, str]]:
+    wall.act(PRIMARY, SECOND_OK)
+    wall.act(SECOND, SECOND_OK)
     profile = PROFILE.format(wall=at.url, second=f"{at.url}/second/v1", first_ms=10_000, stall_ms=15_000)
+    profile += upstream(SECOND_OK, f"{at.url}/{SECOND_OK}") + upstream(SECOND_STRICT, f"{at.url}/{SECOND_STRICT}")
+    for scenario in SCENARIOS:
+        name = scenario.number.lower()
+        wall.act(name, scenario.fault)
+        profile += upstream(name, f"{at.url}/{name}") + routes(name, name, scenario.second, LOCAL)
     with serving(folder / "box", profile, wheels=ROOT / ".cache" / "wheels") as box:
-        system = Lifeboat(f"Lifeboat {_commit()}", wall, box.url, box.token)
-        system.heal()
-        yield system
+        yield box.url, box.token
 
 
 @contextmanager
@@ -161,7 +170,7 @@ def portkey(wall: FaultWall, at: Addresses, folder: Path) -> Iterator[System]:  
         yield Portkey(f"Portkey gateway {version}", f"http://127.0.0.1:{port}", at.url)
 
 
-SYSTEMS = {"lifeboat": lifeboat, "litellm": litellm, "portkey": portkey}
+SYSTEMS = {"hold": held, "error": live, "litellm": litellm, "portkey": portkey}
 
 
 def _model(scenario: Scenario) -> str:

@@ -287,6 +287,7 @@ def provider_target(upstream: UpstreamSpec, key: str) -> Target:
         first_token_s=first_s,
         whole_s=first_s * WHOLE_FACTOR,
         stall_s=upstream.stall_timeout_ms / 1000,
+        kind=upstream.kind,
     )
 
 

@@ -14,7 +14,7 @@ from appliance.answer import render
 from appliance.answer.context import passages, with_context
 from appliance.answer.facts import Box, KnowledgeFacts
 from appliance.answer.threads import BoundedThreads
-from appliance.gateway import relay
+from appliance.gateway import kinds, relay
 from appliance.gateway.abilities import declared
 from appliance.gateway.asked import Counted, asked
 from appliance.gateway.attempt import Attempted, attempt
@@ -89,7 +89,8 @@ class Rungs:
             await self._replays[rung.target].revive(call)
 
     async def _upstream(self, rung: RungSpec, call: Call, asking: Asking) -> Answer:
-        body, told = relay.prepared(call, self._clients[rung.target].target.model), Told()
+        target, told = self._clients[rung.target].target, Told()
+        body = relay.prepared(call, target.model)
         try:
             whole, live = await self._fitted(rung, call, body, told, asking)
         except Failed as failure:
@@ -98,7 +99,8 @@ class Rungs:
         if live is None:
             asking.whole()
         chunks = Counted(live, asking) if live is not None else None
-        return Answer(rung.name, rung.kind, rung.target, whole, chunks, told=told)
+        ignored = kinds.ignored(target.kind, body)
+        return Answer(rung.name, rung.kind, rung.target, whole, chunks, ignored=ignored, told=told)
 
     async def _model(self, rung: RungSpec, call: Call) -> Answer:
         body = relay.prepared(call, rung.target, drop=call.ignorable)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 _PRIORITY, _TENANT, _DEADLINE_MS = "X-Lifeboat-Priority", "X-Lifeboat-Tenant", "X-Lifeboat-Deadline-Ms"
 _PUBLIC = "X-Lifeboat-Public-Messages"
+# From here on a request is critical, or one that can be done without; between them all are alike but for their order.
+URGENT, CONVENIENT = -1, 2
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,17 @@ class Standing:
     tenant: str = ""
     deadline_s: float = math.inf
     public_messages: int = 0
+
+
+def may_wait(queue_requests: int, priority: int) -> int:
+    """Returns how many requests may wait where one of this priority comes.
+
+    What can be done without is refused while there is still half of the room, and there is a quarter beyond it that is
+    kept for what cannot; so a crowd of the one kind never keeps the other out.
+    """
+    if priority >= CONVENIENT:
+        return queue_requests // 2
+    return queue_requests + max(1, queue_requests // 4) if priority <= URGENT else queue_requests
 
 
 def to_headers(standing: Standing) -> dict[str, str]:

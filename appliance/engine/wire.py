@@ -21,6 +21,7 @@ from appliance.engine.options import MOST_CHOICES, Refused
 from appliance.engine.prepare import Prepared, Preparer
 from appliance.engine.pulse import Pulse
 from appliance.engine.reply import CHAT, TEXT, Reply
+from appliance.engine.standing import URGENT, Standing, may_wait
 from appliance.engine.step import Limits
 from appliance.engine.worker import Worker
 
@@ -61,7 +62,7 @@ class Wire:
             arrived_s, standing = time.monotonic(), read_standing(request)
             body = await read_object(request)
             # Template, tokenizer and grammar take their time, and streams go on meanwhile.
-            prepared = await self._prepared(partial(prepare, body, standing.public_messages))
+            prepared = await self._prepared(partial(prepare, body, standing.public_messages), standing)
         except Refused as refused:
             return refusal(refused)
         waited_s = time.monotonic() - arrived_s
@@ -78,20 +79,20 @@ class Wire:
         finally:
             self._inside -= len(prepared.answers)
 
-    async def _prepared(self, work: Callable[[], Prepared]) -> Prepared:
+    async def _prepared(self, work: Callable[[], Prepared], standing: Standing) -> Prepared:
         """Prepares a request that may come in; until its answers are known it counts as one."""
-        self._admit(1)
+        self._admit(1, standing)
         self._inside += 1
         try:
             prepared = await self._desk.prepare(work)
         finally:
             self._inside -= 1
-        self._admit(len(prepared.answers))
+        self._admit(len(prepared.answers), standing)
         return prepared
 
-    def _admit(self, answers: int) -> None:
+    def _admit(self, answers: int, standing: Standing) -> None:
         waiting = self._inside + answers - self._model.sequences
-        if self._inside and waiting > self._order["queue_requests"]:
+        if self._inside and waiting > may_wait(self._order["queue_requests"], standing.priority):
             raise Refused(f"{waiting} requests are waiting already", "queue_full", 429)
 
 
@@ -147,7 +148,7 @@ def serve(model: Model, order: dict[str, Any], pulse: Pulse, tell: Tell) -> None
 
     def make(loop: asyncio.AbstractEventLoop, desk: Desk) -> tuple[web.Application, Worker]:
         # A burst waits for its first step as a whole: `_admit` holds the bound, the scheduler's own only backs it.
-        waiting = model.sequences + order["queue_requests"] + MOST_CHOICES
+        waiting = model.sequences + may_wait(order["queue_requests"], URGENT) + MOST_CHOICES
         limits = Limits(model.sequences, model.context_tokens, model.batch_tokens, STEP_TOKENS, waiting, model.rewinds)
         worker = Worker(model, limits, loop, pulse)
         return Wire(model, order, worker, desk).app(), worker

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from appliance.gateway import kinds
 from appliance.gateway.call import Call
 from appliance.gateway.language import language_of
 from appliance.gateway.options import text_of
@@ -59,6 +60,8 @@ def _lack(spec: UpstreamSpec | ModelSpec, call: Call, language: str | None, char
             asked = [ABILITY[need] for need in sorted(call.needs & ABILITY.keys())]
             if missing := [words for ability, words in asked if ability not in spec.can]:
                 return f"it does not support {', '.join(missing)}"
+        if reason := kinds.declines(spec.kind, call.body):
+            return reason
         if spec.context_tokens and chars > spec.context_tokens * CHARS_PER_TOKEN_MOST:
             return f"the request is longer than its context of {spec.context_tokens} tokens"
     if language is not None and spec.languages and language not in spec.languages:

@@ -11,12 +11,11 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
-import aiohttp
-
 from appliance.engine.standing import Standing, to_headers
 from appliance.gateway.call import PATHS, Call, Chunk, Told
 from appliance.gateway.commit import DELTA_FIELDS, StreamReader, in_band
 from appliance.gateway.foreign_json import object_of
+from appliance.gateway.kinds import Reply
 from appliance.gateway.outcome import Failed, Kind
 from appliance.gateway.pace import Limits
 from appliance.gateway.upstream import BODY_BYTES_MAX, Client, read_some, read_whole
@@ -81,7 +80,7 @@ async def stream(client: Client, call: Call, body: dict[str, Any], limits: Limit
     """
     bounds = limits or client.target
     limit_s = _limit_s(bounds.first_token_s, call.deadline_s)
-    response: aiohttp.ClientResponse | None = None
+    response: Reply | None = None
     reader = StreamReader(call.choices)
     try:
         async with asyncio.timeout(limit_s):
@@ -99,9 +98,7 @@ async def stream(client: Client, call: Call, body: dict[str, Any], limits: Limit
 class LiveStream:
     """A committed stream; it ends with `Failed` where the upstream broke it. `told` gets what is missing in it."""
 
-    def __init__(
-        self, response: aiohttp.ClientResponse, reader: StreamReader, first: list[Chunk], stall_s: float
-    ) -> None:
+    def __init__(self, response: Reply, reader: StreamReader, first: list[Chunk], stall_s: float) -> None:
         self._response, self._reader, self._first, self._stall_s = response, reader, first, stall_s
         self.told = Told()
         self._waited_s, self._pieces = 0.0, 0
@@ -147,7 +144,7 @@ class LiveStream:
         raise fault
 
 
-async def _until_commit(response: aiohttp.ClientResponse, reader: StreamReader) -> list[Chunk]:
+async def _until_commit(response: Reply, reader: StreamReader) -> list[Chunk]:
     if response.content_type != "text/event-stream":
         raise Failed(Kind.NOT_JSON, "its stream is not of OpenAI's wire")
     while True:

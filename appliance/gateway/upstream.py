@@ -22,9 +22,12 @@ from typing import Any
 import aiohttp
 import msgspec
 
+from appliance.gateway import from_anthropic, kinds
 from appliance.gateway.foreign_json import object_of
+from appliance.gateway.kinds import Reply
 from appliance.gateway.outcome import Failed, Kind
 from appliance.gateway.retry_after import retry_after_s
+from bundler.format.service import ANTHROPIC, OPENAI
 
 BODY_BYTES_MAX = 16 * 2**20
 ERROR_BYTES_MAX = 64 * 2**10
@@ -46,6 +49,7 @@ class Target:
         first_token_s: Limit until the first token of a stream.
         whole_s: Limit until an answer without streaming begins.
         stall_s: Limit between two tokens.
+        kind: One of `service.UPSTREAM_KINDS`.
     """
 
     name: str
@@ -57,6 +61,7 @@ class Target:
     first_token_s: float
     whole_s: float
     stall_s: float
+    kind: str = OPENAI
 
 
 class Client:
@@ -73,10 +78,9 @@ class Client:
             if target.socket is None
             else aiohttp.UnixConnector(str(target.socket), limit=0, force_close=True)
         )
-        headers = {"Authorization": f"Bearer {target.key}"} if target.key else {}
         self._session = aiohttp.ClientSession(
             connector=connector,
-            headers=headers,
+            headers=kinds.headers_of(target.kind, target.key),
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
             timeout=aiohttp.ClientTimeout(total=None, connect=target.connect_s, sock_connect=target.connect_s),
@@ -90,28 +94,27 @@ class Client:
         if self._session is not None:
             await self._session.close()
 
-    async def post(
-        self, path: str, body: dict[str, Any], headers: Mapping[str, str] | None = None
-    ) -> aiohttp.ClientResponse:
+    async def post(self, path: str, body: dict[str, Any], headers: Mapping[str, str] | None = None) -> Reply:
         """Sends one request; returns once the headers of a 200 are there.
 
         Args:
-            path: After the base URL.
-            body: Becomes JSON.
+            path: After the base URL, on OpenAI's wire.
+            body: On OpenAI's wire; it becomes JSON.
             headers: More of them.
 
         Raises:
             Failed: No connection, or another status.
         """
-        data = msgspec.json.encode(body)
+        kind = self.target.kind
+        data = msgspec.json.encode(kinds.request_of(kind, body))
         try:
-            response = await self._send(path, data, headers)
+            response = await self._send(kinds.path_of(kind, path), data, headers)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise unconnected(error) from error
         if response.status == 200:
-            return response
+            return kinds.reply_of(kind, response, body)
         try:
-            raise await refusal(response)
+            raise await refusal(response, kind)
         finally:
             response.close()
 
@@ -144,7 +147,7 @@ class Client:
         return self.target.base_url.rstrip("/") + path
 
 
-async def read_whole(response: aiohttp.ClientResponse, limit_bytes: int = BODY_BYTES_MAX) -> bytes:
+async def read_whole(response: Reply, limit_bytes: int = BODY_BYTES_MAX) -> bytes:
     """Reads a body of at most `limit_bytes`.
 
     Raises:
@@ -158,7 +161,7 @@ async def read_whole(response: aiohttp.ClientResponse, limit_bytes: int = BODY_B
     return bytes(body)
 
 
-async def read_some(response: aiohttp.ClientResponse) -> bytes:
+async def read_some(response: Reply) -> bytes:
     """Reads what is there; b"" is the end.
 
     Raises:
@@ -170,7 +173,7 @@ async def read_some(response: aiohttp.ClientResponse) -> bytes:
         raise Failed(Kind.CUT, "the connection broke in mid-answer") from error
 
 
-async def refusal(response: aiohttp.ClientResponse) -> Failed:
+async def refusal(response: aiohttp.ClientResponse, kind: str = OPENAI) -> Failed:
     """Returns the failure that a status other than 200 means; its body is read up to a limit and a second."""
     data = b""
     try:
@@ -178,9 +181,11 @@ async def refusal(response: aiohttp.ClientResponse) -> Failed:
             data = await read_whole(response, ERROR_BYTES_MAX)
     except (Failed, TimeoutError):
         pass  # the status alone is the outcome
-    code, message = error_of(data)
+    status, (code, message) = response.status, error_of(data)
+    if kind == ANTHROPIC:
+        status, code, message = from_anthropic.error_of(status, data)
     retry = retry_after_s(response.headers, data, datetime.now(UTC))
-    return Failed(Kind.STATUS, status=response.status, code=code, message=message, retry_after_s=retry)
+    return Failed(Kind.STATUS, status=status, code=code, message=message[:MESSAGE_CHARS_MAX], retry_after_s=retry)
 
 
 def error_of(data: bytes) -> tuple[str, str]:
@@ -202,8 +207,8 @@ def unconnected(error: BaseException) -> Failed:
         (aiohttp.ClientPayloadError, Kind.CONNECT, "it broke the connection"),
         (aiohttp.ClientResponseError, Kind.NOT_JSON, "it does not speak HTTP"),
     )
-    for kinds, kind, words in reasons:
-        if isinstance(error, kinds):
+    for types, kind, words in reasons:
+        if isinstance(error, types):
             return Failed(kind, words)
     cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
     refused = isinstance(cause, ConnectionRefusedError)

@@ -64,11 +64,28 @@ class Completion:
         if not await self._begun(wait_s):
             return Whole(b"", status=CLIENT_GONE)
         if not self._work.done():
-            return Events(self._pending(), self._close, present.PENDING)
+            return Events(self.shaped(self._pending()), self._close, present.PENDING)
         served = self._result()
         if self._call.stream:
-            return Events(self._events(served), self._close, present.headers(served))
-        return as_json(present.whole(served), headers=present.headers(served))
+            return Events(self.shaped(self._events(served)), self._close, self.headers(served))
+        return as_json(self.whole(served), headers=self.headers(served))
+
+    @property
+    def endpoint(self) -> str:
+        """The path as metrics name it."""
+        return "/v1/chat/completions" if self._call.wire == CHAT else "/v1/completions"
+
+    def headers(self, served: Served) -> dict[str, str]:
+        """Returns the headers of an answer."""
+        return present.headers(served)
+
+    def whole(self, served: Served) -> dict[str, Any]:
+        """Returns the body of a whole answer."""
+        return present.whole(served)
+
+    def shaped(self, events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """Returns the events of a stream as this endpoint's clients read them."""
+        return events
 
     async def _begun(self, wait_s: float | None) -> bool:
         """Waits for the answer to begin; False where the client left first."""
@@ -87,9 +104,10 @@ class Completion:
 
     def _result(self) -> Served:
         served = self._work.result()
-        endpoint = "/v1/chat/completions" if self._call.wire == CHAT else "/v1/completions"
         skipped = [skip.rung for skip in served.skips]
-        self._metrics.answered(endpoint, served.answer.rung, served.mode, skipped, time.monotonic() - self._started)
+        self._metrics.answered(
+            self.endpoint, served.answer.rung, served.mode, skipped, time.monotonic() - self._started
+        )
         return served
 
     def _events(self, served: Served) -> AsyncIterator[bytes]:

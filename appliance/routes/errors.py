@@ -26,6 +26,18 @@ HTTP_WORDS = {
     413: ("request_too_large", "the request body is too large"),
 }
 UNAVAILABLE = "unavailable"
+# Where Anthropic's clients call, and its words for a status.
+MESSAGES_PATH = "/v1/messages"
+MESSAGE_TYPES = {
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+}
 
 log = logging.getLogger("lifeboat.http")
 
@@ -58,6 +70,12 @@ class ApiError(Exception):
     def body(self) -> dict[str, Any]:
         kind = TYPES.get(self.status, "invalid_request_error" if self.status < 500 else "api_error")
         return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
+
+    @property
+    def message_body(self) -> dict[str, Any]:
+        """The body as Anthropic's clients expect it."""
+        kind = MESSAGE_TYPES.get(self.status, "invalid_request_error" if self.status < 500 else "api_error")
+        return {"type": "error", "error": {"type": kind, "message": self.message, "code": self.code}}
 
 
 def not_ready(what: str) -> ApiError:
@@ -107,7 +125,8 @@ def render(request: Request[Any, Any, Any], error: Exception) -> Response[dict[s
     answering: Answering = request.app.state.answering
     api_error = as_api_error(error, answering)
     request.app.state.metrics.erred(endpoint_label(request), api_error.status)
-    return Response(api_error.body, status_code=api_error.status, headers=api_error.headers)
+    body = api_error.message_body if request.url.path.startswith(MESSAGES_PATH) else api_error.body
+    return Response(body, status_code=api_error.status, headers=api_error.headers)
 
 
 def endpoint_label(request: Request[Any, Any, Any]) -> str:

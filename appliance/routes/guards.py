@@ -1,4 +1,7 @@
-"""Who may call: Host and Origin first, on every path; a token for everything that answers or tells."""
+"""Who may call: Host and Origin first, on every path; a token for everything that answers or tells.
+
+All of them are coroutines that never wait: Litestar runs a plain function in a thread, which costs more than the work.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ from bundler.format.errors import BadBundle
 Connection = ASGIConnection[Any, Any, Any, Any]
 
 
-def edge_guard(connection: Connection, _: BaseRouteHandler) -> None:
+async def edge_guard(connection: Connection, _: BaseRouteHandler) -> None:
     """Refuses foreign Hosts and Origins, and headers beyond the limit."""
     settings: Settings = connection.app.state.settings
     if header_bytes(connection.scope["headers"]) > HEADER_BYTES_MAX:
@@ -33,24 +36,31 @@ def edge_guard(connection: Connection, _: BaseRouteHandler) -> None:
         raise ApiError(403, "foreign_origin", "pages of other sites may not call this box")
 
 
-def use_guard(connection: Connection, _: BaseRouteHandler) -> None:
+async def use_guard(connection: Connection, _: BaseRouteHandler) -> None:
     """Wants a token that may ask."""
     _want(connection, "use")
 
 
-def monitor_guard(connection: Connection, _: BaseRouteHandler) -> None:
+async def monitor_guard(connection: Connection, _: BaseRouteHandler) -> None:
     """Wants a token that may watch."""
     _want(connection, "monitor")
 
 
 def _want(connection: Connection, scope: str) -> None:
     tokens: TokenStore = connection.app.state.tokens
-    kind, _, text = connection.headers.get("authorization", "").partition(" ")
     try:
-        holder = tokens.holder(text.strip(), scope, now_s=time.time()) if kind.lower() == "bearer" else None
+        holder = tokens.holder(_given(connection), scope, now_s=time.time())
     except BadBundle as error:
         raise not_ready("the token file of this box is damaged; nobody is let in") from error
     if holder is None:
-        message = f"a valid token with the scope {scope!r} is needed: Authorization: Bearer lb_..."
+        message = (
+            f"a valid token with the scope {scope!r} is needed: Authorization: Bearer lb_... (or x-api-key: lb_...)"
+        )
         raise ApiError(401, "invalid_api_key", message, headers={"WWW-Authenticate": "Bearer"})
     connection.state.tenant = holder.id
+
+
+def _given(connection: Connection) -> str:
+    """Returns the token of a request; Anthropic's clients send it in a header of their own."""
+    kind, _, text = connection.headers.get("authorization", "").partition(" ")
+    return (text if kind.lower() == "bearer" else connection.headers.get("x-api-key", "")).strip()

@@ -17,12 +17,13 @@ PINNED = "X-Lifeboat-Pinned"
 PENDING = {MODE: "pending", RUNG: "pending", SERVED_BY: "pending"}
 
 
-def headers(served: Served) -> dict[str, str]:
-    """Returns what served the answer, as headers."""
+def headers(served: Served, more_ignored: tuple[str, ...] = ()) -> dict[str, str]:
+    """Returns what served the answer, as headers; `more_ignored` are options that were left out before it climbed."""
     answer = served.answer
     found = {MODE: served.mode, RUNG: answer.rung, SERVED_BY: answer.served_by}
     found |= {PINNED: _words(served.pinned)} if served.pinned else {}
-    return found | ({IGNORED: ", ".join(map(_token, answer.ignored))} if answer.ignored else {})
+    ignored = sorted({*answer.ignored, *more_ignored})
+    return found | ({IGNORED: ", ".join(map(_token, ignored))} if ignored else {})
 
 
 def lifeboat(served: Served) -> dict[str, Any]:

@@ -14,6 +14,8 @@ RUNG_KINDS = ("upstream", "model", "faq", "documents", "message")
 CHAT, EMBEDDING, RERANK = SERVES = ("chat", "embedding", "rerank")
 # What a rung of an upstream can be said to do beyond plain text; one of which nothing is said is asked.
 ABILITIES = ("tools", "schema", "vision")
+# The wires that an upstream can speak; the first is the default.
+OPENAI, ANTHROPIC = UPSTREAM_KINDS = ("openai", "anthropic")
 # When a stream breaks after its first words (STREAMS), how a route stands among others (CRITICALITIES), and
 # what is done with a request that is too long for a rung (TOO_LONG); the first of each is the default.
 ERROR, HOLD, CONTINUE = STREAMS = ("error", "hold", "continue")
@@ -83,13 +85,14 @@ class RouterSpec:
 
 @dataclass(frozen=True)
 class UpstreamSpec:
-    """A provider that speaks OpenAI's wire. `key` is `env:NAME` or the name of a secret of the box, or "".
+    """A provider. `key` is `env:NAME` or the name of a secret of the box, or "".
 
     Attributes:
         context_tokens: The longest request and answer together; 0 where that is not said.
         can: Which of ABILITIES it has; None where nothing is said, so that it is asked and answers for itself.
         languages: The languages that it answers in, as ISO 639-1 codes; none named is any.
         continues: Whether it goes on with an answer that has begun (`continue_final_message`).
+        kind: One of UPSTREAM_KINDS: the wire that it speaks.
     """
 
     name: str
@@ -104,6 +107,7 @@ class UpstreamSpec:
     can: tuple[str, ...] | None = field(default=None, metadata=LATER)
     languages: tuple[str, ...] = field(default=(), metadata=LATER)
     continues: bool = field(default=False, metadata=LATER)
+    kind: str = field(default=OPENAI, metadata=LATER)
 
 
 @dataclass(frozen=True)

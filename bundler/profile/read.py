@@ -12,10 +12,13 @@ from urllib.parse import urlsplit
 from bundler.format.errors import BadInput, BadInputs
 from bundler.format.service import (
     ABILITIES,
+    ANTHROPIC,
     CHAT,
     MODEL_MS,
+    OPENAI,
     SEARCH_MS,
     SERVES,
+    UPSTREAM_KINDS,
     DependencySpec,
     LadderSpec,
     LimitsSpec,
@@ -148,7 +151,10 @@ def _upstream(table: Table) -> UpstreamSpec:
         can=_abilities(table) if table.has("can") else None,
         languages=read_languages(table),
         continues=table.flag("continues"),
+        kind=table.choice("kind", UPSTREAM_KINDS, OPENAI),
     )
+    if spec.kind == ANTHROPIC and spec.continues:
+        table.issue("continues is true, and the Messages API goes on with no answer that has begun")
     for problem in _address_issues(spec.base_url):
         table.issue(problem)
     return _closed(table, spec)

@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from appliance.engine.standing import Standing, from_headers, to_headers
+from appliance.engine.standing import Standing, from_headers, may_wait, to_headers
+from appliance.gateway.call import CHAT, Call
+from bundler.format.service import CRITICALITIES, RouteSpec
 
 
 @given(
@@ -33,3 +35,16 @@ def test_nothing_said_is_no_deadline() -> None:
     assert from_headers(CIMultiDict({"x-lifeboat-priority": "1"})).priority == 1
     with pytest.raises(ValueError, match="invalid literal"):
         from_headers({"X-Lifeboat-Priority": "first"})
+
+
+@pytest.mark.parametrize("queue", [1, 2, 8, 32, 10_000])
+@pytest.mark.parametrize("flex", [False, True])
+def test_a_crowd_of_what_can_be_done_without_keeps_nobody_out(queue: int, flex: bool) -> None:
+    """Room for normal requests is left by convenient ones, and room for critical ones by all others."""
+    room = {}
+    for criticality in CRITICALITIES:
+        words = {"wire": CHAT, "question": "", "stream": False, "model": "m", "needs": frozenset(), "ignorable": ()}
+        body = {"service_tier": "flex"} if flex else {}
+        route = RouteSpec("m", ("m",), criticality=criticality)
+        room[criticality] = may_wait(queue, Call(**words, body=body, deadline_s=1.0, route=route).priority)  # type: ignore[arg-type]
+    assert room["convenience"] < room["normal"] == queue < room["critical"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -140,6 +140,10 @@ def test_routes_are_written_where_there_are_any() -> None:
         (_with(UPSTREAM, RouteSpec("r", ("u",), too_long="y")), "the route r says 'y'"),
         (_with(UPSTREAM, RouteSpec("r", ("gone",))), "names the rung 'gone'"),
         (_with(UpstreamSpec("u", "https://u.example", "m", "", "", 1, 1, 1, can=("fly",))), "can 'fly'"),
+        (
+            _with(replace(UPSTREAM, kind="telex")),
+            "of an unknown kind, 'telex'",
+        ),
     ],
 )
 def test_a_word_of_a_route_that_is_not_known_is_refused(service: Service, reason: str) -> None:

@@ -133,3 +133,12 @@ def test_a_critical_route_of_two_independent_rungs_is_taken(rungs: list[str]) ->
 def test_an_upstream_that_goes_on_suffices_for_continue() -> None:
     """Where it says so of itself."""
     assert parse(route(stream="continue", rungs=["alpha", "gamma"])).routes[0].stream == "continue"
+
+
+def test_an_upstream_of_anthropic_s_wire_goes_on_with_no_answer() -> None:
+    """The kind is read, a strange one refused, and `continues` does not go with it."""
+    text = '[[upstream]]\nname = "c"\nbase_url = "https://c.example/v1"\nmodel = "m"\n'
+    assert parse(text + 'kind = "anthropic"\n').upstreams[-1].kind == "anthropic"
+    for wrong, issue in (('kind = "telex"', "kind is 'telex'"), ('kind = "anthropic"\ncontinues = true', "continues")):
+        with pytest.raises(BadInputs, match=issue):
+            parse(f"{text}{wrong}\n")
