@@ -89,6 +89,8 @@ def _of_service(service: Service) -> Iterator[str]:
     for upstream in service.upstreams:
         yield from (upstream.base_url, *_hosts(upstream.base_url), upstream.key, upstream.key.removeprefix("env:"))
     yield from (service.ladder.banner, service.ladder.message, service.ladder.handoff)
+    for route in service.routes:
+        yield from (route.output.refusals if route.output is not None else ())
     yield from (contact for line in service.inventory for contact in (line.owner, *line.contacts))
 
 

@@ -174,7 +174,7 @@ class Wall:
     async def _stream(self, request: web.Request, fault: str, *, chat: bool) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
-        for step in _script(fault, self.name, self.says):
+        for number, step in enumerate(_script(fault, self.name, self.says)):
             if isinstance(step, bytes):
                 await response.write(step)
             elif step is None:
@@ -188,8 +188,10 @@ class Wall:
             else:
                 choice: dict[str, Any] = {"index": 0, "finish_reason": step.get("finish")}
                 text = step.get("text", "")
-                delta = {"tool_calls": [{"index": 0, "id": "1", "function": {"name": "f"}}]} if "call" in step else {}
-                choice |= {"delta": {"content": text} if text else delta} if chat else {"text": text}
+                calls = [{"index": 0, "id": "1", "function": {"name": "f"}}]
+                delta: dict[str, Any] = {"tool_calls": calls} if "call" in step else {}
+                delta |= {"role": "assistant"} if number == 0 else {}
+                choice |= {"delta": delta | ({"content": text} if text else {})} if chat else {"text": text}
                 value = self._head(chunk=True, chat=chat) | {"choices": [choice]}
                 await response.write(b"data: " + web.json_response(value).body + b"\n\n")  # type: ignore[operator]  # bytes here
         return response

@@ -227,3 +227,52 @@ def test_one_bad_chunk_is_told(worlds: Worlds) -> None:
     text, chunks = streamed(world)
     assert text == f"[alpha] {WHOLE}"
     assert told(chunks)["damaged_chunks"] == 1
+
+
+@pytest.mark.parametrize("policy", ["hold", "continue"])
+def test_the_client_s_own_accumulator_sees_one_message(worlds: Worlds, policy: str) -> None:
+    """OpenAI's `stream` helper puts chunks together by itself: one role, one text, one end, nothing doubled."""
+    world = worlds.make(change=routed(policy))
+    world.cloud.behaviour, world.engine.says = "cut", "three and on."
+    messages: Any = [{"role": "user", "content": "hello"}]
+    with world.openai.chat.completions.stream(model="desk", messages=messages) as stream:
+        final = stream.get_final_completion()
+    message = final.choices[0].message
+    assert (message.role, final.choices[0].finish_reason) == ("assistant", "stop")
+    assert message.content is not None
+    assert message.content.endswith("three and on.")
+    assert message.content.count("three") == 1
+    assert message.content.startswith("[alpha]") is (policy == "continue")
+
+
+def test_text_completions_are_held_and_resumed_too(worlds: Worlds) -> None:
+    """`/v1/completions` by the same policies; it is never continued."""
+    world = worlds.make(change=routed("hold"))
+    world.cloud.behaviour = "cut"
+    asked: Any = {"model": "desk", "prompt": "x", "stream": True}
+    text = "".join(choice.text for chunk in world.openai.completions.create(**asked) for choice in chunk.choices)
+    assert text == f"[small] {WHOLE}"
+
+
+@pytest.mark.parametrize("policy", ["error", "continue"])
+def test_a_text_completion_that_breaks_can_be_had_whole(worlds: Worlds, policy: str) -> None:
+    """Under its own path, in its own shape."""
+    world = worlds.make(change=routed(policy))
+    world.cloud.behaviour = "cut"
+    asked: Any = {"model": "desk", "prompt": "x", "stream": True}
+    with pytest.raises(openai.APIError) as caught:
+        list(world.openai.completions.create(**asked))
+    reply = world.http.get(f"/v1/completions/{caught.value.body['resume_id']}")  # type: ignore[index]
+    assert reply.json()["choices"][0]["text"] == f"[small] {WHOLE}"
+
+
+def test_the_line_is_kept_alive_while_another_rung_begins(worlds: Worlds) -> None:
+    """Between the break and the first word of the rest the client gets comments."""
+    world = worlds.make(change=routed("continue"), settings=QUICK)
+    world.cloud.behaviour, world.engine.behaviour = "cut", "slow"
+    body = {"model": "desk", "messages": [{"role": "user", "content": "x"}], "stream": True}
+    raw = world.http.post("/v1/chat/completions", json=body).text
+    part, _, rest = raw.partition(": keepalive\n\n")
+    assert "[alpha]" in part
+    assert "[small]" in rest
+    assert raw.endswith("data: [DONE]\n\n")
