@@ -7,7 +7,6 @@ version's application finishes what it has accepted while the new one takes what
 from __future__ import annotations
 
 import asyncio
-import gc
 import hashlib
 import signal
 import socket
@@ -42,7 +41,7 @@ from appliance.host.gate import (
 )
 from appliance.host.leaving import Leaving
 from appliance.host.listen import CHROMA, Listen
-from appliance.host.loaded import Loaded, Loader
+from appliance.host.loaded import Loaded, Loader, settle
 from appliance.host.nightly import every_night
 from appliance.host.outlook import Outlook, keep_told
 from appliance.host.shelf import Shelf
@@ -176,7 +175,7 @@ class Serving:
             raise
         loaded.own_engines()
         self._current = loaded
-        _settle()
+        settle()
         if old is not None:
             draining = asyncio.create_task(old.drain())
             self._draining.add(draining)
@@ -248,16 +247,6 @@ class Serving:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def _settle() -> None:
-    """Takes what a version has loaded out of the cyclic collector's sight, whose full pass over it stops every request.
-
-    A version that leaves is freed by its reference counts; what cycles it leaves are found at the next switch.
-    """
-    gc.unfreeze()
-    gc.collect()
-    gc.freeze()
 
 
 def _name(engine: Engine) -> str:
