@@ -122,6 +122,10 @@ def test_a_caller_that_leaves_a_trial_takes_no_permit_along(worlds: Worlds) -> N
     _opened(world)
     _lapsed(world)
     world.cloud.behaviour = world.engine.behaviour = "silent"
+    before = len(world.cloud.asked), len(world.engine.asked)
+
+    def both_asked() -> bool:
+        return len(world.cloud.asked) > before[0] and len(world.engine.asked) > before[1]
 
     async def leave() -> None:
         _, writer = await asyncio.open_connection("127.0.0.1", int(world.url.rsplit(":", 1)[1]))
@@ -129,7 +133,7 @@ def test_a_caller_that_leaves_a_trial_takes_no_permit_along(worlds: Worlds) -> N
         head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {world.token}\r\n"
         writer.write(f"{head}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
         await writer.drain()
-        await asyncio.to_thread(_until, lambda: world.breaker().trial)
+        await asyncio.to_thread(_until, both_asked)
         writer.close()
 
     asyncio.run(leave())
