@@ -21,6 +21,7 @@ class Settings:
     Args:
         hosts: Names by which clients reach the box, beside loopback and IP addresses.
         keys: API keys by upstream name; an upstream that wants one and has none is skipped with that reason.
+        cas: Certificates as PEM by upstream name, where its authority is a secret of this box.
         ca_pem: The box CA's certificate, served at `/ca.crt`; b"" where TLS is off.
         knowledge_threads: Blocking calls (embedding, search) at once.
         open_s: How long an upstream is left alone at first, once its breaker has opened.
@@ -37,6 +38,7 @@ class Settings:
 
     hosts: tuple[str, ...] = ()
     keys: Mapping[str, str] = field(default_factory=dict, repr=False)
+    cas: Mapping[str, str] = field(default_factory=dict)
     ca_pem: bytes = b""
     knowledge_threads: int = 2
     open_s: float = 5.0
@@ -74,3 +76,8 @@ def _key(upstream: UpstreamSpec, opened: Mapping[str, str], environ: Mapping[str
     if upstream.key.startswith(ENV):
         return environ.get(upstream.key.removeprefix(ENV), "").strip()
     return opened.get(upstream.key, "").strip()
+
+
+def read_cas(service: Service, secrets: Mapping[str, str]) -> dict[str, str]:
+    """Returns the certificates of each upstream whose authority is a secret of the box."""
+    return {upstream.name: secrets[ca] for upstream in service.upstreams if (ca := upstream.wire.ca) in secrets}

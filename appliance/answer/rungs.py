@@ -90,7 +90,7 @@ class Rungs:
 
     async def _upstream(self, rung: RungSpec, call: Call, asking: Asking) -> Answer:
         target, told = self._clients[rung.target].target, Told()
-        body = relay.prepared(call, target.model)
+        body = dict(target.sending.body) | relay.prepared(call, target.model, drop=tuple(target.sending.without))
         try:
             whole, live = await self._fitted(rung, call, body, told, asking)
         except Failed as failure:
@@ -99,7 +99,7 @@ class Rungs:
         if live is None:
             asking.whole()
         chunks = Counted(live, asking) if live is not None else None
-        ignored = kinds.ignored(target.kind, body)
+        ignored = (*kinds.ignored(target.kind, body), *sorted(target.sending.without & call.body.keys()))
         return Answer(rung.name, rung.kind, rung.target, whole, chunks, ignored=ignored, told=told)
 
     async def _model(self, rung: RungSpec, call: Call) -> Answer:

@@ -46,7 +46,7 @@ from appliance.host.nightly import every_night
 from appliance.host.outlook import Outlook, keep_told
 from appliance.host.shelf import Shelf
 from appliance.host.trial import NotProved, Trial, failed_lines
-from appliance.settings import Settings, read_keys
+from appliance.settings import Settings, read_cas, read_keys
 from appliance.store import current, versions
 from appliance.store.layout import StateLayout
 from appliance.store.memory import keep_in_memory
@@ -297,9 +297,11 @@ async def _serve_version(listener: socket.socket, channel: Channel, order: dict[
     certificate, ca_pem = _certificate(seal, secrets, listen, versions.read_version(layout, secrets, number))
 
     def settings(box: Box) -> Settings:
+        kept = Secrets(seal).read()
         return Settings(
             hosts=(*listen.reached_by(), *box.hosts),
-            keys=read_keys(box.service, Secrets(seal).read()),
+            keys=read_keys(box.service, kept),
+            cas=read_cas(box.service, kept),
             ca_pem=ca_pem,
             kept=layout.gateway,
             pin=layout.pin,

@@ -28,14 +28,14 @@ CLIENT_GONE = 499  # nginx's word for it; nobody is left to read it
 async def chat_completions(request: Request[Any, Any, Any]) -> ASGIApp:
     answering: Answering = request.app.state.answering
     _, body = await read(request, ChatRequest, answering.settings.body_wait_s)
-    return await Completion(request, answering.call(body, CHAT, request.state.tenant)).reply()
+    return await Completion(request, answering.call(body, CHAT, request.state.tenant, request.state.via)).reply()
 
 
 @post("/completions", status_code=200)
 async def completions(request: Request[Any, Any, Any]) -> ASGIApp:
     answering: Answering = request.app.state.answering
     _, body = await read(request, TextRequest, answering.settings.body_wait_s)
-    return await Completion(request, answering.call(body, TEXT, request.state.tenant)).reply()
+    return await Completion(request, answering.call(body, TEXT, request.state.tenant, request.state.via)).reply()
 
 
 @get(["/chat/completions/{key:str}", "/completions/{key:str}"])

@@ -81,6 +81,7 @@ class Wall:
         self.name, self.path, self.behaviour = name, path, "ok"
         self.asked: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
+        self.queries: list[dict[str, str]] = []
         self.gone = threading.Event()
         self.message, self.says = "no", ""
         self._port, self.page = 0, "followed"
@@ -129,6 +130,7 @@ class Wall:
         body = await request.json()
         self.asked.append(body)
         self.headers.append(dict(request.headers))
+        self.queries.append(dict(request.query))
         fault = self.behaviour
         if fault == "silent" or (fault == "slow" and await _slept(0.4)):
             await self._until_gone()
