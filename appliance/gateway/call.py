@@ -55,6 +55,7 @@ class Call:
         route: How it is served.
         cannot: Rungs that cannot serve this request, whatever their state, with the reason.
         continues: The last message is the beginning of the answer, which somebody else has sent already.
+        once: The caller's idempotency key, or "".
     """
 
     wire: str
@@ -71,6 +72,7 @@ class Call:
     route: RouteSpec = NO_ROUTE
     cannot: Mapping[str, str] = field(default_factory=dict)
     continues: bool = False
+    once: str = ""
 
     @property
     def batch(self) -> bool:
@@ -151,6 +153,7 @@ class Told:
         dropped_turns: How many of the oldest turns the rung did not see, because all were too long for it.
         mode: The box's mode when another rung went on with the answer, or "".
         banner: What goes with the answer since then, or "".
+        ticket: The hand-off ticket by which a person gets the request, or "".
     """
 
     segments: list[Segment] = field(default_factory=list)
@@ -159,6 +162,7 @@ class Told:
     dropped_turns: int = 0
     mode: str = ""
     banner: str = ""
+    ticket: str = ""
 
 
 @dataclass(frozen=True)
