@@ -16,6 +16,7 @@ from appliance.answer.pooling import NotServing, Pooling
 from appliance.answer.rungs import NO_KNOWLEDGE, Rungs
 from appliance.answer.targets import engine_target, provider_target, switched_off
 from appliance.answer.threads import BoundedThreads
+from appliance.answer.tickets import Tickets
 from appliance.answer.upkeep import Upkeep
 from appliance.engine.pooled_request import AUTO
 from appliance.gateway.abilities import goes_on, unable
@@ -65,9 +66,16 @@ class Answering:
         box: What is installed.
         settings: Read at start.
         clock: Monotonic seconds.
+        tickets: Of the last rung; None where it makes none.
     """
 
-    def __init__(self, box: Box, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        box: Box,
+        settings: Settings,
+        clock: Callable[[], float] = time.monotonic,
+        tickets: Tickets | None = None,
+    ) -> None:
         service = box.service
         self.box, self.settings, self._clock = box, settings, clock
         self.id = secrets.token_hex(8)  # random, so that it says nothing but whether two are one
@@ -88,7 +96,8 @@ class Answering:
         self._stack, self.leaving = AsyncExitStack(), asyncio.Event()
         self._clients: dict[str, Client] = {}
         self.pooling = Pooling(service.models, box.engines, self._clients)
-        self._rungs = Rungs(box, self._clients, self.threads, new_id)
+        self.tickets = tickets
+        self._rungs = Rungs(box, self._clients, self.threads, new_id, tickets)
         self.resumes = Resumes(clock, self._climb)
         self.prober = Prober(self.health, self._clients, every_s=settings.probe_s, daily=settings.probes_daily)
         self._upkeep = Upkeep(
@@ -104,6 +113,8 @@ class Answering:
     async def __aenter__(self) -> Answering:
         service = self.box.service
         request_s = service.limits.request_timeout_ms / 1000
+        if self.tickets is not None:
+            await self._stack.enter_async_context(self.tickets)
         for upstream in service.upstreams:
             if upstream.name not in self._off:
                 await self._open(provider_target(upstream, self.settings))
@@ -127,10 +138,10 @@ class Answering:
     async def _open(self, target: Target) -> None:
         self._clients[target.name] = await self._stack.enter_async_context(Client(target))
 
-    def call(self, body: dict[str, Any], wire: str = CHAT, tenant: str = "", via: str = "") -> Call:
+    def call(self, body: dict[str, Any], wire: str = CHAT, tenant: str = "", via: str = "", once: str = "") -> Call:
         """Returns a checked request body of a tenant as a call; its route has no rungs where its model is not known.
 
-        `via` is the header that names the boxes it has passed.
+        `via` is the header that names the boxes it has passed, `once` the caller's idempotency key.
         """
         model = str(body.get("model", AUTO))
         route = route_of(self.box.service, model) or RouteSpec(model, ())
@@ -147,6 +158,7 @@ class Answering:
             tenant=tenant,
             route=route,
             via=(*passed(via), self.id),
+            once=once,
         )
 
     async def complete(self, call: Call) -> Served:
@@ -206,7 +218,7 @@ class Answering:
         chunks = Stitched(served.answer, go_on, working_s=working_s, wants_usage=call.wants_usage)
         return replace(served, answer=replace(served.answer, chunks=chunks))
 
-    async def ask(self, question: str) -> Served:
+    async def ask(self, question: str, tenant: str = "", once: str = "") -> Served:
         """Answers a question by the ladder of `/v1/ask`.
 
         Raises:
@@ -215,7 +227,7 @@ class Answering:
         """
         ladder = self.box.service.ladder
         rungs = order(ladder, ladder.ask)
-        call = self.call({"messages": [{"role": "user", "content": question}]})
+        call = self.call({"messages": [{"role": "user", "content": question}]}, CHAT, tenant, once)
         return await self._climb(call, rungs)
 
     async def pool(self, name: str, body: dict[str, Any], wire: str, tenant: str) -> bytes:

@@ -56,6 +56,7 @@ class Call:
         cannot: Rungs that cannot serve this request, whatever their state, with the reason.
         via: The boxes that it has passed, this one last.
         continues: The last message is the beginning of the answer, which somebody else has sent already.
+        once: The caller's idempotency key, or "".
     """
 
     wire: str
@@ -73,6 +74,7 @@ class Call:
     cannot: Mapping[str, str] = field(default_factory=dict)
     continues: bool = False
     via: tuple[str, ...] = ()
+    once: str = ""
 
     @property
     def batch(self) -> bool:
@@ -154,6 +156,7 @@ class Told:
         upstream: What another box says of itself that gave the answer.
         mode: The box's mode when another rung went on with the answer, or "".
         banner: What goes with the answer since then, or "".
+        ticket: The hand-off ticket by which a person gets the request, or "".
     """
 
     segments: list[Segment] = field(default_factory=list)
@@ -163,6 +166,7 @@ class Told:
     upstream: dict[str, str] = field(default_factory=dict)
     mode: str = ""
     banner: str = ""
+    ticket: str = ""
 
 
 @dataclass(frozen=True)

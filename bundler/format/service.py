@@ -208,6 +208,30 @@ class RouteSpec:
 
 
 @dataclass(frozen=True)
+class HandoffSpec:
+    """Where the tickets of the last rung go, once the network is there.
+
+    Attributes:
+        url: `https://...` takes them as JSON, `smtp://host:port` (STARTTLS) and `smtps://host:port` as mail.
+        key: What authenticates the box, `env:NAME` or the name of a secret of the box: a bearer token, or the password
+            of `user`; "" for none.
+        user: Who logs in at the mail server; "" for nobody.
+        sender: The address that mail comes from.
+        recipients: The addresses that it goes to.
+        keep_s: How long a ticket waits for the network at most, and its outcome is known after.
+        words: What an answer says of its ticket; holds `{ticket}`.
+    """
+
+    url: str
+    key: str
+    user: str
+    sender: str
+    recipients: tuple[str, ...]
+    keep_s: int
+    words: str
+
+
+@dataclass(frozen=True)
 class LimitsSpec:
     """Limits of the box's edge and queue."""
 
@@ -271,3 +295,4 @@ class Service:
     selftest: SelftestSpec | None
     inventory: tuple[DependencySpec, ...]
     routes: tuple[RouteSpec, ...] = field(default=(), metadata=LATER)
+    handoff: HandoffSpec | None = field(default=None, metadata=LATER)

@@ -26,6 +26,7 @@ from bundler.format.service import (
     UpstreamSpec,
 )
 from bundler.format.trust.policy import origin
+from bundler.profile.handoff import read_handoff
 from bundler.profile.model import PRECISIONS, ContentEntry, EmbeddingEntry, ModelEntry, Profile, SelftestEntry
 from bundler.profile.routes import read_languages, read_routes
 from bundler.profile.table import Table
@@ -90,6 +91,7 @@ def parse_profile(values: object, base: Path, subject: str, addresses: Mapping[s
         selftest=_selftest(top.table("selftest")) if top.has("selftest") else None,
         inventory=tuple(_dependency(table) for table in top.tables("service")),
         routes=read_routes(top.tables("route"), rungs, upstreams),
+        handoff=read_handoff(top.table("handoff")) if top.has("handoff") else None,
     )
     if not (any(model.serves == CHAT for model in models) or upstreams or any(contents.values())):
         issues.append(

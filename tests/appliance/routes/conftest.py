@@ -25,6 +25,7 @@ from aiohttp import web
 from openai import OpenAI
 
 from appliance.answer.answering import Answering
+from appliance.answer.tickets import Tickets
 from appliance.app import create_app, serve
 from appliance.edge.tokens import TokenStore
 from appliance.engine.fit import Fit
@@ -440,6 +441,7 @@ class Worlds:
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
         self._folder, self._stack = folder, stack
+        self.tickets: Callable[[FakeBox], Tickets | None] = lambda _: None
 
     def make(
         self,
@@ -467,7 +469,7 @@ class Worlds:
     def _serve(self, box: FakeBox, tokens: TokenStore, settings: Settings) -> tuple[str, Answering]:
         listener = self._stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         looped = Looped()
-        app = create_app(box, tokens, settings)
+        app = create_app(box, tokens, settings, self.tickets(box))
 
         async def main(ready: threading.Event, stop: asyncio.Event) -> None:
             servers: list[uvicorn.Server] = []
