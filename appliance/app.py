@@ -14,6 +14,7 @@ from litestar.types import Message, Scope
 
 from appliance.answer.answering import Answering
 from appliance.answer.facts import Box
+from appliance.answer.tickets import Tickets
 from appliance.edge.limits import CONNECTIONS_MAX, KEEP_ALIVE_S, SHUTDOWN_S
 from appliance.edge.metrics import Metrics
 from appliance.edge.protocol import BoundedProtocol
@@ -45,15 +46,16 @@ AsgiApp = Callable[[Any, Any, Any], Awaitable[None]]
 OPEN_PATHS = (health.live, health.ready, health.metrics, health.status, feed.events, pages.page, pages.ca_certificate)
 
 
-def create_app(box: Box, tokens: TokenStore, settings: Settings) -> Litestar:
+def create_app(box: Box, tokens: TokenStore, settings: Settings, tickets: Tickets | None = None) -> Litestar:
     """Returns the application for one installed version.
 
     Args:
         box: What is installed; its `service` must not change while the application lives.
         tokens: Who may call.
         settings: Read at start.
+        tickets: Of the last rung; None where it makes none.
     """
-    answering = Answering(box, settings)
+    answering = Answering(box, settings, tickets=tickets)
 
     @asynccontextmanager
     async def running(_: Litestar) -> AsyncIterator[None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +21,7 @@ class Settings:
     Args:
         hosts: Names by which clients reach the box, beside loopback and IP addresses.
         keys: API keys by upstream name; an upstream that wants one and has none is skipped with that reason.
+        cas: Certificates as PEM by upstream name, where its authority is a secret of this box.
         ca_pem: The box CA's certificate, served at `/ca.crt`; b"" where TLS is off.
         knowledge_threads: Blocking calls (embedding, search) at once.
         open_s: How long an upstream is left alone at first, once its breaker has opened.
@@ -30,6 +31,7 @@ class Settings:
         kept: Where the gateway keeps what is to outlive the process, or None.
         pin: The file of the pin, or None.
         secret: Keys the fingerprints of API keys; nothing is remembered over a restart without one of the box's own.
+        credential: Opens a credential of a profile (`env:NAME`, or a secret of the box) as it is now; "" is none.
         headers_wait_s: How long the headers of a stream wait for its commit.
         keepalive_s: Time between comments on a stream that has not begun.
         body_wait_s: Limit for a client to send its request.
@@ -37,6 +39,7 @@ class Settings:
 
     hosts: tuple[str, ...] = ()
     keys: Mapping[str, str] = field(default_factory=dict, repr=False)
+    cas: Mapping[str, str] = field(default_factory=dict)
     ca_pem: bytes = b""
     knowledge_threads: int = 2
     open_s: float = 5.0
@@ -46,6 +49,7 @@ class Settings:
     kept: Path | None = None
     pin: Path | None = None
     secret: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
+    credential: Callable[[str], str] = field(default=lambda _: "", repr=False)
     headers_wait_s: float = 10.0
     keepalive_s: float = 5.0
     body_wait_s: float = 30.0
@@ -71,6 +75,16 @@ def read_keys(service: Service, opened: Mapping[str, str], environ: Mapping[str,
 
 
 def _key(upstream: UpstreamSpec, opened: Mapping[str, str], environ: Mapping[str, str]) -> str:
-    if upstream.key.startswith(ENV):
-        return environ.get(upstream.key.removeprefix(ENV), "").strip()
-    return opened.get(upstream.key, "").strip()
+    return credential_of(upstream.key, opened, environ)
+
+
+def credential_of(named: str, opened: Mapping[str, str], environ: Mapping[str, str] = os.environ) -> str:
+    """Returns what a profile calls `env:NAME` or by the name of a secret; "" where there is none."""
+    if named.startswith(ENV):
+        return environ.get(named.removeprefix(ENV), "").strip()
+    return opened.get(named, "").strip()
+
+
+def read_cas(service: Service, secrets: Mapping[str, str]) -> dict[str, str]:
+    """Returns the certificates of each upstream whose authority is a secret of the box."""
+    return {upstream.name: secrets[ca] for upstream in service.upstreams if (ca := upstream.wire.ca) in secrets}

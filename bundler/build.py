@@ -153,7 +153,9 @@ class Builder:
 
     def _allow(self, profile: Profile) -> None:
         """A host that the policy lacks takes the release key: an unattended job stops here."""
-        wanted = {origin(upstream.base_url) for upstream in profile.upstreams}
+        urls = [url for upstream in profile.upstreams for url in (upstream.base_url, upstream.wire.proxy) if url]
+        urls += [profile.handoff.url] if profile.handoff is not None else []
+        wanted = {origin(url) for url in urls}
         lacking = wanted - set(self.publisher.policy().egress)
         if lacking:
             self.terminal.note(f"the policy will allow boxes to talk to: {', '.join(sorted(lacking))} (release key)")

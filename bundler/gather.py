@@ -279,6 +279,7 @@ def compile_service(profile: Profile, embedding: service.EmbeddingSpec | None) -
         ),
         inventory=profile.inventory,
         routes=profile.routes,
+        handoff=profile.handoff,
     )
 
 

@@ -102,10 +102,15 @@ class Box:
 @contextmanager
 def serving(folder: Path, profile: str, *, wheels: Path, wait_for: Sequence[str] = (LOCAL,)) -> Iterator[Box]:
     """Builds a profile, installs and serves it; the block begins once the rungs of `wait_for` are ready."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    token = _install(folder, profile, wheels)
+    with served(folder, installed(folder, profile, wheels=wheels), wait_for=wait_for) as box:
+        yield box
+
+
+@contextmanager
+def served(folder: Path, token: str, *, wait_for: Sequence[str] = ()) -> Iterator[Box]:
+    """Serves what `installed` made."""
     url = folder / "url"
+    url.unlink(missing_ok=True)
     words = ("serve", "--state", folder / "state", "--port", "0", "--port-file", url)
     with (folder / "serve.log").open("wb") as log:
         process = subprocess.Popen(_command("appliance", *words), env=_environment(folder), stdout=log, stderr=log)
@@ -118,7 +123,10 @@ def serving(folder: Path, profile: str, *, wheels: Path, wait_for: Sequence[str]
         process.wait(60)
 
 
-def _install(folder: Path, profile: str, wheels: Path) -> str:
+def installed(folder: Path, profile: str, *, wheels: Path) -> str:
+    """Builds a profile and installs it in a folder of its own; returns a token of the box."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     (folder / "pass").write_text("correct horse\n")
     (folder / "profile.toml").write_text(profile)
     keys, repository = ("--passphrase-file", folder / "pass"), folder / "repository"

@@ -6,7 +6,7 @@ import asyncio
 import random
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,7 +14,9 @@ from typing import Any
 from appliance.answer.facts import Box, EngineFacts
 from appliance.answer.pooling import NotServing, Pooling
 from appliance.answer.rungs import NO_KNOWLEDGE, Rungs
+from appliance.answer.targets import engine_target, provider_target, switched_off
 from appliance.answer.threads import BoundedThreads
+from appliance.answer.tickets import Tickets
 from appliance.answer.upkeep import Upkeep
 from appliance.engine.pooled_request import AUTO
 from appliance.gateway.abilities import goes_on, unable
@@ -25,9 +27,9 @@ from appliance.gateway.health import Health, Known, fingerprint
 from appliance.gateway.ladder import order
 from appliance.gateway.modes import WATCH
 from appliance.gateway.options import ignorable_of, needs_of, question_of
-from appliance.gateway.origin import permitted
+from appliance.gateway.other_box import passed
 from appliance.gateway.outcome import Failed, Refused
-from appliance.gateway.pace import WHOLE_FACTOR, Limits
+from appliance.gateway.pace import Limits
 from appliance.gateway.pin_file import Pinned
 from appliance.gateway.prober import Prober
 from appliance.gateway.resume import Resumes
@@ -35,7 +37,7 @@ from appliance.gateway.route import after, names_of, route_of, rungs_of
 from appliance.gateway.stitch import Stitched, continuing, may_continue
 from appliance.gateway.upstream import Client, Target
 from appliance.settings import Settings
-from bundler.format.service import CONTINUE, ModelSpec, RouteSpec, RungSpec, UpstreamSpec
+from bundler.format.service import CONTINUE, RouteSpec, RungSpec, UpstreamSpec
 
 # A continuation begins within this, also where the time of its request is nearly over: its first part was sent.
 CONTINUE_S = 20.0
@@ -64,15 +66,23 @@ class Answering:
         box: What is installed.
         settings: Read at start.
         clock: Monotonic seconds.
+        tickets: Of the last rung; None where it makes none.
     """
 
-    def __init__(self, box: Box, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        box: Box,
+        settings: Settings,
+        clock: Callable[[], float] = time.monotonic,
+        tickets: Tickets | None = None,
+    ) -> None:
         service = box.service
         self.box, self.settings, self._clock = box, settings, clock
+        self.id = secrets.token_hex(8)  # random, so that it says nothing but whether two are one
         self.threads = BoundedThreads(settings.knowledge_threads, service.limits.queue_requests)
         auto = route_of(service, AUTO)
         chat = rungs_of(service, auto) if auto is not None else ()
-        self._off = dict(_switched_off(service.upstreams, settings, box.policy.egress))
+        self._off = dict(switched_off(service.upstreams, settings, box.policy.egress))
         self.health = Health(
             [_known(upstream, settings) for upstream in service.upstreams if upstream.name not in self._off],
             Rules(open_s=settings.open_s, longest_s=settings.open_longest_s),
@@ -86,7 +96,8 @@ class Answering:
         self._stack, self.leaving = AsyncExitStack(), asyncio.Event()
         self._clients: dict[str, Client] = {}
         self.pooling = Pooling(service.models, box.engines, self._clients)
-        self._rungs = Rungs(box, self._clients, self.threads, new_id)
+        self.tickets = tickets
+        self._rungs = Rungs(box, self._clients, self.threads, new_id, tickets)
         self.resumes = Resumes(clock, self._climb)
         self.prober = Prober(self.health, self._clients, every_s=settings.probe_s, daily=settings.probes_daily)
         self._upkeep = Upkeep(
@@ -102,9 +113,11 @@ class Answering:
     async def __aenter__(self) -> Answering:
         service = self.box.service
         request_s = service.limits.request_timeout_ms / 1000
+        if self.tickets is not None:
+            await self._stack.enter_async_context(self.tickets)
         for upstream in service.upstreams:
             if upstream.name not in self._off:
-                await self._open(provider_target(upstream, self.settings.keys.get(upstream.name, "")))
+                await self._open(provider_target(upstream, self.settings))
         for model in service.models:
             if model.name in self.box.engines:
                 await self._open(engine_target(model, self.box.engines[model.name], request_s))
@@ -125,8 +138,11 @@ class Answering:
     async def _open(self, target: Target) -> None:
         self._clients[target.name] = await self._stack.enter_async_context(Client(target))
 
-    def call(self, body: dict[str, Any], wire: str = CHAT, tenant: str = "") -> Call:
-        """Returns a checked request body of a tenant as a call; its route has no rungs where its model is not known."""
+    def call(self, body: dict[str, Any], wire: str = CHAT, tenant: str = "", via: str = "", once: str = "") -> Call:
+        """Returns a checked request body of a tenant as a call; its route has no rungs where its model is not known.
+
+        `via` is the header that names the boxes it has passed, `once` the caller's idempotency key.
+        """
         model = str(body.get("model", AUTO))
         route = route_of(self.box.service, model) or RouteSpec(model, ())
         limit_ms = route.deadline_ms or self.box.service.limits.request_timeout_ms
@@ -141,6 +157,8 @@ class Answering:
             deadline_s=self._clock() + limit_ms / 1000,
             tenant=tenant,
             route=route,
+            via=(*passed(via), self.id),
+            once=once,
         )
 
     async def complete(self, call: Call) -> Served:
@@ -200,7 +218,7 @@ class Answering:
         chunks = Stitched(served.answer, go_on, working_s=working_s, wants_usage=call.wants_usage)
         return replace(served, answer=replace(served.answer, chunks=chunks))
 
-    async def ask(self, question: str) -> Served:
+    async def ask(self, question: str, tenant: str = "", once: str = "") -> Served:
         """Answers a question by the ladder of `/v1/ask`.
 
         Raises:
@@ -209,7 +227,7 @@ class Answering:
         """
         ladder = self.box.service.ladder
         rungs = order(ladder, ladder.ask)
-        call = self.call({"messages": [{"role": "user", "content": question}]})
+        call = self.call({"messages": [{"role": "user", "content": question}]}, CHAT, tenant, once)
         return await self._climb(call, rungs)
 
     async def pool(self, name: str, body: dict[str, Any], wire: str, tenant: str) -> bytes:
@@ -274,42 +292,10 @@ def _passed(served: Served, later: Sequence[RungSpec], failure: Failed) -> tuple
     return (*before, Skip(served.answer.rung, f"it broke off in mid-answer ({failure.detail})"))
 
 
-def provider_target(upstream: UpstreamSpec, key: str) -> Target:
-    """Returns where a provider's requests go."""
-    first_s = upstream.first_token_timeout_ms / 1000
-    return Target(
-        name=upstream.name,
-        base_url=upstream.base_url,
-        model=upstream.model,
-        key=key,
-        socket=None,
-        connect_s=upstream.connect_timeout_ms / 1000,
-        first_token_s=first_s,
-        whole_s=first_s * WHOLE_FACTOR,
-        stall_s=upstream.stall_timeout_ms / 1000,
-        kind=upstream.kind,
-    )
-
-
 def _known(upstream: UpstreamSpec, settings: Settings) -> Known:
-    target = provider_target(upstream, settings.keys.get(upstream.name, ""))
+    target = provider_target(upstream, settings)
     limits = Limits(target.first_token_s, target.whole_s, target.stall_s)
     return Known(upstream.name, upstream.model, fingerprint(target.key, settings.secret), limits)
-
-
-def engine_target(model: ModelSpec, engine: EngineFacts, request_s: float) -> Target:
-    """Returns where a local model's requests go: its Unix socket, so the URL's host means nothing."""
-    return Target(
-        name=model.name,
-        base_url="http://engine/v1",
-        model=model.name,
-        key="",
-        socket=engine.socket,
-        connect_s=2.0,
-        first_token_s=request_s,
-        whole_s=request_s,
-        stall_s=ENGINE_STALL_S,
-    )
 
 
 def new_id() -> str:
@@ -324,13 +310,3 @@ def _engine_state(engine: EngineFacts | None, *, known: bool) -> tuple[str, str]
         return "ready", ""
     detail = f": {engine.reason}" if engine.reason else ""
     return engine.state, f"the local model is {engine.state}{detail}"
-
-
-def _switched_off(
-    upstreams: Sequence[UpstreamSpec], settings: Settings, egress: Sequence[str]
-) -> Iterator[tuple[str, str]]:
-    for upstream in upstreams:
-        if not permitted(upstream.base_url, egress):
-            yield upstream.name, "its address is not on the egress list of the signed policy"
-        elif upstream.key and upstream.name not in settings.keys:
-            yield upstream.name, f"its key {upstream.key} is not set on this box"

@@ -14,6 +14,7 @@ from appliance.answer import render
 from appliance.answer.context import passages, with_context
 from appliance.answer.facts import Box, KnowledgeFacts
 from appliance.answer.threads import BoundedThreads
+from appliance.answer.tickets import Tickets
 from appliance.gateway import kinds, relay
 from appliance.gateway.abilities import declared
 from appliance.gateway.asked import Counted, asked
@@ -27,6 +28,7 @@ from appliance.gateway.outcome import Failed, Passed, Refused
 from appliance.gateway.replay import Replays
 from appliance.gateway.turns import SHARES, shortened
 from appliance.gateway.upstream import Client
+from appliance.records.journal import NotKept
 from bundler.format.errors import Busy
 from bundler.format.service import DECLINE, DROP, LARGER, ModelSpec, RungSpec
 
@@ -42,6 +44,7 @@ class Rungs:
         clients: An open client for each upstream and each local model, by name.
         threads: Where blocking work runs.
         new_id: Makes the id of a completion.
+        tickets: Keeps what the last rung hands to a person; None where the profile asks for none.
     """
 
     def __init__(
@@ -50,9 +53,10 @@ class Rungs:
         clients: Mapping[str, Client],
         threads: BoundedThreads,
         new_id: Callable[[], str],
+        tickets: Tickets | None = None,
     ) -> None:
         self._box, self._clients, self._threads = box, clients, threads
-        self._new_id = new_id
+        self._new_id, self._tickets = new_id, tickets
         self._replays = {name: Replays(engine) for name, engine in box.engines.items()}
         self._models = {model.name: model for model in box.service.models}
         self._room = Room()
@@ -90,7 +94,7 @@ class Rungs:
 
     async def _upstream(self, rung: RungSpec, call: Call, asking: Asking) -> Answer:
         target, told = self._clients[rung.target].target, Told()
-        body = relay.prepared(call, target.model)
+        body = dict(target.sending.body) | relay.prepared(call, target.model, drop=tuple(target.sending.without))
         try:
             whole, live = await self._fitted(rung, call, body, told, asking)
         except Failed as failure:
@@ -99,7 +103,7 @@ class Rungs:
         if live is None:
             asking.whole()
         chunks = Counted(live, asking) if live is not None else None
-        ignored = kinds.ignored(target.kind, body)
+        ignored = (*kinds.ignored(target.kind, body), *sorted(target.sending.without & call.body.keys()))
         return Answer(rung.name, rung.kind, rung.target, whole, chunks, ignored=ignored, told=told)
 
     async def _model(self, rung: RungSpec, call: Call) -> Answer:
@@ -210,7 +214,20 @@ class Rungs:
 
     async def _message(self, rung: RungSpec, call: Call) -> Answer:
         ladder = self._box.service.ladder
-        return self._fixed(rung, call, "\n\n".join(filter(None, (ladder.message, ladder.handoff))), (), None)
+        name, words = await self._kept(call)
+        text = "\n\n".join(filter(None, (ladder.message, words, ladder.handoff)))
+        answer = self._fixed(rung, call, text, (), None)
+        answer.told.ticket = name
+        return answer
+
+    async def _kept(self, call: Call) -> tuple[str, str]:
+        if self._tickets is None:
+            return "", ""
+        try:
+            return await self._tickets.take(call)
+        except NotKept as error:  # nobody may be told that a person will answer
+            way_out = self._box.service.ladder.handoff
+            raise Passed("; ".join(filter(None, (f"its ticket is not kept: {error.fact}", way_out)))) from error
 
     def _asked(self, call: Call) -> KnowledgeFacts:
         knowledge = self._box.knowledge

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -32,6 +33,19 @@ class Seen:
     version: int
     pinned: str
     probes: Mapping[tuple[str, str, str], int]
+
+
+class Tickets(Protocol):
+    """How the hand-off tickets stand: how many wait, the age of the oldest, and how many went out."""
+
+    @property
+    def waiting(self) -> int: ...
+
+    @property
+    def oldest_s(self) -> int: ...
+
+    @property
+    def sent(self) -> int: ...
 
 
 class Metrics:
@@ -70,6 +84,13 @@ class Metrics:
         )
         self._counted: dict[tuple[str, str, str], int] = {}
         self._pinned = Gauge("lifeboat_pinned", "1 while the box is pinned", registry=self.registry)
+        self._waiting = Gauge(
+            "lifeboat_handoff_waiting", "Hand-off tickets that nobody has yet", registry=self.registry
+        )
+        self._oldest = Gauge(
+            "lifeboat_handoff_oldest_seconds", "Age of the oldest ticket that nobody has yet", registry=self.registry
+        )
+        self._sent = Gauge("lifeboat_handoff_sent", "Tickets that went out since the start", registry=self.registry)
         self._version = Gauge("lifeboat_version", "The serving version", registry=self.registry)
 
     def answered(self, endpoint: str, rung: str, mode: str, skipped: Iterable[str], seconds: float) -> None:
@@ -84,8 +105,18 @@ class Metrics:
     def cut(self) -> None:
         self._cuts.inc()
 
-    def page(self, seen: Seen, ready: Iterable[tuple[str, str, bool]], cloud: Iterable[UpstreamSeen]) -> bytes:
-        """Returns the page; `ready` lists (rung, kind, whether it can serve)."""
+    def page(
+        self,
+        seen: Seen,
+        ready: Iterable[tuple[str, str, bool]],
+        cloud: Iterable[UpstreamSeen],
+        tickets: Tickets | None = None,
+    ) -> bytes:
+        """Returns the page; `ready` lists (rung, kind, whether it can serve), `tickets` is None where none are made."""
+        if tickets is not None:
+            self._waiting.set(tickets.waiting)
+            self._oldest.set(tickets.oldest_s)
+            self._sent.set(tickets.sent)
         self._version.set(seen.version)
         self._pinned.set(seen.pinned != AUTO)
         for each in MODES:

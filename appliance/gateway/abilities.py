@@ -60,7 +60,8 @@ def _lack(spec: UpstreamSpec | ModelSpec, call: Call, language: str | None, char
             asked = [ABILITY[need] for need in sorted(call.needs & ABILITY.keys())]
             if missing := [words for ability, words in asked if ability not in spec.can]:
                 return f"it does not support {', '.join(missing)}"
-        if reason := kinds.declines(spec.kind, call.body):
+        sent = {name: value for name, value in call.body.items() if name not in spec.wire.without}
+        if reason := kinds.declines(spec.kind, sent):
             return reason
         if spec.context_tokens and chars > spec.context_tokens * CHARS_PER_TOKEN_MOST:
             return f"the request is longer than its context of {spec.context_tokens} tokens"

@@ -9,6 +9,7 @@ from appliance.gateway import relay, validate
 from appliance.gateway.call import Call, Told
 from appliance.gateway.health import Asking
 from appliance.gateway.held import Held, Room
+from appliance.gateway.other_box import taken
 from appliance.gateway.outcome import Failed, Kind
 from appliance.gateway.relay import LiveStream
 from appliance.gateway.upstream import Client
@@ -31,6 +32,7 @@ async def attempt(
     limits = None if asking is None else asking.limits
     if not call.stream:
         whole = await relay.whole(client, call, body, limits)
+        told.upstream = taken(whole)
         _check(validate.of_body(whole), call, client.target.model)
         return whole, None
     live = await relay.stream(client, call, body, limits)

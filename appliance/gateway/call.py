@@ -54,7 +54,9 @@ class Call:
         spent: Counted on; copies of the call count on the same.
         route: How it is served.
         cannot: Rungs that cannot serve this request, whatever their state, with the reason.
+        via: The boxes that it has passed, this one last.
         continues: The last message is the beginning of the answer, which somebody else has sent already.
+        once: The caller's idempotency key, or "".
     """
 
     wire: str
@@ -71,6 +73,8 @@ class Call:
     route: RouteSpec = NO_ROUTE
     cannot: Mapping[str, str] = field(default_factory=dict)
     continues: bool = False
+    via: tuple[str, ...] = ()
+    once: str = ""
 
     @property
     def batch(self) -> bool:
@@ -149,16 +153,20 @@ class Told:
         held: Why an answer that was held is given before its end, or "".
         damaged_chunks: How many chunks could not be read and are missing.
         dropped_turns: How many of the oldest turns the rung did not see, because all were too long for it.
+        upstream: What another box says of itself that gave the answer.
         mode: The box's mode when another rung went on with the answer, or "".
         banner: What goes with the answer since then, or "".
+        ticket: The hand-off ticket by which a person gets the request, or "".
     """
 
     segments: list[Segment] = field(default_factory=list)
     held: str = ""
     damaged_chunks: int = 0
     dropped_turns: int = 0
+    upstream: dict[str, str] = field(default_factory=dict)
     mode: str = ""
     banner: str = ""
+    ticket: str = ""
 
 
 @dataclass(frozen=True)

@@ -47,8 +47,9 @@ IN_BAND: Mapping[str, tuple[Meaning, str]] = {
     **dict.fromkeys(UNPAID, (Meaning.CREDENTIAL, CREDENTIAL[402])),
     "model_not_found": (Meaning.RETIRED, GONE[404]),
 }
-# Not implemented, and a version of HTTP that it does not speak: the same a moment later.
-LASTING = frozenset({501, 505})
+# Not implemented, a version of HTTP that it does not speak, and a box that this request has passed already: the same a
+# moment later.
+LASTING = frozenset({501, 505, 508})
 
 _SOFT = frozenset({Kind.EMPTY, Kind.INVALID})
 

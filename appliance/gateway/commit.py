@@ -9,8 +9,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from appliance.gateway.call import Chunk
 from appliance.gateway.foreign_json import object_of
+from appliance.gateway.other_box import NAME, taken
 from appliance.gateway.outcome import Failed, Kind
 from appliance.gateway.sse import DONE, EventReader, EventTooLong
 
@@ -40,6 +43,7 @@ class StreamReader:
         self._events = EventReader()
         self._waiting: list[Chunk] = []
         self.damaged = 0
+        self.upstream: dict[str, str] = {}
         self.committed = False
         self.finished = False
         self.done = False
@@ -86,6 +90,8 @@ class StreamReader:
             return None
         if value.get("error"):
             raise in_band(value["error"])
+        if NAME in value:  # only we say what served this answer
+            self.upstream, raw = taken(value), msgspec.json.encode(value)
         return Chunk(raw, value)
 
     def _take(self, chunk: Chunk, ready: list[Chunk]) -> bool:

@@ -41,11 +41,13 @@ class Reply(Protocol):
     def release(self) -> Any: ...
 
 
-def headers_of(kind: str, key: str) -> dict[str, str]:
+def headers_of(kind: str, key: str, auth: str = "") -> dict[str, str]:
     """Returns the headers that every request to an upstream has; the key stands in them and nowhere else."""
-    if kind == ANTHROPIC:
-        return {"anthropic-version": ANTHROPIC_VERSION} | ({"x-api-key": key} if key else {})
-    return {"Authorization": f"Bearer {key}"} if key else {}
+    fixed = {"anthropic-version": ANTHROPIC_VERSION} if kind == ANTHROPIC else {}
+    if not key:
+        return fixed
+    name = auth or ("x-api-key" if kind == ANTHROPIC else "bearer")
+    return fixed | ({"Authorization": f"Bearer {key}"} if name == "bearer" else {name: key})
 
 
 def path_of(kind: str, path: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-PORTS = {"https": 443, "http": 80}
+PORTS = {"https": 443, "http": 80, "smtp": 587, "smtps": 465}
 
 
 @dataclass(frozen=True)
@@ -19,14 +19,14 @@ class Origin:
 
 
 def origin_of(url: str) -> Origin:
-    """Returns the origin of an http or https URL; an entry without a scheme means https.
+    """Returns the origin of an http, https, smtp or smtps URL; an entry without a scheme means https.
 
     Raises:
         ValueError: Another scheme, no host, user information, or a port that is none.
     """
     parts = urlsplit(url if "://" in url else f"https://{url}")
     if parts.scheme not in PORTS or not parts.hostname or "@" in parts.netloc:
-        raise ValueError(f"{url!r} is not the address of an http or https server")
+        raise ValueError(f"{url!r} is not the address of an http, https or mail server")
     return Origin(parts.scheme, parts.hostname.lower().rstrip("."), parts.port or PORTS[parts.scheme])
 
 

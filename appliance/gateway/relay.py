@@ -16,6 +16,7 @@ from appliance.gateway.call import PATHS, Call, Chunk, Told
 from appliance.gateway.commit import DELTA_FIELDS, StreamReader, in_band
 from appliance.gateway.foreign_json import object_of
 from appliance.gateway.kinds import Reply
+from appliance.gateway.other_box import VIA
 from appliance.gateway.outcome import Failed, Kind
 from appliance.gateway.pace import Limits
 from appliance.gateway.upstream import BODY_BYTES_MAX, Client, read_some, read_whole
@@ -108,12 +109,15 @@ class LiveStream:
         """How long the upstream took for a read with content on average, None where there was none after the first."""
         return self._waited_s / self._pieces if self._pieces else None
 
+    def _tell(self) -> None:
+        self.told.damaged_chunks, self.told.upstream = self._reader.damaged, self._reader.upstream
+
     def close(self) -> None:
         """Ends the upstream's connection: not released to a pool, so that it stops working on this answer."""
         self._response.close()
 
     async def __aiter__(self) -> AsyncIterator[Chunk]:
-        self.told.damaged_chunks = self._reader.damaged
+        self._tell()
         for chunk in self._first:
             yield chunk
         quiet_s = 0.0  # of waiting for the upstream alone: a client that reads slowly is no stall
@@ -124,7 +128,7 @@ class LiveStream:
                 self._reader.end()
                 return
             ready, progress = self._reader.feed(data)
-            self.told.damaged_chunks = self._reader.damaged
+            self._tell()
             took_s = time.monotonic() - began_s
             self._waited_s, self._pieces = self._waited_s + took_s, self._pieces + progress
             quiet_s = 0.0 if progress else quiet_s + took_s
@@ -157,9 +161,9 @@ async def _until_commit(response: Reply, reader: StreamReader) -> list[Chunk]:
 
 
 def _standing(client: Client, call: Call) -> dict[str, str]:
-    """Tells an engine how a request stands among others; no provider is told."""
+    """Tells an engine how a request stands among others, and a provider, which may be a box, what boxes it passed."""
     if client.target.socket is None:
-        return {}
+        return {VIA: ", ".join(call.via)} if call.via else {}
     left_s = max(0.0, call.deadline_s - time.monotonic())
     return to_headers(Standing(call.priority, call.tenant, left_s, call.public_messages))
 

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+from urllib.parse import urlencode
 
 import aiohttp
 import msgspec
@@ -27,12 +28,29 @@ from appliance.gateway.foreign_json import object_of
 from appliance.gateway.kinds import Reply
 from appliance.gateway.outcome import Failed, Kind
 from appliance.gateway.retry_after import retry_after_s
+from appliance.gateway.trusted import context_of
 from bundler.format.service import ANTHROPIC, OPENAI
 
 BODY_BYTES_MAX = 16 * 2**20
 ERROR_BYTES_MAX = 64 * 2**10
 MESSAGE_CHARS_MAX = 500
 _IDLE_S = 4.0
+
+
+@dataclass(frozen=True)
+class Sending:
+    """How requests to a target are sent; as `service.WireSpec`, with `body` decoded and `ca` as PEM or ""."""
+
+    auth: str = ""
+    query: tuple[tuple[str, str], ...] = ()
+    headers: tuple[tuple[str, str], ...] = ()
+    body: Mapping[str, Any] = field(default_factory=dict)
+    without: frozenset[str] = frozenset()
+    proxy: str = ""
+    ca: str = ""
+
+
+PLAIN = Sending()
 
 
 @dataclass(frozen=True)
@@ -50,6 +68,7 @@ class Target:
         whole_s: Limit until an answer without streaming begins.
         stall_s: Limit between two tokens.
         kind: One of `service.UPSTREAM_KINDS`.
+        sending: How requests are sent.
     """
 
     name: str
@@ -62,6 +81,7 @@ class Target:
     whole_s: float
     stall_s: float
     kind: str = OPENAI
+    sending: Sending = PLAIN
 
 
 class Client:
@@ -74,13 +94,13 @@ class Client:
     async def __aenter__(self) -> Client:
         target = self.target
         connector = (
-            aiohttp.TCPConnector(limit=0, keepalive_timeout=_IDLE_S)
+            aiohttp.TCPConnector(limit=0, keepalive_timeout=_IDLE_S, ssl=context_of(target.sending.ca))
             if target.socket is None
             else aiohttp.UnixConnector(str(target.socket), limit=0, force_close=True)
         )
         self._session = aiohttp.ClientSession(
             connector=connector,
-            headers=kinds.headers_of(target.kind, target.key),
+            headers=kinds.headers_of(target.kind, target.key, target.sending.auth) | dict(target.sending.headers),
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
             timeout=aiohttp.ClientTimeout(total=None, connect=target.connect_s, sock_connect=target.connect_s),
@@ -125,7 +145,9 @@ class Client:
             Failed: No connection, or none that held so long.
         """
         try:
-            async with self._open().get(self._url(path), allow_redirects=False) as response:
+            async with self._open().get(
+                self._url(path), allow_redirects=False, proxy=self.target.sending.proxy or None
+            ) as response:
                 return response.status, await response.content.read(beginning_bytes)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise unconnected(error) from error
@@ -136,6 +158,7 @@ class Client:
             data=data,
             headers={"Content-Type": "application/json", **(headers or {})},
             allow_redirects=False,
+            proxy=self.target.sending.proxy or None,
         )
 
     def _open(self) -> aiohttp.ClientSession:
@@ -144,7 +167,8 @@ class Client:
         return self._session
 
     def _url(self, path: str) -> str:
-        return self.target.base_url.rstrip("/") + path
+        query = urlencode(self.target.sending.query)
+        return self.target.base_url.rstrip("/") + path + (f"?{query}" if query else "")
 
 
 async def read_whole(response: Reply, limit_bytes: int = BODY_BYTES_MAX) -> bytes:

@@ -11,6 +11,7 @@ from typing import Any
 
 import onnxruntime
 
+from appliance.answer.handoff import at_site
 from appliance.engine.fitting import Room
 from appliance.engine.parent import Engine
 from appliance.store.versions import Version
@@ -121,4 +122,4 @@ def site_hosts(settings: Mapping[str, str]) -> tuple[str, ...]:
 def _at_site(service: Service, settings: Mapping[str, str]) -> Service:
     """The service with what differs at this site: what the last rung tells a person to do."""
     handoff = settings.get("handoff", service.ladder.handoff)
-    return replace(service, ladder=replace(service.ladder, handoff=handoff))
+    return replace(service, ladder=replace(service.ladder, handoff=handoff), handoff=at_site(service.handoff, settings))

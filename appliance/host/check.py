@@ -30,6 +30,7 @@ _WORDS = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
 _ANSWER_BYTES = 1 << 20
 _LEAST_FREE = 0.1
 _NIGHTS = 3
+_TICKET_S = 3_600  # somebody was told that a person would answer
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,8 @@ def _of_status(status: Status, max_age_days: int) -> list[tuple[int, str]]:
     found = [(GOOD, f"version {status.version}, bundle {status.bundle}, {status.age_days} days old")]
     if status.age_days > max_age_days:
         found.append((WARNING, f"older than {max_age_days} days: no refresh has come"))
+    if status.handoff_waiting < 0 or status.handoff_oldest_s > _TICKET_S:
+        found.append((WARNING, status.handoff))
     if not status.model_tested:
         found.append((WARNING, "the local model is not tested"))
     if status.nightly_failed:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from appliance.answer.answering import engine_target
+from appliance.answer.targets import engine_target
 from appliance.engine.parent import Engine
 from appliance.gateway.outcome import Failed
 from appliance.gateway.upstream import Client, read_whole

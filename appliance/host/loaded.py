@@ -11,6 +11,8 @@ from typing import Any
 
 from litestar import Litestar
 
+from appliance.answer.handoff import Place
+from appliance.answer.tickets import Tickets
 from appliance.app import create_app
 from appliance.edge.tokens import TokenStore
 from appliance.host.box import Box, make_box
@@ -18,6 +20,9 @@ from appliance.host.outlook import Outlook, outlook
 from appliance.host.shelf import Shelf
 from appliance.host.status import selftest_facts
 from appliance.host.trial import Trial, tried
+from appliance.records.cipher import Cipher
+from appliance.records.journal import Journal
+from appliance.records.thread import JournalThread
 from appliance.settings import Settings
 from appliance.store import versions
 from appliance.store.layout import StateLayout
@@ -154,9 +159,19 @@ class Loader:
         stack.push_async_callback(self.shelf.give_back, engines)
         told = partial(selftest_facts, self.layout, version)
         box = await asyncio.to_thread(make_box, bundle, version, engines, told, self._dense)
-        app = create_app(box, self._tokens, self._settings(box))
+        settings = self._settings(box)
+        app = create_app(box, self._tokens, settings, self._tickets(box, settings))
         await stack.enter_async_context(app.lifespan())
         return Loaded(version, bundle, box, app)
+
+    def _tickets(self, box: Box, settings: Settings) -> Tickets | None:
+        spec, layout = box.service.handoff, self.layout
+        if spec is None:
+            return None
+        cipher = Cipher(bytes.fromhex(self.secrets.version_secret), "journal")
+        thread = JournalThread(lambda: Journal(layout.journal, cipher), layout.working)
+        place = Place(self.secrets.site, box.service.profile, box.service.title)
+        return Tickets(spec, place, box.policy.egress, settings.credential, thread)
 
 
 def settle() -> None:

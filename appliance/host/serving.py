@@ -7,7 +7,6 @@ version's application finishes what it has accepted while the new one takes what
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import signal
 import socket
 import sys
@@ -44,14 +43,14 @@ from appliance.host.listen import CHROMA, Listen
 from appliance.host.loaded import Loaded, Loader, settle
 from appliance.host.nightly import every_night
 from appliance.host.outlook import Outlook, keep_told
+from appliance.host.serving_settings import settings_of
 from appliance.host.shelf import Shelf
 from appliance.host.trial import NotProved, Trial, failed_lines
-from appliance.settings import Settings, read_keys
+from appliance.settings import Settings
 from appliance.store import current, versions
 from appliance.store.layout import StateLayout
 from appliance.store.memory import keep_in_memory
 from appliance.store.seal import Seal, SiteSecrets
-from appliance.store.secrets import Secrets
 from bundler.files import scratch_folder
 from bundler.format.errors import LifeboatError, NotReady
 from bundler.knowledge.dense import Exact
@@ -297,14 +296,8 @@ async def _serve_version(listener: socket.socket, channel: Channel, order: dict[
     certificate, ca_pem = _certificate(seal, secrets, listen, versions.read_version(layout, secrets, number))
 
     def settings(box: Box) -> Settings:
-        return Settings(
-            hosts=(*listen.reached_by(), *box.hosts),
-            keys=read_keys(box.service, Secrets(seal).read()),
-            ca_pem=ca_pem,
-            kept=layout.gateway,
-            pin=layout.pin,
-            secret=hashlib.sha256(f"lifeboat gateway {secrets.version_secret}".encode()).digest(),
-        )
+        hosts = (*listen.reached_by(), *box.hosts)
+        return settings_of(box.service, hosts, ca_pem, layout, seal)
 
     with scratch_folder(layout.run, "s-") as run:
         loader = Loader(layout, secrets, settings, chroma if listen.dense == CHROMA else Exact, Shelf(run))

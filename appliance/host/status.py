@@ -11,6 +11,8 @@ from typing import Any
 from appliance.gateway import pin_file
 from appliance.host.seal_findings import protection
 from appliance.host.switching import own_url
+from appliance.records.entry import HANDOFF
+from appliance.records.journal import NotKept, read_standing
 from appliance.store import current, nightly, versions
 from appliance.store.layout import StateLayout
 from appliance.store.seal import Seal
@@ -32,6 +34,9 @@ class Status:
         seal: What a pulled disk tells.
         serves_at: Where it is reached now, "" where nothing serves.
         pinned: What the box is pinned to and until when, or "".
+        handoff: How many hand-off tickets wait and why, "" where none does.
+        handoff_waiting: How many; -1 where the journal cannot be read.
+        handoff_oldest_s: The age of the oldest.
     """
 
     site: str
@@ -52,6 +57,9 @@ class Status:
     seal: str = ""
     serves_at: str = ""
     pinned: str = ""
+    handoff: str = ""
+    handoff_waiting: int = 0
+    handoff_oldest_s: int = 0
 
     def lines(self) -> list[str]:
         return [
@@ -61,6 +69,7 @@ class Status:
             *([f"  pinned to {self.pinned}"] if self.pinned else []),
             *(f"  {line}" for line in self.selftest),
             *self.given_up,
+            *([self.handoff] if self.handoff else []),
             self.nightly,
             self.seal,
             self.comes_back_alone,
@@ -84,7 +93,7 @@ def read_status(root: Path, now: datetime) -> Status:
     tested = version.model_tested if proof is None else proof.tested
     if not tested:
         warnings.append("the local model was not tested when this version was installed")
-    night = nightly.read(layout)
+    night, tickets = nightly.read(layout), _handoff(layout, now)
     return Status(
         site=secrets.site,
         version=version.number,
@@ -104,6 +113,7 @@ def read_status(root: Path, now: datetime) -> Status:
         program=version.software,
         serves_at=own_url(layout),
         pinned=pin_file.read(layout.pin).words_at(now.timestamp()),
+        **tickets,
     )
 
 
@@ -115,6 +125,24 @@ def selftest_facts(layout: StateLayout, version: versions.Version) -> dict[str, 
         "model_tested": version.model_tested if proof is None else proof.tested,
         "nightly": None if night is None else {**to_json(night), "age_days": nightly.age_days(night, _now())},
     }
+
+
+def _handoff(layout: StateLayout, now: datetime) -> dict[str, Any]:
+    """Returns what a status tells of the tickets that wait; it needs no key."""
+    try:
+        standing = read_standing(layout.journal, HANDOFF)
+    except NotKept as error:
+        return {"handoff": f"hand-off: the journal cannot be read: {error.fact}", "handoff_waiting": -1}
+    if not standing.waiting:
+        return {}
+    age_s = standing.age_s(now.timestamp())
+    why = f"; {standing.words}" if standing.words else ""
+    told = f"hand-off: {standing.waiting} tickets wait, the oldest for {_span(age_s)}{why}"
+    return {"handoff": told, "handoff_waiting": standing.waiting, "handoff_oldest_s": age_s}
+
+
+def _span(seconds: int) -> str:
+    return f"{seconds} s" if seconds < 120 else f"{seconds // 60} min" if seconds < 7_200 else f"{seconds // 3_600} h"
 
 
 def _now() -> datetime:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+HANDOFF = "handoff"  # a kind of work: a ticket of the last rung
 WAITING, BEGUN, DONE, FAILED = STATES = ("waiting", "begun", "done", "failed")
 
 

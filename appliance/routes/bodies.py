@@ -25,6 +25,7 @@ Dict = dict[str, Any]
 
 T = TypeVar("T", bound=Struct)
 
+ONCE_CHARS = 255
 _PATH = re.compile(r" - at `\$\.?(?P<path>[^`]*)`")
 
 
@@ -148,6 +149,18 @@ async def read(request: Request[Any, Any, Any], kind: type[T], limit_s: float) -
     except TimeoutError:
         raise ApiError(408, "request_timeout", f"the request did not arrive within {limit_s:.0f} s") from None
     return decoded(data, kind)
+
+
+def once_of(request: Request[Any, Any, Any]) -> str:
+    """Returns the caller's idempotency key, "" where there is none.
+
+    Raises:
+        ApiError: It is longer than a key is.
+    """
+    key = request.headers.get("idempotency-key", "")
+    if len(key) > ONCE_CHARS:
+        raise ApiError(400, "invalid_value", f"the Idempotency-Key is longer than {ONCE_CHARS} characters")
+    return key
 
 
 def decoded(data: bytes, kind: type[T]) -> tuple[T, Dict]:

@@ -17,7 +17,7 @@ from appliance.gateway.call import CHAT, TEXT, Call, Served
 from appliance.gateway.outcome import Failed
 from appliance.gateway.sse import KEEPALIVE, event
 from appliance.routes import present
-from appliance.routes.bodies import ChatRequest, TextRequest, read
+from appliance.routes.bodies import ChatRequest, TextRequest, once_of, read
 from appliance.routes.errors import ApiError, as_api_error
 from appliance.routes.reply import Events, Whole, as_json, disconnected
 
@@ -28,14 +28,16 @@ CLIENT_GONE = 499  # nginx's word for it; nobody is left to read it
 async def chat_completions(request: Request[Any, Any, Any]) -> ASGIApp:
     answering: Answering = request.app.state.answering
     _, body = await read(request, ChatRequest, answering.settings.body_wait_s)
-    return await Completion(request, answering.call(body, CHAT, request.state.tenant)).reply()
+    call = answering.call(body, CHAT, request.state.tenant, request.state.via, once_of(request))
+    return await Completion(request, call).reply()
 
 
 @post("/completions", status_code=200)
 async def completions(request: Request[Any, Any, Any]) -> ASGIApp:
     answering: Answering = request.app.state.answering
     _, body = await read(request, TextRequest, answering.settings.body_wait_s)
-    return await Completion(request, answering.call(body, TEXT, request.state.tenant)).reply()
+    call = answering.call(body, TEXT, request.state.tenant, request.state.via, once_of(request))
+    return await Completion(request, call).reply()
 
 
 @get(["/chat/completions/{key:str}", "/completions/{key:str}"])

@@ -14,6 +14,7 @@ from litestar.handlers import BaseRouteHandler
 from appliance.edge.hosts import host_allowed, origin_allowed
 from appliance.edge.limits import HEADER_BYTES_MAX, header_bytes
 from appliance.edge.tokens import TokenStore
+from appliance.gateway.other_box import VIA, looped
 from appliance.routes.errors import ApiError, not_ready
 from appliance.settings import Settings
 from bundler.format.errors import BadBundle
@@ -37,8 +38,12 @@ async def edge_guard(connection: Connection, _: BaseRouteHandler) -> None:
 
 
 async def use_guard(connection: Connection, _: BaseRouteHandler) -> None:
-    """Wants a token that may ask."""
+    """Wants a token that may ask, and a request that has not been here before."""
     _want(connection, "use")
+    via = connection.headers.get(VIA, "")
+    if looped(via, connection.app.state.answering.id):
+        raise ApiError(508, "loop_detected", "this request has passed this box, or too many others, before")
+    connection.state.via = via
 
 
 async def monitor_guard(connection: Connection, _: BaseRouteHandler) -> None:

@@ -32,12 +32,13 @@ async def metrics(request: Request[Any, Any, Any]) -> ASGIApp:
     answering: Answering = request.app.state.answering
     states = [(state.rung, state.kind, state.state == "ready") for state in answering.states()]
     health = answering.health
+    tickets = answering.tickets.facts() if answering.tickets is not None else None
     cloud = [
         UpstreamSeen(name, health.breaker(name).state, health.watched(name), health.throttled(name))
         for name in health.names
     ]
     seen = Seen(answering.climber.mode, answering.box.version, answering.pinned.now.target, answering.prober.counts)
-    page = request.app.state.metrics.page(seen, states, cloud)
+    page = request.app.state.metrics.page(seen, states, cloud, tickets)
     return Whole(page, media_type=CONTENT_TYPE)
 
 
@@ -97,6 +98,7 @@ def readiness(answering: Answering) -> dict[str, Any]:
             for name, engine in box.engines.items()
         ],
         **box.told(),
+        "handoff": answering.tickets.facts().as_json() if answering.tickets is not None else None,
         "rungs": rungs,
     }
 

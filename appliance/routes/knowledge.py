@@ -14,7 +14,7 @@ from appliance.answer.facts import KnowledgeFacts
 from appliance.answer.rungs import NO_KNOWLEDGE
 from appliance.gateway.call import Answer
 from appliance.routes import present
-from appliance.routes.bodies import QuestionRequest, RouteRequest, SearchRequest, read
+from appliance.routes.bodies import QuestionRequest, RouteRequest, SearchRequest, once_of, read
 from appliance.routes.errors import ApiError, not_ready
 from appliance.routes.reply import Whole, as_json
 
@@ -67,7 +67,7 @@ async def ask(request: Request[Any, Any, Any]) -> ASGIApp:
     answering: Answering = request.app.state.answering
     asked, _ = await read(request, QuestionRequest, answering.settings.body_wait_s)
     started = time.monotonic()
-    served = await answering.ask(asked.question)
+    served = await answering.ask(asked.question, request.state.tenant, once_of(request))
     answer = served.answer
     skipped = [skip.rung for skip in served.skips]
     request.app.state.metrics.answered("/v1/ask", answer.rung, served.mode, skipped, time.monotonic() - started)

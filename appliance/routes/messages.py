@@ -35,7 +35,7 @@ class Message(Completion):
 
     def __init__(self, request: Request[Any, Any, Any], asked: messages_in.Asked) -> None:
         answering: Answering = request.app.state.answering
-        super().__init__(request, answering.call(asked.body, CHAT, request.state.tenant))
+        super().__init__(request, answering.call(asked.body, CHAT, request.state.tenant, request.state.via))
         self._asked = asked
 
     @property

@@ -14,6 +14,7 @@ from appliance.gateway.sse import DONE, KEEPALIVE, event
 
 MODE, RUNG, SERVED_BY, IGNORED = "X-Lifeboat-Mode", "X-Lifeboat-Rung", "X-Lifeboat-Served-By", "X-Lifeboat-Ignored"
 PINNED = "X-Lifeboat-Pinned"
+TICKET = "X-Lifeboat-Ticket"
 PENDING = {MODE: "pending", RUNG: "pending", SERVED_BY: "pending"}
 
 
@@ -22,6 +23,7 @@ def headers(served: Served, more_ignored: tuple[str, ...] = ()) -> dict[str, str
     answer = served.answer
     found = {MODE: served.mode, RUNG: answer.rung, SERVED_BY: answer.served_by}
     found |= {PINNED: _words(served.pinned)} if served.pinned else {}
+    found |= {TICKET: answer.told.ticket} if answer.told.ticket else {}
     ignored = sorted({*answer.ignored, *more_ignored})
     return found | ({IGNORED: ", ".join(map(_token, ignored))} if ignored else {})
 

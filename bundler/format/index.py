@@ -12,7 +12,7 @@ from bundler.format import canonical, paths
 from bundler.format.errors import BadBundle
 from bundler.format.limits import ASSETS, CHUNK_BYTES_MAX, CHUNKS, INDEX_BYTES, bounded
 from bundler.format.record import from_json, to_json
-from bundler.format.service import ABILITIES, CRITICALITIES, SERVES, STREAMS, TOO_LONG, UPSTREAM_KINDS, Service
+from bundler.format.service import ABILITIES, AUTHS, CRITICALITIES, SERVES, STREAMS, TOO_LONG, UPSTREAM_KINDS, Service
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -141,6 +141,8 @@ def _check_routes(service: Service) -> None:
     for upstream in service.upstreams:
         if upstream.can is not None and (strange := [word for word in upstream.can if word not in ABILITIES]):
             raise BadBundle(f"the upstream {upstream.name} can {strange[0]!r}, which this reader does not know")
+        if upstream.wire.auth not in AUTHS:
+            raise BadBundle(f"the upstream {upstream.name} wants its key in {upstream.wire.auth!r}, which is not known")
         if upstream.kind not in UPSTREAM_KINDS:
             raise BadBundle(f"the upstream {upstream.name} is of an unknown kind, {upstream.kind!r}")
 

@@ -16,6 +16,8 @@ CHAT, EMBEDDING, RERANK = SERVES = ("chat", "embedding", "rerank")
 ABILITIES = ("tools", "schema", "vision")
 # The wires that an upstream can speak; the first is the default.
 OPENAI, ANTHROPIC = UPSTREAM_KINDS = ("openai", "anthropic")
+# The header that carries an upstream's key; "" is that of its kind: a bearer token, and x-api-key for Anthropic's.
+AUTHS = ("", "bearer", "api-key", "x-api-key")
 # When a stream breaks after its first words (STREAMS), how a route stands among others (CRITICALITIES), and
 # what is done with a request that is too long for a rung (TOO_LONG); the first of each is the default.
 ERROR, HOLD, CONTINUE = STREAMS = ("error", "hold", "continue")
@@ -84,6 +86,40 @@ class RouterSpec:
 
 
 @dataclass(frozen=True)
+class PairSpec:
+    """A name and its value."""
+
+    name: str
+    value: str
+
+
+@dataclass(frozen=True)
+class WireSpec:
+    """How requests to an upstream are sent.
+
+    Attributes:
+        auth: One of AUTHS.
+        query: Goes with every request, such as an API version.
+        headers: The same.
+        body: Fields that a request gets where it has them not, as JSON of an object; "" for none.
+        without: Fields that it is sent without, and that the caller is told of.
+        proxy: The HTTP proxy that reaches it, or "".
+        ca: Certificates as PEM, or the name of a secret of the box: nobody else is trusted; "" for the usual ones.
+    """
+
+    auth: str = field(default="", metadata=LATER)
+    query: tuple[PairSpec, ...] = field(default=(), metadata=LATER)
+    headers: tuple[PairSpec, ...] = field(default=(), metadata=LATER)
+    body: str = field(default="", metadata=LATER)
+    without: tuple[str, ...] = field(default=(), metadata=LATER)
+    proxy: str = field(default="", metadata=LATER)
+    ca: str = field(default="", metadata=LATER)
+
+
+PLAIN_WIRE = WireSpec()
+
+
+@dataclass(frozen=True)
 class UpstreamSpec:
     """A provider. `key` is `env:NAME` or the name of a secret of the box, or "".
 
@@ -93,6 +129,7 @@ class UpstreamSpec:
         languages: The languages that it answers in, as ISO 639-1 codes; none named is any.
         continues: Whether it goes on with an answer that has begun (`continue_final_message`).
         kind: One of UPSTREAM_KINDS: the wire that it speaks.
+        wire: How requests to it are sent.
     """
 
     name: str
@@ -108,6 +145,7 @@ class UpstreamSpec:
     languages: tuple[str, ...] = field(default=(), metadata=LATER)
     continues: bool = field(default=False, metadata=LATER)
     kind: str = field(default=OPENAI, metadata=LATER)
+    wire: WireSpec = field(default=PLAIN_WIRE, metadata=LATER)
 
 
 @dataclass(frozen=True)
@@ -167,6 +205,30 @@ class RouteSpec:
     deadline_ms: int = field(default=0, metadata=LATER)
     too_long: str = field(default=LARGER, metadata=LATER)
     output: OutputSpec | None = field(default=None, metadata=LATER)
+
+
+@dataclass(frozen=True)
+class HandoffSpec:
+    """Where the tickets of the last rung go, once the network is there.
+
+    Attributes:
+        url: `https://...` takes them as JSON, `smtp://host:port` (STARTTLS) and `smtps://host:port` as mail.
+        key: What authenticates the box, `env:NAME` or the name of a secret of the box: a bearer token, or the password
+            of `user`; "" for none.
+        user: Who logs in at the mail server; "" for nobody.
+        sender: The address that mail comes from.
+        recipients: The addresses that it goes to.
+        keep_s: How long a ticket waits for the network at most, and its outcome is known after.
+        words: What an answer says of its ticket; holds `{ticket}`.
+    """
+
+    url: str
+    key: str
+    user: str
+    sender: str
+    recipients: tuple[str, ...]
+    keep_s: int
+    words: str
 
 
 @dataclass(frozen=True)
@@ -233,3 +295,4 @@ class Service:
     selftest: SelftestSpec | None
     inventory: tuple[DependencySpec, ...]
     routes: tuple[RouteSpec, ...] = field(default=(), metadata=LATER)
+    handoff: HandoffSpec | None = field(default=None, metadata=LATER)

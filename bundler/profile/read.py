@@ -26,9 +26,11 @@ from bundler.format.service import (
     UpstreamSpec,
 )
 from bundler.format.trust.policy import origin
+from bundler.profile.handoff import read_handoff
 from bundler.profile.model import PRECISIONS, ContentEntry, EmbeddingEntry, ModelEntry, Profile, SelftestEntry
 from bundler.profile.routes import read_languages, read_routes
 from bundler.profile.table import Table
+from bundler.profile.wire import read_wire
 
 PROFILE_BYTES = 1_000_000
 # A local model takes 16 MiB of what the box makes of a request: passages are added, numbers may be written longer.
@@ -68,7 +70,7 @@ def parse_profile(values: object, base: Path, subject: str, addresses: Mapping[s
     issues: list[str] = []
     top = Table(values, "profile", issues)
     bundle = top.table("bundle")
-    upstreams = _addressed([_upstream(table) for table in top.tables("upstream")], addresses, issues)
+    upstreams = _addressed([_upstream(table, base) for table in top.tables("upstream")], addresses, issues)
     models = tuple(_closed(table, _model(table)) for table in top.tables("model"))
     contents = {key: tuple(_content(table) for table in top.tables(key)) for key in ("documents", "faq", "router")}
     rungs = _rungs(upstreams, models, contents)
@@ -89,6 +91,7 @@ def parse_profile(values: object, base: Path, subject: str, addresses: Mapping[s
         selftest=_selftest(top.table("selftest")) if top.has("selftest") else None,
         inventory=tuple(_dependency(table) for table in top.tables("service")),
         routes=read_routes(top.tables("route"), rungs, upstreams),
+        handoff=read_handoff(top.table("handoff")) if top.has("handoff") else None,
     )
     if not (any(model.serves == CHAT for model in models) or upstreams or any(contents.values())):
         issues.append(
@@ -137,7 +140,7 @@ def _content(table: Table) -> ContentEntry:
     return _closed(table, ContentEntry(table.name(), table.text("source")))
 
 
-def _upstream(table: Table) -> UpstreamSpec:
+def _upstream(table: Table, base: Path) -> UpstreamSpec:
     spec = UpstreamSpec(
         name=table.name(),
         base_url=table.text("base_url"),
@@ -152,6 +155,7 @@ def _upstream(table: Table) -> UpstreamSpec:
         languages=read_languages(table),
         continues=table.flag("continues"),
         kind=table.choice("kind", UPSTREAM_KINDS, OPENAI),
+        wire=read_wire(table, base),
     )
     if spec.kind == ANTHROPIC and spec.continues:
         table.issue("continues is true, and the Messages API goes on with no answer that has begun")

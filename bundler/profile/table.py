@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+_UNIT_S = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+_DURATION = re.compile(r"([0-9]{1,9})([smhd])")
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
@@ -59,6 +61,16 @@ class Table:
             return default
         return value
 
+    def duration(self, key: str, default: str, least_s: int, most_s: int) -> int:
+        """Returns seconds of a text such as "90s", "10m", "24h" or "30d"."""
+        text = self.text(key, default)
+        found = _DURATION.fullmatch(text)
+        seconds = int(found[1]) * _UNIT_S[found[2]] if found else -1
+        if not least_s <= seconds <= most_s:
+            self.issue(f"{key} must be a time from {_in_words(least_s)} to {_in_words(most_s)}, found {text!r}")
+            return least_s
+        return seconds
+
     def texts(self, key: str, default: list[str] | None = None) -> tuple[str, ...]:
         value = self._take(key, default)
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
@@ -99,3 +111,8 @@ class Table:
             self.issue(f"{key} is missing")
             return ""
         return self._values.pop(key, default)
+
+
+def _in_words(seconds: int) -> str:
+    unit = next(name for name in "dhms" if seconds % _UNIT_S[name] == 0)
+    return f"{seconds // _UNIT_S[unit]}{unit}"

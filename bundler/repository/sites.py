@@ -27,6 +27,7 @@ from bundler.format.site import (
 from bundler.format.trust.descriptors import read_descriptors
 from bundler.format.trust.policy import may_install
 from bundler.format.trust.verify import digest
+from bundler.profile.handoff import setting_issues
 from bundler.repository.cards import recovery_card, site_card
 from bundler.repository.keyring import Keyring
 from bundler.repository.ledger import Ledger, Site, read_ledger, write_ledger
@@ -38,6 +39,8 @@ _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,252}[A-Za-z0-9])?|[0-9A-Fa-f]*
 SETTINGS = {
     "hosts": "names by which clients reach the box, separated by commas",
     "handoff": "what the last rung tells a person to do",
+    "handoff_to": "the mail addresses that hand-off tickets go to, separated by commas",
+    "handoff_url": "where hand-off tickets go: https://..., smtp://host:port or smtps://host:port",
 }
 
 
@@ -172,6 +175,8 @@ def set_site(
     for host in (values.get("hosts") or "").split(",") if values.get("hosts") else ():
         if not _HOST.fullmatch(host.strip()):
             raise BadInput(f"{host!r} in hosts is no host name or address", "write names separated by commas")
+    for issue in setting_issues(values.get("handoff_url") or "", values.get("handoff_to") or ""):
+        raise BadInput(issue)
     ledger = read_ledger(keyring, publisher.policy().repository)
     known = ledger.site(site)
     merged = {**known.settings, **values}

@@ -15,7 +15,8 @@ REPOSITORY = "x-lifeboat-repository"
 POLICY = "x-lifeboat-policy"
 MADE = "x-lifeboat-made"
 _HOST = re.compile(r"[a-z0-9]([a-z0-9._-]{0,252}[a-z0-9])?|[0-9a-f]*:[0-9a-f:.]+")
-_PORTS = {"https": 443, "http": 80}
+# SMTP of submission (RFC 6409) and of submission over TLS (RFC 8314).
+_PORTS = {"https": 443, "http": 80, "smtp": 587, "smtps": 465}
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def origin(url: str) -> str:
     """Returns `scheme://host:port` of a URL, with the port always written.
 
     Raises:
-        ValueError: It is no http or https URL, has no host or no port that can be, or carries a user.
+        ValueError: It is no http, https, smtp or smtps URL, has no host or no port that can be, or carries a user.
     """
     wrong = f"{url!r} is no http or https URL of a host"
     try:

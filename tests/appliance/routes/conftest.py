@@ -25,6 +25,7 @@ from aiohttp import web
 from openai import OpenAI
 
 from appliance.answer.answering import Answering
+from appliance.answer.tickets import Tickets
 from appliance.app import create_app, serve
 from appliance.edge.tokens import TokenStore
 from appliance.engine.fit import Fit
@@ -81,6 +82,7 @@ class Wall:
         self.name, self.path, self.behaviour = name, path, "ok"
         self.asked: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
+        self.queries: list[dict[str, str]] = []
         self.gone = threading.Event()
         self.message, self.says = "no", ""
         self._port, self.page = 0, "followed"
@@ -129,6 +131,7 @@ class Wall:
         body = await request.json()
         self.asked.append(body)
         self.headers.append(dict(request.headers))
+        self.queries.append(dict(request.query))
         fault = self.behaviour
         if fault == "silent" or (fault == "slow" and await _slept(0.4)):
             await self._until_gone()
@@ -438,6 +441,7 @@ class Worlds:
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
         self._folder, self._stack = folder, stack
+        self.tickets: Callable[[FakeBox], Tickets | None] = lambda _: None
 
     def make(
         self,
@@ -465,7 +469,7 @@ class Worlds:
     def _serve(self, box: FakeBox, tokens: TokenStore, settings: Settings) -> tuple[str, Answering]:
         listener = self._stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         looped = Looped()
-        app = create_app(box, tokens, settings)
+        app = create_app(box, tokens, settings, self.tickets(box))
 
         async def main(ready: threading.Event, stop: asyncio.Event) -> None:
             servers: list[uvicorn.Server] = []

@@ -86,8 +86,11 @@ def test_a_delivery_hides_no_file_of_the_medium(lifeboat: Run, medium: Path) -> 
         ("handoff=Ring\n112", 3, "printable characters in one line"),
         ("handoff=\x1b[31mred", 3, "printable characters in one line"),
         ("handoff=" + "x" * 2_001, 3, "at most 2,000"),
-        ("colour=red", 3, "known are handoff, hosts"),
-        ("=red", 3, "known are handoff, hosts"),
+        ("handoff_url=ftp://x.example", 3, "no http or https URL"),
+        ("handoff_url=http://x.example", 3, "must be https"),
+        ("handoff_to=desk", 3, "'desk' in handoff_to is no plain mail address"),
+        ("colour=red", 3, "known are handoff, handoff_to, handoff_url, hosts"),
+        ("=red", 3, "known are handoff, handoff_to, handoff_url, hosts"),
         ("hosts", 2, "'hosts' is not NAME=VALUE"),
     ],
 )

@@ -142,3 +142,29 @@ def test_an_upstream_of_anthropic_s_wire_goes_on_with_no_answer() -> None:
     for wrong, issue in (('kind = "telex"', "kind is 'telex'"), ('kind = "anthropic"\ncontinues = true', "continues")):
         with pytest.raises(BadInputs, match=issue):
             parse(f"{text}{wrong}\n")
+
+
+def test_the_wire_of_an_upstream_is_read(tmp_path: Path) -> None:
+    """What goes with every request is taken as written, and an authority's file goes in whole."""
+    (tmp_path / "own.pem").write_text("no certificate")
+    text = '[[upstream]]\nname = "c"\nbase_url = "https://c.example/v1"\nmodel = "m"\n'
+    good = 'auth = "api-key"\nquery = {v = "1"}\nheaders = {X-A = "b"}\nbody = {top_p = 1}\n'
+    good += 'proxy = "http://p:3128"\nca = "S"\n'
+    wire = parse(text + good).upstreams[-1].wire
+    assert (wire.auth, wire.body, wire.proxy, wire.ca) == ("api-key", '{"top_p": 1}', "http://p:3128", "S")
+    assert [(pair.name, pair.value) for pair in (*wire.query, *wire.headers)] == [("v", "1"), ("X-A", "b")]
+    wrong = [
+        'auth = "digest"',
+        'headers = {Authorization = "x"}',
+        'headers = {X-Lifeboat-Via = "x"}',
+        'headers = {X-A = "a\\nb"}',
+        "body = {messages = []}",
+        'without = ["model"]',
+        'proxy = "https://p:1"',
+        'proxy = "http://u:p@p:1"',
+        'ca = "file:own.pem"',
+        'ca = "file:gone.pem"',
+    ]
+    for line in wrong:
+        with pytest.raises(BadInputs, match=line.split(" ")[0]):
+            parse_profile(tomllib.loads(f"{BASE}{text}{line}\n"), tmp_path, "p.toml", {})
