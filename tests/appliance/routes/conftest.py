@@ -133,10 +133,9 @@ class Wall:
         self.headers.append(dict(request.headers))
         self.queries.append(dict(request.query))
         fault = self.behaviour
-        if fault == "silent" or (fault == "slow" and await _slept(0.4)):
+        await asyncio.sleep({"slow": 0.4, "late": 0.3}.get(fault, 0))
+        if fault == "silent":
             await self._until_gone()
-        if fault == "late":
-            await asyncio.sleep(0.3)
         if fault == "throttled once":
             self.behaviour = "ok"
             return _error(429, "some_code", self.message, {"retry-after-ms": "200"})
@@ -231,11 +230,6 @@ def _script(fault: str, name: str, says: str = "") -> list[Any]:
 
 def _error(status: int, code: str, message: str, headers: dict[str, str] | None = None) -> web.Response:
     return web.json_response({"error": {"message": message, "code": code}}, status=status, headers=headers)
-
-
-async def _slept(seconds: float) -> bool:
-    await asyncio.sleep(seconds)
-    return False
 
 
 @dataclass

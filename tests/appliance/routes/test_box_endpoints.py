@@ -208,7 +208,7 @@ def test_live_and_status_need_no_token(world: World) -> None:
     """The public facts hold no reason, no address and no title."""
     assert httpx.get(f"{world.url}/health/live", trust_env=False).json() == {"live": True}
     found = httpx.get(f"{world.url}/status.json", trust_env=False).json()
-    assert found.keys() == {"mode", "version", "ready", "pinned", "rungs"}
+    assert found.keys() == {"mode", "pinned", "version", "ready", "rungs"}
     assert all(rung.keys() == {"rung", "kind", "state"} for rung in found["rungs"])
 
 
