@@ -52,7 +52,10 @@ def _limited(**limits: Any) -> Callable[[FakeBox], None]:
         route = RouteSpec("desk", ("alpha", "beta", "small"), regions=limits.get("route"))
         regions = replace(service.limits, regions=limits.get("profile"))
         first, second = service.upstreams
-        upstreams = (replace(first, region="us"), replace(second, region="eu"))
+        upstreams = tuple(
+            replace(spec, region=region, connect_timeout_ms=5_000, first_token_timeout_ms=10_000)
+            for spec, region in ((first, "us"), (second, "eu"))
+        )
         box.service = replace(service, upstreams=upstreams, routes=(route,), limits=regions)
 
     return change
