@@ -127,7 +127,7 @@ class Wall:
     async def _post(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
         self.asked.append(body)
-        self.headers.append({**request.headers, "?": request.query_string})
+        self.headers.append({**request.headers, "?": request.rel_url.raw_query_string})
         fault = self.behaviour
         if fault == "silent" or (fault == "slow" and await _slept(0.4)):
             await self._until_gone()
