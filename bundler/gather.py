@@ -280,6 +280,7 @@ def compile_service(profile: Profile, embedding: service.EmbeddingSpec | None) -
         inventory=profile.inventory,
         routes=profile.routes,
         handoff=profile.handoff,
+        redact=profile.redact,
     )
 
 

@@ -227,7 +227,7 @@ class Answering:
         """
         ladder = self.box.service.ladder
         rungs = order(ladder, ladder.ask)
-        call = self.call({"messages": [{"role": "user", "content": question}]}, CHAT, tenant, once)
+        call = self.call({"messages": [{"role": "user", "content": question}]}, CHAT, tenant, once=once)
         return await self._climb(call, rungs)
 
     async def pool(self, name: str, body: dict[str, Any], wire: str, tenant: str) -> bytes:

@@ -5,6 +5,7 @@ A rung that does not serve raises `Passed` with the reason; the climber then ask
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -19,12 +20,13 @@ from appliance.gateway import kinds, relay
 from appliance.gateway.abilities import declared
 from appliance.gateway.asked import Counted, asked
 from appliance.gateway.attempt import Attempted, attempt
-from appliance.gateway.call import CHAT, Answer, Call, Citation, Told
+from appliance.gateway.call import CHAT, Answer, Call, ChunkStream, Citation, Told
 from appliance.gateway.classify import TOO_LONG_CODE, classify, is_too_long
 from appliance.gateway.health import Asking
 from appliance.gateway.held import Room
 from appliance.gateway.options import generation_of
 from appliance.gateway.outcome import Failed, Passed, Refused
+from appliance.gateway.redact import Redaction, Restored, Rules
 from appliance.gateway.replay import Replays
 from appliance.gateway.turns import SHARES, shortened
 from appliance.gateway.upstream import Client
@@ -60,6 +62,7 @@ class Rungs:
         self._replays = {name: Replays(engine) for name, engine in box.engines.items()}
         self._models = {model.name: model for model in box.service.models}
         self._room = Room()
+        self._redact = Rules(box.service.redact)
         self._openers = {
             "model": self._model,
             "faq": self._faq,
@@ -95,6 +98,10 @@ class Rungs:
     async def _upstream(self, rung: RungSpec, call: Call, asking: Asking) -> Answer:
         target, told = self._clients[rung.target].target, Told()
         body = dict(target.sending.body) | relay.prepared(call, target.model, drop=tuple(target.sending.without))
+        # In a thread: a long request takes a good part of a second, in which others would wait.
+        redaction = await asyncio.to_thread(Redaction, self._redact, body) if self._redact else None
+        if redaction is not None:
+            body, told.redacted = redaction.body, redaction.count
         try:
             whole, live = await self._fitted(rung, call, body, told, asking)
         except Failed as failure:
@@ -102,7 +109,10 @@ class Rungs:
             raise self._judged(failure, rung, call) from failure
         if live is None:
             asking.whole()
-        chunks = Counted(live, asking) if live is not None else None
+        chunks: ChunkStream | None = Counted(live, asking) if live is not None else None
+        if redaction is not None:
+            whole = redaction.restored_in(whole)
+            chunks = Restored(chunks, redaction) if chunks is not None else None
         ignored = (*kinds.ignored(target.kind, body), *sorted(target.sending.without & call.body.keys()))
         return Answer(rung.name, rung.kind, rung.target, whole, chunks, ignored=ignored, told=told)
 

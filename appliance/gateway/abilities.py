@@ -9,6 +9,7 @@ from appliance.gateway import kinds
 from appliance.gateway.call import Call
 from appliance.gateway.language import language_of
 from appliance.gateway.options import text_of
+from appliance.gateway.residency import kept_here, narrowed
 from bundler.format.service import LARGER, ModelSpec, RungSpec, Service, UpstreamSpec
 
 # Needs of a request (`options.needs_of`), and for each the ability that serves it and the word for people.
@@ -51,7 +52,8 @@ def unable(service: Service, rungs: Sequence[RungSpec], call: Call) -> dict[str,
     language = language_of(call.question) if told else None
     chars = _chars(call.body) if call.route.too_long == LARGER else 0
     found = ((rung.name, _lack(spec, call, language, chars)) for rung, spec in declaring)
-    return plain | {name: reason for name, reason in found if reason}
+    kept = kept_here(rungs, service.upstreams, narrowed((service.limits.regions, call.route.regions, call.regions)))
+    return plain | {name: reason for name, reason in found if reason} | kept
 
 
 def _lack(spec: UpstreamSpec | ModelSpec, call: Call, language: str | None, chars: int) -> str:

@@ -54,6 +54,7 @@ class Call:
         spent: Counted on; copies of the call count on the same.
         route: How it is served.
         cannot: Rungs that cannot serve this request, whatever their state, with the reason.
+        regions: Where its tenant lets its data go; None is anywhere.
         via: The boxes that it has passed, this one last.
         continues: The last message is the beginning of the answer, which somebody else has sent already.
         once: The caller's idempotency key, or "".
@@ -73,6 +74,7 @@ class Call:
     route: RouteSpec = NO_ROUTE
     cannot: Mapping[str, str] = field(default_factory=dict)
     continues: bool = False
+    regions: tuple[str, ...] | None = None
     via: tuple[str, ...] = ()
     once: str = ""
 
@@ -153,6 +155,7 @@ class Told:
         held: Why an answer that was held is given before its end, or "".
         damaged_chunks: How many chunks could not be read and are missing.
         dropped_turns: How many of the oldest turns the rung did not see, because all were too long for it.
+        redacted: How many texts were taken out of the request before it left.
         upstream: What another box says of itself that gave the answer.
         mode: The box's mode when another rung went on with the answer, or "".
         banner: What goes with the answer since then, or "".
@@ -164,6 +167,7 @@ class Told:
     damaged_chunks: int = 0
     dropped_turns: int = 0
     upstream: dict[str, str] = field(default_factory=dict)
+    redacted: int = 0
     mode: str = ""
     banner: str = ""
     ticket: str = ""

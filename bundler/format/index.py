@@ -12,7 +12,17 @@ from bundler.format import canonical, paths
 from bundler.format.errors import BadBundle
 from bundler.format.limits import ASSETS, CHUNK_BYTES_MAX, CHUNKS, INDEX_BYTES, bounded
 from bundler.format.record import from_json, to_json
-from bundler.format.service import ABILITIES, AUTHS, CRITICALITIES, SERVES, STREAMS, TOO_LONG, UPSTREAM_KINDS, Service
+from bundler.format.service import (
+    ABILITIES,
+    AUTHS,
+    CRITICALITIES,
+    REDACT_KINDS,
+    SERVES,
+    STREAMS,
+    TOO_LONG,
+    UPSTREAM_KINDS,
+    Service,
+)
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -108,6 +118,9 @@ def decode_index(data: bytes, *, volumes: int) -> Index:
     _check_places(index)
     _check_models(index.service)
     _check_routes(index.service)
+    for rule in index.service.redact:
+        if rule.kind not in REDACT_KINDS:
+            raise BadBundle(f"the redaction {rule.name} is of the kind {rule.kind!r}, which this reader does not know")
     return index
 
 

@@ -16,6 +16,9 @@ CHAT, EMBEDDING, RERANK = SERVES = ("chat", "embedding", "rerank")
 ABILITIES = ("tools", "schema", "vision")
 # The wires that an upstream can speak; the first is the default.
 OPENAI, ANTHROPIC = UPSTREAM_KINDS = ("openai", "anthropic")
+# What is known by its form, and what a profile gives the form of.
+PATTERN = "pattern"
+REDACT_KINDS = ("email", "phone", "iban", "card", "ip", PATTERN)
 # The header that carries an upstream's key; "" is that of its kind: a bearer token, and x-api-key for Anthropic's.
 AUTHS = ("", "bearer", "api-key", "x-api-key")
 # When a stream breaks after its first words (STREAMS), how a route stands among others (CRITICALITIES), and
@@ -196,6 +199,7 @@ class RouteSpec:
         criticality: One of CRITICALITIES.
         deadline_ms: By when an answer must have begun; 0 is `request_timeout_ms` of the limits.
         too_long: One of TOO_LONG.
+        regions: As those of the limits, for this route.
     """
 
     name: str
@@ -205,6 +209,23 @@ class RouteSpec:
     deadline_ms: int = field(default=0, metadata=LATER)
     too_long: str = field(default=LARGER, metadata=LATER)
     output: OutputSpec | None = field(default=None, metadata=LATER)
+    regions: tuple[str, ...] | None = field(default=None, metadata=LATER)
+
+
+@dataclass(frozen=True)
+class RedactSpec:
+    """What is taken out of a request before it goes to any upstream.
+
+    Attributes:
+        kind: One of REDACT_KINDS.
+        pattern: A regular expression, for PATTERN; else "".
+        restore: Whether the answer gets the original back.
+    """
+
+    name: str
+    kind: str
+    pattern: str
+    restore: bool
 
 
 @dataclass(frozen=True)
@@ -233,11 +254,16 @@ class HandoffSpec:
 
 @dataclass(frozen=True)
 class LimitsSpec:
-    """Limits of the box's edge and queue."""
+    """Limits of the box's edge and queue.
+
+    Attributes:
+        regions: The regions of upstreams to which data may go; None is any, and none named is no upstream.
+    """
 
     body_bytes: int
     queue_requests: int
     request_timeout_ms: int
+    regions: tuple[str, ...] | None = field(default=None, metadata=LATER)
 
 
 @dataclass(frozen=True)
@@ -296,3 +322,4 @@ class Service:
     inventory: tuple[DependencySpec, ...]
     routes: tuple[RouteSpec, ...] = field(default=(), metadata=LATER)
     handoff: HandoffSpec | None = field(default=None, metadata=LATER)
+    redact: tuple[RedactSpec, ...] = field(default=(), metadata=LATER)

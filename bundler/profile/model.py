@@ -5,7 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from bundler.format.service import CHAT, DependencySpec, HandoffSpec, LadderSpec, LimitsSpec, RouteSpec, UpstreamSpec
+from bundler.format.service import (
+    CHAT,
+    DependencySpec,
+    HandoffSpec,
+    LadderSpec,
+    LimitsSpec,
+    RedactSpec,
+    RouteSpec,
+    UpstreamSpec,
+)
 
 # "auto" is int8 where that strays little from fp32 (`bundler.capture.bert_to_onnx`), else fp32; fp16 is for GPUs.
 PRECISIONS = ("auto", "fp32", "int8", "fp16")
@@ -96,3 +105,4 @@ class Profile:
     inventory: tuple[DependencySpec, ...]
     routes: tuple[RouteSpec, ...] = ()
     handoff: HandoffSpec | None = None
+    redact: tuple[RedactSpec, ...] = ()

@@ -28,6 +28,7 @@ from bundler.format.service import (
 from bundler.format.trust.policy import origin
 from bundler.profile.handoff import read_handoff
 from bundler.profile.model import PRECISIONS, ContentEntry, EmbeddingEntry, ModelEntry, Profile, SelftestEntry
+from bundler.profile.redact import read_redact
 from bundler.profile.routes import read_languages, read_routes
 from bundler.profile.table import Table
 from bundler.profile.wire import read_wire
@@ -92,6 +93,7 @@ def parse_profile(values: object, base: Path, subject: str, addresses: Mapping[s
         inventory=tuple(_dependency(table) for table in top.tables("service")),
         routes=read_routes(top.tables("route"), rungs, upstreams),
         handoff=read_handoff(top.table("handoff")) if top.has("handoff") else None,
+        redact=read_redact(top.tables("redact")),
     )
     if not (any(model.serves == CHAT for model in models) or upstreams or any(contents.values())):
         issues.append(
@@ -235,6 +237,7 @@ def _limits(table: Table) -> LimitsSpec:
             body_bytes=table.integer("body_bytes", 2_000_000, 1_000, BODY_BYTES_MOST),
             queue_requests=table.integer("queue_requests", 32, 1, 10_000),
             request_timeout_ms=table.integer("request_timeout_ms", 120_000, 1_000, 3_600_000),
+            regions=table.texts("regions") if table.has("regions") else None,
         ),
     )
 

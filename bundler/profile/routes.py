@@ -76,6 +76,7 @@ def _route(table: Table) -> RouteSpec:
         else 0,
         too_long=table.choice("too_long", TOO_LONG, LARGER),
         output=output,
+        regions=table.texts("regions") if table.has("regions") else None,
     )
 
 

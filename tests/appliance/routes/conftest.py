@@ -57,8 +57,7 @@ class Looped:
 
     def run(self, main: Callable[[threading.Event, asyncio.Event], Any]) -> None:
         async def body() -> None:
-            self._loop = asyncio.get_running_loop()
-            self._stop = asyncio.Event()
+            self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
             await main(self._ready, self._stop)
 
         self._ready.clear()
@@ -82,7 +81,6 @@ class Wall:
         self.name, self.path, self.behaviour = name, path, "ok"
         self.asked: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
-        self.queries: list[dict[str, str]] = []
         self.gone = threading.Event()
         self.message, self.says = "no", ""
         self._port, self.page = 0, "followed"
@@ -108,8 +106,7 @@ class Wall:
 
     async def _main(self, ready: threading.Event, stop: asyncio.Event) -> None:
         app = web.Application()
-        app.router.add_post("/v1/{tail:.*}", self._post)
-        app.router.add_get("/{tail:.*}", self._elsewhere)
+        app.add_routes([web.post("/v1/{tail:.*}", self._post), web.get("/{tail:.*}", self._elsewhere)])
         runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
         await runner.setup()
         if self.path is None:
@@ -130,8 +127,7 @@ class Wall:
     async def _post(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
         self.asked.append(body)
-        self.headers.append(dict(request.headers))
-        self.queries.append(dict(request.query))
+        self.headers.append({**request.headers, "?": request.rel_url.raw_query_string})
         fault = self.behaviour
         await asyncio.sleep({"slow": 0.4, "late": 0.3}.get(fault, 0))
         if fault == "silent":

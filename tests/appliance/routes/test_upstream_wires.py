@@ -58,7 +58,7 @@ def test_what_the_profile_adds_and_leaves_out_is_sent(worlds: Worlds) -> None:
     asked = world.cloud.asked[0]
     assert (asked["temperature"], asked["top_p"], "seed" in asked) == (0.7, 0.5, False)
     assert world.cloud.headers[0]["X-Project"] == "seven"
-    assert world.cloud.queries[0] == {"api-version": "2026-10-01 a&b"}
+    assert world.cloud.headers[0]["?"] == "api-version=2026-10-01+a%26b"
 
 
 def test_a_box_behind_a_box_answers_as_itself(worlds: Worlds) -> None:

@@ -168,3 +168,23 @@ def test_the_wire_of_an_upstream_is_read(tmp_path: Path) -> None:
     for line in wrong:
         with pytest.raises(BadInputs, match=line.split(" ")[0]):
             parse_profile(tomllib.loads(f"{BASE}{text}{line}\n"), tmp_path, "p.toml", {})
+
+
+def test_redaction_and_regions_are_read() -> None:
+    """Rules have their kind as name where they say none; a pattern is checked; an empty list of regions is said."""
+    text = '[limits]\nregions = []\n[[redact]]\nkind = "iban"\n'
+    text += '[[redact]]\nkind = "pattern"\nname = "t"\npattern = "INC[0-9]{6}"\n'
+    profile = parse(text + 'restore = false\n[[route]]\nname = "r"\nrungs = ["alpha"]\nregions = ["eu"]\n')
+    assert [(rule.name, rule.kind, rule.restore) for rule in profile.redact] == [
+        ("iban", "iban", True),
+        ("t", "pattern", False),
+    ]
+    assert (profile.limits.regions, profile.routes[0].regions) == ((), ("eu",))
+    for wrong in (
+        'kind = "name"',
+        'kind = "pattern"',
+        'kind = "pattern"\npattern = "a+"',
+        'kind = "ip"\npattern = "x"',
+    ):
+        with pytest.raises(BadInputs):
+            parse(f"[[redact]]\n{wrong}\n")
