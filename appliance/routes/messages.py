@@ -12,7 +12,7 @@ from appliance.answer.answering import Answering
 from appliance.gateway.call import CHAT, Served
 from appliance.gateway.outcome import Failed
 from appliance.routes import messages_in, messages_out, present
-from appliance.routes.bodies import read
+from appliance.routes.bodies import once_of, read
 from appliance.routes.chat import Completion
 from appliance.routes.errors import ApiError
 
@@ -35,7 +35,9 @@ class Message(Completion):
 
     def __init__(self, request: Request[Any, Any, Any], asked: messages_in.Asked) -> None:
         answering: Answering = request.app.state.answering
-        super().__init__(request, answering.call(asked.body, CHAT, request.state.tenant, request.state.via))
+        super().__init__(
+            request, answering.call(asked.body, CHAT, request.state.tenant, request.state.via, once_of(request))
+        )
         self._asked = asked
 
     @property

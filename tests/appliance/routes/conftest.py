@@ -132,7 +132,7 @@ class Wall:
         self.headers.append(dict(request.headers))
         self.queries.append(dict(request.query))
         fault = self.behaviour
-        if fault == "silent" or (fault == "slow" and await _slept(0.4)):
+        if fault == "silent" or (fault == "slow" and await asyncio.sleep(0.4, result=False)):
             await self._until_gone()
         if fault == "late":
             await asyncio.sleep(0.3)
@@ -230,11 +230,6 @@ def _script(fault: str, name: str, says: str = "") -> list[Any]:
 
 def _error(status: int, code: str, message: str, headers: dict[str, str] | None = None) -> web.Response:
     return web.json_response({"error": {"message": message, "code": code}}, status=status, headers=headers)
-
-
-async def _slept(seconds: float) -> bool:
-    await asyncio.sleep(seconds)
-    return False
 
 
 @dataclass
