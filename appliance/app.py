@@ -18,6 +18,7 @@ from appliance.answer.tickets import Tickets
 from appliance.edge.limits import CONNECTIONS_MAX, KEEP_ALIVE_S, SHUTDOWN_S
 from appliance.edge.metrics import Metrics
 from appliance.edge.protocol import BoundedProtocol
+from appliance.edge.quota import Quotas
 from appliance.edge.server import Server
 from appliance.edge.tls import Certificate, loaded
 from appliance.edge.tokens import TokenStore
@@ -62,7 +63,7 @@ def create_app(box: Box, tokens: TokenStore, settings: Settings, tickets: Ticket
         async with answering:
             yield
 
-    known = {"answering": answering, "metrics": Metrics(), "tokens": tokens, "settings": settings}
+    known = {"answering": answering, "metrics": Metrics(), "tokens": tokens, "settings": settings, "quotas": Quotas()}
     return Litestar(
         route_handlers=[Router("/v1", guards=[use_guard], route_handlers=API), *OPEN_PATHS],
         guards=[edge_guard],

@@ -11,7 +11,7 @@ import click
 from appliance.cli.options import command
 from bundler.terminal import Terminal
 
-_DAY_S = 86_400
+_HOUR_S, _DAY_S = 3_600, 86_400
 
 
 @click.group()
@@ -22,18 +22,53 @@ def token() -> None:
 @token.command("create")
 @click.argument("name")
 @click.option("--days", type=click.IntRange(1, 3650), default=365, show_default=True, help="Days until it ends.")
+@click.option("--verb", "verbs", multiple=True, help="A part of /v1 that it may ask, such as chat; any without.")
+@click.option("--model", "models", multiple=True, help="A model or route that it may ask for; any without.")
+@click.option("--network", "networks", multiple=True, help="A network it may come from, as 10.1.0.0/16; any without.")
+@click.option("--per-minute", type=click.IntRange(0), default=0, help="Requests a minute; 0 is no limit.")
 @command
-def create(terminal: Terminal, *, name: str, days: int, state: Path) -> None:
+def create(
+    terminal: Terminal,
+    *,
+    name: str,
+    days: int,
+    verbs: tuple[str, ...],
+    models: tuple[str, ...],
+    networks: tuple[str, ...],
+    per_minute: int,
+    state: Path,
+) -> None:
     """Make a token for NAME; its text is shown once and stored nowhere."""
+    from appliance.edge.grant import Grant
     from appliance.edge.tokens import TokenStore
     from appliance.store.layout import StateLayout
 
     now = int(time.time())
     layout = StateLayout(state)
     layout.make()
-    text, made = TokenStore(layout.tokens).create(name, now_s=now, expires_s=now + days * _DAY_S)
+    grant = Grant(verbs, models, networks, per_minute)
+    text, made = TokenStore(layout.tokens).create(name, now_s=now, expires_s=now + days * _DAY_S, grant=grant)
     terminal.result({"token": text, "id": made.id, "expires": made.expires}, [text])
     terminal.note(f"token {made.id} for {name}, ends in {days} days; it is not shown again")
+
+
+@token.command("rotate")
+@click.argument("name")
+@click.option("--grace", "grace_h", type=click.IntRange(0, 8_760), default=24, show_default=True, help="Hours.")
+@click.option("--days", type=click.IntRange(0, 3650), default=0, help="Days until it ends; 0 leaves the end as it is.")
+@command
+def rotate(terminal: Terminal, *, name: str, grace_h: int, days: int, state: Path) -> None:
+    """Give the token NAME (or its id) a new text; the old one works for some hours more."""
+    from appliance.edge.tokens import TokenStore
+    from appliance.store.layout import StateLayout
+
+    now = int(time.time())
+    ends = now + days * _DAY_S if days else 0
+    text, made = TokenStore(StateLayout(state).tokens).rotate(
+        name, now_s=now, grace_s=grace_h * _HOUR_S, expires_s=ends
+    )
+    terminal.result({"token": text, "id": made.id, "expires": made.expires, "grace_until": made.before_until}, [text])
+    terminal.note(f"the text of before works for {grace_h} hours more; the new one is not shown again")
 
 
 @token.command("list")

@@ -11,14 +11,16 @@ import hmac
 import secrets
 import string
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from appliance.edge.grant import ANYTHING, Grant, checked
 from bundler.files import DISK, FileLayer, read_limited, write_atomic
 from bundler.format import canonical
 from bundler.format.errors import BadBundle, BadInput, FileMissing
 from bundler.format.limits import MIB
+from bundler.format.record import LATER, from_json, to_json
 
 PREFIX = "lb_"
 RANDOM_CHARS = 32
@@ -40,6 +42,9 @@ class Token:
         scopes: What it may do, of SCOPES.
         created: When it was made.
         expires: When it ends.
+        grant: Its limits.
+        before: The SHA-256 of the text that it had before it was rotated, or "".
+        before_until: When that text ends.
     """
 
     id: str
@@ -48,6 +53,9 @@ class Token:
     scopes: tuple[str, ...]
     created: int
     expires: int
+    grant: Grant = field(default=ANYTHING, metadata=LATER)
+    before: str = field(default="", metadata=LATER)
+    before_until: int = field(default=0, metadata=LATER)
 
 
 class TokenStore:
@@ -64,7 +72,13 @@ class TokenStore:
         self._tokens: tuple[Token, ...] = ()
 
     def create(
-        self, label: str, *, now_s: int, expires_s: int = 0, scopes: Sequence[str] = SCOPES
+        self,
+        label: str,
+        *,
+        now_s: int,
+        expires_s: int = 0,
+        scopes: Sequence[str] = SCOPES,
+        grant: Grant = ANYTHING,
     ) -> tuple[str, Token]:
         """Makes a token; its text is returned once and stored nowhere.
 
@@ -78,8 +92,9 @@ class TokenStore:
             raise BadInput("the token would have expired already")
         if not label.isprintable() or len(label) > LABEL_CHARS_MAX:
             raise BadInput(f"a token's label has at most {LABEL_CHARS_MAX} printable characters")
-        text = PREFIX + "".join(secrets.choice(ALPHABET) for _ in range(RANDOM_CHARS))
-        token = Token(secrets.token_hex(4), label, digest(text), tuple(sorted(scopes)), now_s, expires_s)
+        text = new_text()
+        grant = checked(grant)
+        token = Token(secrets.token_hex(4), label, digest(text), tuple(sorted(scopes)), now_s, expires_s, grant)
         self._write((*self.list(), token))
         return text, token
 
@@ -99,6 +114,27 @@ class TokenStore:
             self._tokens, self._seen = self._read(), seen
         return self._tokens
 
+    def rotate(self, name: str, *, now_s: int, grace_s: int, expires_s: int = 0) -> tuple[str, Token]:
+        """Gives a token a new text; the one of before still counts for `grace_s`, and no longer than the token did.
+
+        Raises:
+            BadInput: No token, or more than one, has this id or label.
+        """
+        tokens = self.list()
+        found = [token for token in tokens if name in (token.id, token.label)]
+        if len(found) != 1:
+            hint = "`lifeboat-appliance token list` shows them; name the id"
+            raise BadInput(f"{len(found) or 'no'} tokens are called {name}", hint)
+        old, text = found[0], new_text()
+        until = min(now_s + grace_s, old.expires or now_s + grace_s)
+        ends = expires_s or old.expires
+        fresh = replace(
+            old, sha256=digest(text), expires=ends, before=old.sha256 if grace_s else "", before_until=until
+        )
+        fresh = fresh if grace_s else replace(fresh, before_until=0)
+        self._write(tuple(fresh if token.id == old.id else token for token in tokens))
+        return text, fresh
+
     def revoke(self, token_id: str) -> Token:
         """Removes a token.
 
@@ -117,7 +153,8 @@ class TokenStore:
         asked = digest(text)
         found = None
         for token in self.list():
-            if hmac.compare_digest(token.sha256, asked):
+            now_and_before = hmac.compare_digest(token.sha256, asked), hmac.compare_digest(token.before, asked)
+            if now_and_before[0] or (now_and_before[1] and now_s < token.before_until):
                 found = token
         if found is None or scope not in found.scopes or (found.expires != 0 and now_s >= found.expires):
             return None
@@ -137,7 +174,7 @@ class TokenStore:
         return tuple(_token(item, self._path.name) for item in value["tokens"])
 
     def _write(self, tokens: tuple[Token, ...]) -> None:
-        records = [asdict(token) | {"scopes": list(token.scopes)} for token in tokens]
+        records = [to_json(token) for token in tokens]
         data = canonical.encode({"format": FILE_FORMAT, "tokens": records})
         write_atomic(self._path, data, mode=0o600, layer=self._layer)
 
@@ -147,11 +184,11 @@ def digest(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
+def new_text() -> str:
+    """Makes the text of a token."""
+    return PREFIX + "".join(secrets.choice(ALPHABET) for _ in range(RANDOM_CHARS))
+
+
 def _token(item: Any, name: str) -> Token:
-    kinds = {"id": str, "label": str, "sha256": str, "scopes": list, "created": int, "expires": int}
-    if not isinstance(item, dict) or item.keys() != kinds.keys():
-        raise BadBundle(f"{name} holds a token with missing or unknown fields")
-    wrong = [field for field, kind in kinds.items() if not isinstance(item[field], kind)]
-    if wrong or not all(isinstance(scope, str) for scope in item["scopes"]):
-        raise BadBundle(f"{name} holds a token whose {', '.join(wrong) or 'scopes'} has the wrong type")
-    return Token(**(item | {"scopes": tuple(item["scopes"])}))
+    """Reads a token; limits that this program does not know let nobody in, rather than everybody."""
+    return from_json(Token, item, f"{name} token")

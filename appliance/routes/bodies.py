@@ -148,7 +148,12 @@ async def read(request: Request[Any, Any, Any], kind: type[T], limit_s: float) -
             data = await request.body()
     except TimeoutError:
         raise ApiError(408, "request_timeout", f"the request did not arrive within {limit_s:.0f} s") from None
-    return decoded(data, kind)
+    checked, raw = decoded(data, kind)
+    models = request.state.grant.models
+    asked = getattr(checked, "model", None)
+    if models and asked is not None and asked not in models:
+        raise ApiError(403, "model_not_allowed", f"this token is for {', '.join(models)}", param="model")
+    return checked, raw
 
 
 def once_of(request: Request[Any, Any, Any]) -> str:

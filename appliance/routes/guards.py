@@ -6,13 +6,16 @@ All of them are coroutines that never wait: Litestar runs a plain function in a 
 from __future__ import annotations
 
 import time
+from math import ceil
 from typing import Any
 
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
+from appliance.edge.grant import Grant, comes_from, verb_of
 from appliance.edge.hosts import host_allowed, origin_allowed
 from appliance.edge.limits import HEADER_BYTES_MAX, header_bytes
+from appliance.edge.quota import Quotas
 from appliance.edge.tokens import TokenStore
 from appliance.gateway.other_box import VIA, looped
 from appliance.routes.errors import ApiError, not_ready
@@ -63,6 +66,22 @@ def _want(connection: Connection, scope: str) -> None:
         )
         raise ApiError(401, "invalid_api_key", message, headers={"WWW-Authenticate": "Bearer"})
     connection.state.tenant = holder.id
+    connection.state.grant = holder.grant
+    _hold_to(connection, holder.id, holder.grant)
+
+
+def _hold_to(connection: Connection, token: str, grant: Grant) -> None:
+    """Holds a request to the limits of its token; the names of models stand in its body (`bodies.read`)."""
+    client = connection.client
+    if not comes_from(client.host if client is not None else "", grant.networks):
+        raise ApiError(403, "network_not_allowed", "this token is not for the network that the request comes from")
+    verb = verb_of(connection.scope["path"])
+    if grant.verbs and verb and verb not in grant.verbs:
+        raise ApiError(403, "verb_not_allowed", f"this token is not for /v1/{verb}")
+    quotas: Quotas = connection.app.state.quotas
+    if wait_s := quotas.wait_s(token, grant.requests_a_minute):
+        message = f"this token may ask {grant.requests_a_minute} times a minute"
+        raise ApiError(429, "rate_limit_exceeded", message, headers={"Retry-After": str(ceil(wait_s))})
 
 
 def _given(connection: Connection) -> str:

@@ -25,7 +25,6 @@ from aiohttp import web
 from openai import OpenAI
 
 from appliance.answer.answering import Answering
-from appliance.answer.tickets import Tickets
 from appliance.app import create_app, serve
 from appliance.edge.tokens import TokenStore
 from appliance.engine.fit import Fit
@@ -430,8 +429,7 @@ class Worlds:
     """Makes worlds and takes them down again."""
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
-        self._folder, self._stack = folder, stack
-        self.tickets: Callable[[FakeBox], Tickets | None] = lambda _: None
+        self._folder, self._stack, self.tickets = folder, stack, (lambda _: None)
 
     def make(
         self,
@@ -459,7 +457,7 @@ class Worlds:
     def _serve(self, box: FakeBox, tokens: TokenStore, settings: Settings) -> tuple[str, Answering]:
         listener = self._stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         looped = Looped()
-        app = create_app(box, tokens, settings, self.tickets(box))
+        app = create_app(box, tokens, settings, self.tickets(box))  # type: ignore[no-untyped-call]
 
         async def main(ready: threading.Event, stop: asyncio.Event) -> None:
             servers: list[uvicorn.Server] = []
