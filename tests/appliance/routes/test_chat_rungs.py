@@ -292,7 +292,8 @@ def test_tools_and_schemas_fall_back_to_the_local_model(world: World) -> None:
 def test_a_provider_is_told_nothing_of_the_caller(world: World) -> None:
     """Which tenant asks is no business of a cloud."""
     world.chat()
-    assert not [name for name in world.cloud.headers[0] if name.startswith("X-Lifeboat")]
+    assert [name for name in world.cloud.headers[0] if name.startswith("X-Lifeboat")] == ["X-Lifeboat-Via"]
+    assert world.cloud.headers[0]["X-Lifeboat-Via"] == world.answering.id  # random, made anew at each start
 
 
 def test_an_option_that_no_rung_honours_is_a_400(world: World) -> None:
