@@ -53,7 +53,7 @@ def stands(fault_wall: Any) -> Iterator[Standing]:
     wall = fault_wall.FaultWall(fault_wall.Timing(**QUICK))
     with (
         fault_wall.standing(wall) as at,
-        openai.OpenAI(base_url=f"{at.url}/v1", api_key="k", max_retries=0, timeout=5) as client,
+        openai.OpenAI(base_url=f"{at.url}/v1", api_key="k", max_retries=0, timeout=30) as client,
     ):
         yield Standing(wall, at, client, "".join(fault_wall.WORDS).strip())
 

@@ -165,7 +165,7 @@ def test_a_client_that_leaves_ends_the_work(worlds: Worlds, fault: str, stream: 
         fault = "silent"
     world = worlds.make(settings=Settings(headers_wait_s=0.05))
     world.cloud.behaviour = fault
-    limit = httpx.Timeout(10, read=0.3)
+    limit = httpx.Timeout(10, read=0.6)
     with pytest.raises(httpx.ReadTimeout):
         world.http.post(
             "/v1/chat/completions",
