@@ -117,23 +117,26 @@ class LiveStream:
         self._response.close()
 
     async def __aiter__(self) -> AsyncIterator[Chunk]:
-        self._tell()
-        for chunk in self._first:
-            yield chunk
-        quiet_s = 0.0  # of waiting for the upstream alone: a client that reads slowly is no stall
-        while not self._reader.done:
-            began_s = time.monotonic()
-            data = await self._read(self._stall_s - quiet_s)
-            if not data:
-                self._reader.end()
-                return
-            ready, progress = self._reader.feed(data)
+        try:
             self._tell()
-            took_s = time.monotonic() - began_s
-            self._waited_s, self._pieces = self._waited_s + took_s, self._pieces + progress
-            quiet_s = 0.0 if progress else quiet_s + took_s
-            for chunk in ready:
+            for chunk in self._first:
                 yield chunk
+            quiet_s = 0.0  # of waiting for the upstream alone: a client that reads slowly is no stall
+            while not self._reader.done:
+                began_s = time.monotonic()
+                data = await self._read(self._stall_s - quiet_s)
+                if not data:
+                    self._reader.end()
+                    return
+                ready, progress = self._reader.feed(data)
+                self._tell()
+                took_s = time.monotonic() - began_s
+                self._waited_s, self._pieces = self._waited_s + took_s, self._pieces + progress
+                quiet_s = 0.0 if progress else quiet_s + took_s
+                for chunk in ready:
+                    yield chunk
+        finally:  # also after a `[DONE]` behind which the end of the body has not come yet
+            self.close()
 
     async def _read(self, limit_s: float) -> bytes:
         try:
