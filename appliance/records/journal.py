@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -26,6 +27,7 @@ from bundler.format.errors import NotReady
 T = TypeVar("T")
 FORMAT = 1
 _PAGE_BYTES = 4096
+_AGAIN_S = 0.02
 _BUSY_S = 10.0  # the other process of a switch commits in milliseconds
 _WAL_KEPT_BYTES = 4 * 2**20
 _COLUMNS = "id, kind, tenant, state, made_s, ended_s, tries, words"
@@ -154,7 +156,7 @@ class Journal:
         database = sqlite3.connect(self._path, timeout=_BUSY_S, isolation_level=None)
         try:
             for pragma in _pragmas(self._bounds.file_bytes):
-                database.execute(f"PRAGMA {pragma}")
+                _set(database, pragma)
             _check(database, self._path)
             database.executescript(f"BEGIN IMMEDIATE; {_TABLE} PRAGMA user_version = {FORMAT}; COMMIT;")
         except BaseException:
@@ -232,6 +234,20 @@ def _standing(database: sqlite3.Connection, kind: str) -> Standing:
     last = f"SELECT words {unsent} AND words <> '' ORDER BY made_s LIMIT 1"
     words = database.execute(last, values).fetchone()
     return Standing(count, oldest, words[0] if words is not None else "")
+
+
+def _set(database: sqlite3.Connection, pragma: str) -> None:
+    """Sets a pragma; of two that open a fresh file at once SQLite lets neither wait for the write-ahead log."""
+    end_s = time.monotonic() + _BUSY_S
+    while True:
+        try:
+            database.execute(f"PRAGMA {pragma}")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > end_s:
+                raise
+            time.sleep(_AGAIN_S)
+        else:
+            return
 
 
 def _pragmas(file_bytes: int) -> tuple[str, ...]:
