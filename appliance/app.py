@@ -42,6 +42,7 @@ API = (
     knowledge.route,
     knowledge.ask,
 )
+_SECURITY = [(name.lower().encode(), value.encode()) for name, value in pages.SECURITY_HEADERS.items()]
 AsgiApp = Callable[[Any, Any, Any], Awaitable[None]]
 # Without the guard of `/v1`: `ready`, `metrics` and `events` bring their own, the rest holds no data.
 OPEN_PATHS = (health.live, health.ready, health.metrics, health.status, feed.events, pages.page, pages.ca_certificate)
@@ -145,5 +146,4 @@ def _on_loopback(listener: socket.socket) -> bool:
 async def _secured(message: Message, _: Scope) -> None:
     if message["type"] == "http.response.start":
         names = {name.lower() for name, _ in message["headers"]}
-        fresh = [(name.lower().encode(), value.encode()) for name, value in pages.SECURITY_HEADERS.items()]
-        message["headers"] = [*message["headers"], *(pair for pair in fresh if pair[0] not in names)]
+        message["headers"] = [*message["headers"], *(pair for pair in _SECURITY if pair[0] not in names)]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 LOOPBACK_NAMES = frozenset({"localhost"})
+HOST_CHARS_MOST = 300  # a DNS name has at most 253, and a port comes behind it
 
 
-def host_allowed(host: str, names: Iterable[str]) -> bool:
+def host_allowed(host: str, names: tuple[str, ...]) -> bool:
     """Says whether a Host header names this box.
 
     An IP address is always allowed: rebinding needs a name, and a technician types addresses.
@@ -18,6 +19,11 @@ def host_allowed(host: str, names: Iterable[str]) -> bool:
         host: The header, with or without a port.
         names: The names by which clients reach the box.
     """
+    return len(host) <= HOST_CHARS_MOST and _allowed(host, names)
+
+
+@lru_cache(maxsize=256)
+def _allowed(host: str, names: tuple[str, ...]) -> bool:
     name = _hostname(host)
     return name is not None and (_is_address(name) or name in LOOPBACK_NAMES | {each.lower() for each in names})
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
-from litestar import Request, get, post
+from litestar import Request, get
 from litestar.types import ASGIApp
 
 from appliance.answer.answering import Answering
@@ -19,12 +19,13 @@ from appliance.gateway.sse import KEEPALIVE, event
 from appliance.routes import present
 from appliance.routes.bodies import ChatRequest, TextRequest, once_of, read
 from appliance.routes.errors import ApiError, as_api_error
+from appliance.routes.guards import Handler
 from appliance.routes.reply import Events, Whole, as_json, disconnected
 
 CLIENT_GONE = 499  # nginx's word for it; nobody is left to read it
 
 
-@post("/chat/completions", status_code=200)
+@Handler("/chat/completions", http_method="POST", status_code=200)
 async def chat_completions(request: Request[Any, Any, Any]) -> ASGIApp:
     answering: Answering = request.app.state.answering
     _, body = await read(request, ChatRequest, answering.settings.body_wait_s)
@@ -32,7 +33,7 @@ async def chat_completions(request: Request[Any, Any, Any]) -> ASGIApp:
     return await Completion(request, call).reply()
 
 
-@post("/completions", status_code=200)
+@Handler("/completions", http_method="POST", status_code=200)
 async def completions(request: Request[Any, Any, Any]) -> ASGIApp:
     answering: Answering = request.app.state.answering
     _, body = await read(request, TextRequest, answering.settings.body_wait_s)

@@ -1,6 +1,7 @@
 """Who may call: Host and Origin first, on every path; a token for everything that answers or tells.
 
 All of them are coroutines that never wait: Litestar runs a plain function in a thread, which costs more than the work.
+What they find stands in the scope's `state`: `head` (the headers by name), `tenant`, `grant` and `via`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from math import ceil
 from typing import Any
 
 from litestar.connection import ASGIConnection
-from litestar.handlers import BaseRouteHandler
+from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
 
 from appliance.edge.grant import Grant, comes_from, verb_of
 from appliance.edge.hosts import host_allowed, origin_allowed
@@ -23,30 +24,42 @@ from appliance.settings import Settings
 from bundler.format.errors import BadBundle
 
 Connection = ASGIConnection[Any, Any, Any, Any]
+_VIA, _AUTHORIZATION, _API_KEY = VIA.lower().encode(), b"authorization", b"x-api-key"
+
+
+class Handler(HTTPRouteHandler):
+    """A handler whose guards get the handler itself: Litestar makes a copy for each, which costs more than they do."""
+
+    async def authorize_connection(self, connection: Connection) -> None:
+        for guard in self.resolve_guards():
+            await guard(connection, self)  # type: ignore[misc]  # none of ours is a plain function
 
 
 async def edge_guard(connection: Connection, _: BaseRouteHandler) -> None:
     """Refuses foreign Hosts and Origins, and headers beyond the limit."""
-    settings: Settings = connection.app.state.settings
-    if header_bytes(connection.scope["headers"]) > HEADER_BYTES_MAX:
+    scope = connection.scope
+    settings: Settings = scope["litestar_app"].state.settings
+    headers = scope["headers"]
+    if header_bytes(headers) > HEADER_BYTES_MAX:
         raise ApiError(431, "headers_too_large", f"the headers are longer than {HEADER_BYTES_MAX} bytes")
-    named = [value for name, value in connection.scope["headers"] if name == b"host"]
+    head = scope["state"]["head"] = dict(headers)
+    named = [value for name, value in headers if name == b"host"]
     if len(named) != 1:  # RFC 9112, 3.2: what stands in front of the box may go by the other one
         raise ApiError(400, "invalid_host", f"a request has one Host header, this one has {len(named)}")
     host = named[0].decode("latin-1")
     if not host_allowed(host, settings.hosts):
         raise ApiError(403, "unknown_host", "this box does not answer under that host name")
-    if not origin_allowed(connection.headers.get("origin"), host, connection.scope["scheme"]):
+    if b"origin" in head and not origin_allowed(head[b"origin"].decode("latin-1"), host, scope["scheme"]):
         raise ApiError(403, "foreign_origin", "pages of other sites may not call this box")
 
 
 async def use_guard(connection: Connection, _: BaseRouteHandler) -> None:
     """Wants a token that may ask, and a request that has not been here before."""
     _want(connection, "use")
-    via = connection.headers.get(VIA, "")
-    if looped(via, connection.app.state.answering.id):
+    via = _head(connection, _VIA)
+    if via and looped(via, connection.app.state.answering.id):
         raise ApiError(508, "loop_detected", "this request has passed this box, or too many others, before")
-    connection.state.via = via
+    connection.scope["state"]["via"] = via
 
 
 async def monitor_guard(connection: Connection, _: BaseRouteHandler) -> None:
@@ -65,18 +78,16 @@ def _want(connection: Connection, scope: str) -> None:
             f"a valid token with the scope {scope!r} is needed: Authorization: Bearer lb_... (or x-api-key: lb_...)"
         )
         raise ApiError(401, "invalid_api_key", message, headers={"WWW-Authenticate": "Bearer"})
-    connection.state.tenant = holder.id
-    connection.state.grant = holder.grant
+    connection.scope["state"] |= {"tenant": holder.id, "grant": holder.grant}
     _hold_to(connection, holder.id, holder.grant)
 
 
 def _hold_to(connection: Connection, token: str, grant: Grant) -> None:
     """Holds a request to the limits of its token; the names of models stand in its body (`bodies.read`)."""
-    client = connection.client
-    if not comes_from(client.host if client is not None else "", grant.networks):
+    client = connection.scope["client"]
+    if not comes_from(client[0] if client is not None else "", grant.networks):
         raise ApiError(403, "network_not_allowed", "this token is not for the network that the request comes from")
-    verb = verb_of(connection.scope["path"])
-    if grant.verbs and verb and verb not in grant.verbs:
+    if grant.verbs and (verb := verb_of(connection.scope["path"])) and verb not in grant.verbs:
         raise ApiError(403, "verb_not_allowed", f"this token is not for /v1/{verb}")
     quotas: Quotas = connection.app.state.quotas
     if wait_s := quotas.wait_s(token, grant.requests_a_minute):
@@ -86,5 +97,10 @@ def _hold_to(connection: Connection, token: str, grant: Grant) -> None:
 
 def _given(connection: Connection) -> str:
     """Returns the token of a request; Anthropic's clients send it in a header of their own."""
-    kind, _, text = connection.headers.get("authorization", "").partition(" ")
-    return (text if kind.lower() == "bearer" else connection.headers.get("x-api-key", "")).strip()
+    kind, _, text = _head(connection, _AUTHORIZATION).partition(" ")
+    return (text if kind.lower() == "bearer" else _head(connection, _API_KEY)).strip()
+
+
+def _head(connection: Connection, name: bytes) -> str:
+    found: bytes = connection.scope["state"]["head"].get(name, b"")
+    return found.decode("latin-1")

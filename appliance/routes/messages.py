@@ -15,9 +15,10 @@ from appliance.routes import messages_in, messages_out, present
 from appliance.routes.bodies import once_of, read
 from appliance.routes.chat import Completion
 from appliance.routes.errors import ApiError
+from appliance.routes.guards import Handler
 
 
-@post("/messages", status_code=200)
+@Handler("/messages", http_method="POST", status_code=200)
 async def messages(request: Request[Any, Any, Any]) -> ASGIApp:
     answering: Answering = request.app.state.answering
     checked, raw = await read(request, messages_in.MessagesRequest, answering.settings.body_wait_s)

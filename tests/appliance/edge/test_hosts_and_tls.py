@@ -26,7 +26,7 @@ NOW = datetime.now(UTC)
 )
 def test_the_box_s_names_and_addresses_are_allowed(host: str) -> None:
     """With and without a port."""
-    assert host_allowed(host, ["box.lan"])
+    assert host_allowed(host, ("box.lan",))
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_the_box_s_names_and_addresses_are_allowed(host: str) -> None:
 )
 def test_other_hosts_are_refused(host: str) -> None:
     """Foreign names and what is no host at all."""
-    assert not host_allowed(host, ["box.lan"])
+    assert not host_allowed(host, ("box.lan",))
 
 
 @pytest.mark.parametrize(
