@@ -90,6 +90,7 @@ class Client:
     def __init__(self, target: Target) -> None:
         self.target = target
         self._session: aiohttp.ClientSession | None = None
+        self._urls: dict[str, str] = {}  # by path, of which there is a handful
 
     async def __aenter__(self) -> Client:
         target = self.target
@@ -167,8 +168,10 @@ class Client:
         return self._session
 
     def _url(self, path: str) -> str:
-        query = urlencode(self.target.sending.query)
-        return self.target.base_url.rstrip("/") + path + (f"?{query}" if query else "")
+        if path not in self._urls:
+            query = urlencode(self.target.sending.query)
+            self._urls[path] = self.target.base_url.rstrip("/") + path + (f"?{query}" if query else "")
+        return self._urls[path]
 
 
 async def read_whole(response: Reply, limit_bytes: int = BODY_BYTES_MAX) -> bytes:

@@ -16,8 +16,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import uvloop
-
 from appliance.answer.chroma_index import chroma
 from appliance.app import serve
 from appliance.edge.limits import SHUTDOWN_S
@@ -256,7 +254,7 @@ def main() -> None:
     """`python -m appliance.host.serving LISTENER CHANNEL`: two descriptors."""
     _restrict()
     listener = socket.socket(fileno=int(sys.argv[1]))
-    sys.exit(uvloop.run(_serve(listener, socket.socket(fileno=int(sys.argv[2])))))
+    sys.exit(asyncio.run(_serve(listener, socket.socket(fileno=int(sys.argv[2])))))
 
 
 def _restrict() -> None:
