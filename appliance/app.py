@@ -20,7 +20,7 @@ from appliance.edge.metrics import Metrics
 from appliance.edge.protocol import BoundedProtocol
 from appliance.edge.quota import Quotas
 from appliance.edge.server import Server
-from appliance.edge.tls import Certificate, loaded
+from appliance.edge.tls_shown import Shown
 from appliance.edge.tokens import TokenStore
 from appliance.routes import chat, feed, health, knowledge, messages, models, pages
 from appliance.routes.errors import render
@@ -83,7 +83,7 @@ async def serve(
     app: AsgiApp,
     listener: socket.socket,
     *,
-    tls: Certificate | None = None,
+    tls: Shown | None = None,
     on_ready: Callable[[Server], None] = lambda _: None,
     finish: Callable[[], Awaitable[None]] | None = None,
 ) -> None:
@@ -92,7 +92,7 @@ async def serve(
     Args:
         app: From `create_app`, or what stands in front of it.
         listener: A listening TCP socket; the supervisor may own it.
-        tls: Certificate and key; required unless the socket is on loopback.
+        tls: What clients are shown; required unless the socket is on loopback.
         on_ready: Called with the server before it starts; it can be told to leave or to stop.
         finish: Awaited after the first signal, while connections are still taken; a second signal does not wait for it.
 
@@ -101,20 +101,6 @@ async def serve(
     """
     if tls is None and not _on_loopback(listener):
         raise ValueError("a bind that is not loopback needs TLS")
-    if tls is None:
-        await _run(app, listener, None, on_ready, finish)
-        return
-    with loaded(tls) as path:
-        await _run(app, listener, path, on_ready, finish)
-
-
-async def _run(
-    app: AsgiApp,
-    listener: socket.socket,
-    pem_path: str | None,
-    on_ready: Callable[[Server], None],
-    finish: Callable[[], Awaitable[None]] | None,
-) -> None:
     config = uvicorn.Config(
         app,
         lifespan="on",
@@ -128,8 +114,7 @@ async def _run(
         limit_concurrency=CONNECTIONS_MAX,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=SHUTDOWN_S,
-        ssl_certfile=pem_path,
-        ssl_keyfile=pem_path,
+        ssl_context_factory=None if tls is None else lambda _config, _default: tls.listening,
     )
     server = Server(config, finish)
     on_ready(server)
