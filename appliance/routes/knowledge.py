@@ -67,7 +67,8 @@ async def ask(request: Request[Any, Any, Any]) -> ASGIApp:
     answering: Answering = request.app.state.answering
     asked, _ = await read(request, QuestionRequest, answering.settings.body_wait_s)
     started = time.monotonic()
-    served = await answering.ask(asked.question, request.state.tenant, once_of(request))
+    tenant, regions = request.state.tenant, request.state.grant.regions
+    served = await answering.ask(asked.question, tenant, once_of(request), regions)
     answer = served.answer
     skipped = [skip.rung for skip in served.skips]
     request.app.state.metrics.answered("/v1/ask", answer.rung, served.mode, skipped, time.monotonic() - started)

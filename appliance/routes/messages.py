@@ -36,7 +36,8 @@ class Message(Completion):
 
     def __init__(self, request: Request[Any, Any, Any], asked: messages_in.Asked) -> None:
         answering: Answering = request.app.state.answering
-        call = answering.call(asked.body, CHAT, request.state.tenant, request.state.via, once_of(request))
+        tenant, regions = request.state.tenant, request.state.grant.regions
+        call = answering.call(asked.body, CHAT, tenant, request.state.via, once_of(request), regions)
         super().__init__(request, call)
         self._asked = asked
 
