@@ -48,7 +48,9 @@ AsgiApp = Callable[[Any, Any, Any], Awaitable[None]]
 OPEN_PATHS = (health.live, health.ready, health.metrics, health.status, feed.events, pages.page, pages.ca_certificate)
 
 
-def create_app(box: Box, tokens: TokenStore, settings: Settings, tickets: Tickets | None = None) -> Litestar:
+def create_app(
+    box: Box, tokens: TokenStore, settings: Settings, tickets: Tickets | None = None, quotas: Quotas | None = None
+) -> Litestar:
     """Returns the application for one installed version.
 
     Args:
@@ -56,6 +58,7 @@ def create_app(box: Box, tokens: TokenStore, settings: Settings, tickets: Ticket
         tokens: Who may call.
         settings: Read at start.
         tickets: Of the last rung; None where it makes none.
+        quotas: What tokens used; None where nobody else counts them.
     """
     answering = Answering(box, settings, tickets=tickets)
 
@@ -64,12 +67,12 @@ def create_app(box: Box, tokens: TokenStore, settings: Settings, tickets: Ticket
         async with answering:
             yield
 
-    known = {"answering": answering, "metrics": Metrics(), "tokens": tokens, "settings": settings, "quotas": Quotas()}
+    known = {"answering": answering, "metrics": Metrics(), "tokens": tokens, "settings": settings}
     return Litestar(
         route_handlers=[Router("/v1", guards=[use_guard], route_handlers=API), *OPEN_PATHS],
         guards=[edge_guard],
         lifespan=[running],
-        state=State(known | {"pages": pages.load_pages(), "feeds": set()}),
+        state=State(known | {"quotas": quotas or Quotas(), "pages": pages.load_pages(), "feeds": set()}),
         before_send=[_secured],
         exception_handlers={Exception: render},
         request_max_body_size=box.service.limits.body_bytes,
@@ -128,7 +131,9 @@ def _on_loopback(listener: socket.socket) -> bool:
     return host == "::1" or host.startswith("127.")
 
 
-async def _secured(message: Message, _: Scope) -> None:
+async def _secured(message: Message, scope: Scope) -> None:
     if message["type"] == "http.response.start":
         names = {name.lower() for name, _ in message["headers"]}
         message["headers"] = [*message["headers"], *(pair for pair in _SECURITY if pair[0] not in names)]
+        if "limits" in scope["state"]:
+            message["headers"] += scope["state"]["limits"]

@@ -10,7 +10,8 @@ from bundler.format.errors import BadInput
 from bundler.format.record import LATER
 
 VERBS = ("ask", "chat", "completions", "embeddings", "faq", "messages", "models", "rerank", "route", "search")
-ENTRIES_MOST, NAME_CHARS, REQUESTS_MOST = 100, 200, 1_000_000
+_SPENDING = frozenset({"ask", "chat", "completions", "embeddings", "messages", "rerank"})
+ENTRIES_MOST, NAME_CHARS, REQUESTS_MOST, TOKENS_A_DAY_MOST = 100, 200, 1_000_000, 10**12
 _MINUTE_S = 60.0
 
 
@@ -24,6 +25,7 @@ class Grant:
         networks: CIDR networks that it may come from.
         requests_a_minute: How many requests.
         regions: The regions of upstreams to which its data may go; None is any, and none named is no upstream.
+        tokens_a_day: How many model tokens, asked and answered, a day of UTC.
     """
 
     verbs: tuple[str, ...] = ()
@@ -31,6 +33,7 @@ class Grant:
     networks: tuple[str, ...] = ()
     requests_a_minute: int = 0
     regions: tuple[str, ...] | None = field(default=None, metadata=LATER)
+    tokens_a_day: int = field(default=0, metadata=LATER)
 
 
 ANYTHING = Grant()
@@ -53,6 +56,8 @@ def checked(grant: Grant) -> Grant:
         raise BadInput(f"a token lists at most {ENTRIES_MOST} models, as many networks, and as many regions")
     if not 0 <= grant.requests_a_minute <= REQUESTS_MOST:
         raise BadInput(f"a token may ask 1 to {REQUESTS_MOST:,} times a minute")
+    if not 0 <= grant.tokens_a_day <= TOKENS_A_DAY_MOST:
+        raise BadInput(f"a token may use 1 to {TOKENS_A_DAY_MOST:,} model tokens a day")
     networks = tuple(sorted({_network(text) for text in grant.networks}))
     return replace(
         grant,
@@ -69,6 +74,8 @@ def words_of(grant: Grant) -> tuple[str, ...]:
     found = [f"{name} {', '.join(entries)}" for name, entries in lists if entries]
     if grant.requests_a_minute:
         found.append(f"{grant.requests_a_minute:,} requests a minute")
+    if grant.tokens_a_day:
+        found.append(f"{grant.tokens_a_day:,} tokens a day")
     if grant.regions is not None:
         found.append(f"regions {', '.join(grant.regions)}" if grant.regions else "no cloud")
     return tuple(found)
@@ -77,6 +84,11 @@ def words_of(grant: Grant) -> tuple[str, ...]:
 def verb_of(path: str) -> str:
     """Returns the verb of a path of the API, "" of any other."""
     return path.removeprefix("/v1/").split("/")[0] if path.startswith("/v1/") else ""
+
+
+def spends(verb: str) -> bool:
+    """Says whether what answers to a verb uses tokens of a model."""
+    return verb in _SPENDING
 
 
 def comes_from(address: str, networks: Sequence[str]) -> bool:

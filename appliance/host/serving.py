@@ -103,6 +103,8 @@ class Serving:
     async def _lifespan(self, receive: Any, send: Any) -> None:
         await receive()
         self._spawn(self._show_life())
+        await self._loader.quotas.keep()
+        self._spawn(self._loader.quotas.follow())
         # While it proves itself beside what serves, a lack of memory is to end it, and not that.
         stood = first_to_go() if self._proves else None
         try:
@@ -125,6 +127,7 @@ class Serving:
         await self._loader.shelf.stop()
         open_versions = [] if self._current is None else [self._current.close()]
         await asyncio.gather(*self._draining, *open_versions)
+        await self._loader.quotas.keep()
         await send({"type": "lifespan.shutdown.complete"})
 
     def _outlook(self) -> Outlook | None:

@@ -20,6 +20,7 @@ from appliance.routes import present
 from appliance.routes.bodies import ChatRequest, TextRequest, once_of, read
 from appliance.routes.errors import ApiError, as_api_error
 from appliance.routes.guards import Handler
+from appliance.routes.metered import metered, spender, told
 from appliance.routes.reply import Events, Whole, as_json, disconnected
 
 CLIENT_GONE = 499  # nginx's word for it; nobody is left to read it
@@ -61,7 +62,10 @@ class Completion:
         self._answering: Answering = request.app.state.answering
         self._metrics: Metrics = request.app.state.metrics
         self._started = time.monotonic()
-        self._work: asyncio.Task[Served] = asyncio.create_task(self._answering.complete(call))
+        spend = spender(request)
+        complete = self._answering.complete
+        work = complete(call) if spend is None else metered(complete(told(call)), call, spend)
+        self._work: asyncio.Task[Served] = asyncio.create_task(work)
 
     async def reply(self) -> ASGIApp:
         """Returns the reply: whole, streamed from its commit, or streamed with headers that say `pending`."""

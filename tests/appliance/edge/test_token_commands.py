@@ -50,14 +50,16 @@ def made(run: Run, *words: str) -> dict[str, Any]:
 def test_a_token_with_every_limit(run: Run, store: TokenStore) -> None:
     """Each option is stored, sorted and once; `token list` shows them all, in words and in JSON, and no text."""
     words = ["--verb", "chat", "--verb", "ask", "--verb", "chat", "--model", "desk", "--network", "10.1.0.0/16"]
-    words += ["--per-minute", "1200", "--region", "eu", "--region", "ch", "--days", "7"]
+    words += ["--per-minute", "1200", "--tokens-per-day", "50000", "--region", "eu", "--region", "ch", "--days", "7"]
     token = made(run, "create", "front desk", *words)
     grant = {"verbs": ["ask", "chat"], "models": ["desk"], "networks": ["10.1.0.0/16"], "requests_a_minute": 1200}
     listed = made(run, "list")["tokens"]
-    assert listed[0]["grant"] == {**grant, "regions": ["ch", "eu"]}
+    assert listed[0]["grant"] == {**grant, "regions": ["ch", "eu"], "tokens_a_day": 50_000}
+    assert listed[0]["used_today"] == 0
     assert 6 * 86_400 < listed[0]["expires"] - time.time() <= 7 * 86_400
     shown = run("token", "list").stdout
-    limits = "verbs ask, chat; models desk; networks 10.1.0.0/16; 1,200 requests a minute; regions ch, eu"
+    limits = "verbs ask, chat; models desk; networks 10.1.0.0/16; 1,200 requests a minute"
+    limits += "; 50,000 tokens a day; regions ch, eu; 0 used today"
     assert limits in shown
     assert token["token"] not in shown
     assert store.check(token["token"], "use", now_s=time.time())
@@ -85,6 +87,8 @@ def test_a_token_for_this_box_alone(run: Run) -> None:
         (("create", "x", "--no-cloud", "--region", "eu"), 3, "do not go together"),
         (("create", "x", "--per-minute", "1000001"), 3, "may ask 1 to 1,000,000 times a minute"),
         (("create", "x", "--per-minute", "-1"), 2, "-1 is not in the range x>=0"),
+        (("create", "x", "--tokens-per-day", "1000000000001"), 3, "may use 1 to 1,000,000,000,000 model tokens a day"),
+        (("create", "x", "--tokens-per-day", "many"), 2, "'many' is not a valid integer range"),
         (("create", "x", "--days", "0"), 2, "0 is not in the range"),
         (("create", "x\ny"), 3, "a token's label has at most 100 printable characters"),
         (("create",), 2, "Missing argument 'NAME'"),
