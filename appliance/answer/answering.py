@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from appliance.answer.facts import Box, EngineFacts
+from appliance.answer.off import switched_off
 from appliance.answer.pooling import NotServing, Pooling
 from appliance.answer.rungs import NO_KNOWLEDGE, Rungs
-from appliance.answer.targets import engine_target, provider_target, switched_off
+from appliance.answer.targets import engine_target, provider_target
 from appliance.answer.threads import BoundedThreads
 from appliance.answer.tickets import Tickets
 from appliance.answer.upkeep import Upkeep

@@ -90,7 +90,7 @@ class Metered:
         spend: Takes the count.
     """
 
-    def __init__(self, chunks: ChunkStream, size_bytes: int, wanted: bool, spend: Spend) -> None:  # noqa: FBT001 - beside three more
+    def __init__(self, chunks: ChunkStream, size_bytes: int, wanted: bool, spend: Spend) -> None:
         self._chunks, self._size_bytes, self._wanted = chunks, size_bytes, wanted
         self._spend: Spend | None = spend
         self._pieces = 0
