@@ -229,6 +229,8 @@ def unconnected(error: BaseException) -> Failed:
     reasons: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], Kind, str], ...] = (
         ((aiohttp.ServerTimeoutError, TimeoutError), Kind.UNREACHED, ""),
         (aiohttp.ClientConnectorDNSError, Kind.NO_NAME, ""),
+        (aiohttp.ClientHttpProxyError, Kind.CONNECT, "its proxy opens no tunnel to it"),
+        (aiohttp.ClientProxyConnectionError, Kind.CONNECT, "no connection to its proxy"),
         ((aiohttp.ClientConnectorCertificateError, aiohttp.ClientSSLError), Kind.NO_TRUST, ""),
         (aiohttp.ServerDisconnectedError, Kind.CONNECT, "it closed the connection"),
         (aiohttp.ClientPayloadError, Kind.CONNECT, "it broke the connection"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypedDict, TypeVar
 
 import msgspec
 from litestar import Request
@@ -164,14 +164,24 @@ async def _within(request: Request[Any, Any, Any], limit_s: float) -> bytes:
         raise ApiError(408, "request_timeout", f"the request did not arrive within {limit_s:.0f} s") from None
 
 
-def asked_by(request: Request[Any, Any, Any]) -> dict[str, str]:
-    """Returns whose request it is, what boxes it passed and the caller's key of it, as `Answering.call` takes them.
+class AskedBy(TypedDict):
+    """What a request brings beside its body, as `Answering.call` takes it."""
+
+    tenant: str
+    via: str
+    once: str
+    regions: tuple[str, ...] | None
+
+
+def asked_by(request: Request[Any, Any, Any]) -> AskedBy:
+    """Returns whose request it is, where its data may go, what boxes it passed, and the caller's key of it.
 
     Raises:
         ApiError: The key is longer than a key is.
     """
     found: Dict = request.scope["state"]
-    return {"tenant": found["tenant"], "via": found["via"], "once": once_of(request)}
+    regions = found["grant"].regions
+    return {"tenant": found["tenant"], "via": found["via"], "once": once_of(request), "regions": regions}
 
 
 def once_of(request: Request[Any, Any, Any]) -> str:

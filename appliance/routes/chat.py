@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
 import msgspec
@@ -21,6 +21,7 @@ from appliance.routes import present
 from appliance.routes.bodies import ChatRequest, TextRequest, asked_by, read
 from appliance.routes.errors import ApiError, as_api_error
 from appliance.routes.guards import Handler
+from appliance.routes.metered import metered, spender, told
 from appliance.routes.reply import Events, Whole, as_json
 
 CLIENT_GONE = 499  # nginx's word for it; nobody is left to read it
@@ -59,7 +60,7 @@ class Completion:
         self._call, self._caller = call, caller_of(request.scope)
         self._answering: Answering = request.app.state.answering
         self._metrics: Metrics = request.app.state.metrics
-        self._started = time.monotonic()
+        self._started, self._spend = time.monotonic(), spender(request)
 
     async def reply(self) -> ASGIApp:
         """Returns the reply: whole, streamed from its commit, or streamed with headers that say `pending`."""
@@ -85,13 +86,17 @@ class Completion:
         """Returns the events of a stream as this endpoint's clients read them."""
         return events
 
+    def _work(self) -> Coroutine[Any, Any, Served]:
+        call, complete = self._call, self._answering.complete
+        return complete(call) if self._spend is None else metered(complete(told(call)), call, self._spend)
+
     async def _whole(self) -> ASGIApp:
-        served = self._told(await self._caller.waits_for(self._answering.complete(self._call)))
+        served = self._told(await self._caller.waits_for(self._work()))
         return as_json(self.whole(served), headers=self.headers(served))
 
     async def _streamed(self) -> ASGIApp:
         """Waits for the answer to begin, so that headers can say what served; not for long."""
-        work = asyncio.create_task(self._answering.complete(self._call))
+        work = asyncio.create_task(self._work())
         wait_s = self._answering.settings.headers_wait_s
         try:
             await self._caller.waits_for(asyncio.wait({work}, timeout=wait_s))
