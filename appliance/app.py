@@ -13,6 +13,7 @@ from litestar.datastructures import State
 from litestar.types import Message, Scope
 
 from appliance.answer.answering import Answering
+from appliance.answer.cached import AnswerCache
 from appliance.answer.facts import Box
 from appliance.answer.tickets import Tickets
 from appliance.edge.limits import CONNECTIONS_MAX, KEEP_ALIVE_S, SHUTDOWN_S
@@ -48,7 +49,13 @@ AsgiApp = Callable[[Any, Any, Any], Awaitable[None]]
 OPEN_PATHS = (health.live, health.ready, health.metrics, health.status, feed.events, pages.page, pages.ca_certificate)
 
 
-def create_app(box: Box, tokens: TokenStore, settings: Settings, tickets: Tickets | None = None) -> Litestar:
+def create_app(
+    box: Box,
+    tokens: TokenStore,
+    settings: Settings,
+    tickets: Tickets | None = None,
+    cache: AnswerCache | None = None,
+) -> Litestar:
     """Returns the application for one installed version.
 
     Args:
@@ -56,8 +63,9 @@ def create_app(box: Box, tokens: TokenStore, settings: Settings, tickets: Ticket
         tokens: Who may call.
         settings: Read at start.
         tickets: Of the last rung; None where it makes none.
+        cache: Of answers; None where none are kept.
     """
-    answering = Answering(box, settings, tickets=tickets)
+    answering = Answering(box, settings, tickets=tickets, cache=cache)
 
     @asynccontextmanager
     async def running(_: Litestar) -> AsyncIterator[None]:

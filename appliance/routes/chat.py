@@ -29,7 +29,8 @@ CLIENT_GONE = 499  # nginx's word for it; nobody is left to read it
 async def chat_completions(request: Request[Any, Any, Any]) -> ASGIApp:
     answering: Answering = request.app.state.answering
     _, body = await read(request, ChatRequest, answering.settings.body_wait_s)
-    call = answering.call(body, CHAT, request.state.tenant, request.state.via, once_of(request))
+    caching = request.headers.get("cache-control", "")
+    call = answering.call(body, CHAT, request.state.tenant, request.state.via, once_of(request), caching)
     return await Completion(request, call).reply()
 
 
@@ -37,7 +38,8 @@ async def chat_completions(request: Request[Any, Any, Any]) -> ASGIApp:
 async def completions(request: Request[Any, Any, Any]) -> ASGIApp:
     answering: Answering = request.app.state.answering
     _, body = await read(request, TextRequest, answering.settings.body_wait_s)
-    call = answering.call(body, TEXT, request.state.tenant, request.state.via, once_of(request))
+    caching = request.headers.get("cache-control", "")
+    call = answering.call(body, TEXT, request.state.tenant, request.state.via, once_of(request), caching)
     return await Completion(request, call).reply()
 
 
