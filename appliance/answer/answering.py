@@ -143,19 +143,10 @@ class Answering:
     async def _open(self, target: Target) -> None:
         self._clients[target.name] = await self._stack.enter_async_context(Client(target))
 
-    def call(
-        self,
-        body: dict[str, Any],
-        wire: str = CHAT,
-        tenant: str = "",
-        via: str = "",
-        once: str = "",
-        cache_control: str = "",
-    ) -> Call:
+    def call(self, body: dict[str, Any], wire: str = CHAT, tenant: str = "", via: str = "", once: str = "") -> Call:
         """Returns a checked request body of a tenant as a call; its route has no rungs where its model is not known.
 
-        `via` is the header that names the boxes it has passed, `once` the caller's idempotency key, `cache_control` the
-        header of that name.
+        `via` is the header that names the boxes it has passed, `once` the caller's idempotency key.
         """
         model = str(body.get("model", AUTO))
         route = route_of(self.box.service, model) or RouteSpec(model, ())
@@ -173,7 +164,6 @@ class Answering:
             route=route,
             via=(*passed(via), self.id),
             once=once,
-            cache_control=cache_control,
         )
 
     async def complete(self, call: Call) -> Served:

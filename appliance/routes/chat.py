@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -29,8 +30,7 @@ CLIENT_GONE = 499  # nginx's word for it; nobody is left to read it
 async def chat_completions(request: Request[Any, Any, Any]) -> ASGIApp:
     answering: Answering = request.app.state.answering
     _, body = await read(request, ChatRequest, answering.settings.body_wait_s)
-    caching = request.headers.get("cache-control", "")
-    call = answering.call(body, CHAT, request.state.tenant, request.state.via, once_of(request), caching)
+    call = answering.call(body, CHAT, request.state.tenant, request.state.via, once_of(request))
     return await Completion(request, call).reply()
 
 
@@ -38,8 +38,7 @@ async def chat_completions(request: Request[Any, Any, Any]) -> ASGIApp:
 async def completions(request: Request[Any, Any, Any]) -> ASGIApp:
     answering: Answering = request.app.state.answering
     _, body = await read(request, TextRequest, answering.settings.body_wait_s)
-    caching = request.headers.get("cache-control", "")
-    call = answering.call(body, TEXT, request.state.tenant, request.state.via, once_of(request), caching)
+    call = answering.call(body, TEXT, request.state.tenant, request.state.via, once_of(request))
     return await Completion(request, call).reply()
 
 
@@ -53,10 +52,17 @@ async def resumed(request: Request[Any, Any, Any]) -> ASGIApp:
     return as_json(present.whole(served), headers=present.headers(served))
 
 
+def with_wishes(request: Request[Any, Any, Any], call: Call) -> Call:
+    """Returns a call with what its caller says of caching, where its route keeps answers."""
+    said = request.scope["state"]["head"].get(b"cache-control") if call.route.cache is not None else None
+    return call if said is None else replace(call, cache_control=said.decode("latin-1"))
+
+
 class Completion:
     """One completion on its way, and the client that waits for it."""
 
     def __init__(self, request: Request[Any, Any, Any], call: Call) -> None:
+        call = with_wishes(request, call)
         self._request, self._call = request, call
         self._answering: Answering = request.app.state.answering
         self._metrics: Metrics = request.app.state.metrics

@@ -36,8 +36,7 @@ class Message(Completion):
 
     def __init__(self, request: Request[Any, Any, Any], asked: messages_in.Asked) -> None:
         answering: Answering = request.app.state.answering
-        caching = request.headers.get("cache-control", "")
-        call = answering.call(asked.body, CHAT, request.state.tenant, request.state.via, once_of(request), caching)
+        call = answering.call(asked.body, CHAT, request.state.tenant, request.state.via, once_of(request))
         super().__init__(request, call)
         self._asked = asked
 
