@@ -13,6 +13,7 @@ from litestar.datastructures import State
 from litestar.types import Message, Scope
 
 from appliance.answer.answering import Answering
+from appliance.answer.cached import AnswerCache
 from appliance.answer.facts import Box
 from appliance.answer.tickets import Tickets
 from appliance.edge.limits import CONNECTIONS_MAX, KEEP_ALIVE_S, SHUTDOWN_S
@@ -49,7 +50,13 @@ OPEN_PATHS = (health.live, health.ready, health.metrics, health.status, feed.eve
 
 
 def create_app(
-    box: Box, tokens: TokenStore, settings: Settings, tickets: Tickets | None = None, quotas: Quotas | None = None
+    box: Box,
+    tokens: TokenStore,
+    settings: Settings,
+    *,
+    tickets: Tickets | None = None,
+    cache: AnswerCache | None = None,
+    quotas: Quotas | None = None,
 ) -> Litestar:
     """Returns the application for one installed version.
 
@@ -58,9 +65,10 @@ def create_app(
         tokens: Who may call.
         settings: Read at start.
         tickets: Of the last rung; None where it makes none.
+        cache: Of answers; None where none are kept.
         quotas: What tokens used; None where nobody else counts them.
     """
-    answering = Answering(box, settings, tickets=tickets)
+    answering = Answering(box, settings, tickets=tickets, cache=cache)
 
     @asynccontextmanager
     async def running(_: Litestar) -> AsyncIterator[None]:

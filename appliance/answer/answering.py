@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
+from appliance.answer.cached import AnswerCache, as_answer
 from appliance.answer.facts import Box, EngineFacts
 from appliance.answer.off import switched_off
 from appliance.answer.pooling import NotServing, Pooling
@@ -38,7 +39,7 @@ from appliance.gateway.route import after, names_of, route_of, rungs_of
 from appliance.gateway.stitch import Stitched, continuing, may_continue
 from appliance.gateway.upstream import Client, Target
 from appliance.settings import Settings
-from bundler.format.service import CONTINUE, RouteSpec, RungSpec, UpstreamSpec
+from bundler.format.service import CACHE, CONTINUE, RouteSpec, RungSpec, UpstreamSpec
 
 # A continuation begins within this, also where the time of its request is nearly over: its first part was sent.
 CONTINUE_S = 20.0
@@ -68,6 +69,7 @@ class Answering:
         settings: Read at start.
         clock: Monotonic seconds.
         tickets: Of the last rung; None where it makes none.
+        cache: Of answers; None where none are kept.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class Answering:
         settings: Settings,
         clock: Callable[[], float] = time.monotonic,
         tickets: Tickets | None = None,
+        cache: AnswerCache | None = None,
     ) -> None:
         service = box.service
         self.box, self.settings, self._clock = box, settings, clock
@@ -97,8 +100,8 @@ class Answering:
         self._stack, self.leaving = AsyncExitStack(), asyncio.Event()
         self._clients: dict[str, Client] = {}
         self.pooling = Pooling(service.models, box.engines, self._clients)
-        self.tickets = tickets
-        self._rungs = Rungs(box, self._clients, self.threads, new_id, tickets)
+        self.tickets, self.cache = tickets, cache
+        self._rungs = Rungs(box, self._clients, self.threads, new_id, tickets, cache)
         self.resumes = Resumes(clock, self._climb)
         self.prober = Prober(self.health, self._clients, every_s=settings.probe_s, daily=settings.probes_daily)
         self._upkeep = Upkeep(
@@ -116,6 +119,8 @@ class Answering:
         request_s = service.limits.request_timeout_ms / 1000
         if self.tickets is not None:
             await self._stack.enter_async_context(self.tickets)
+        if self.cache is not None:
+            await self._stack.enter_async_context(self.cache)
         for upstream in service.upstreams:
             if upstream.name not in self._off:
                 await self._open(provider_target(upstream, self.settings))
@@ -183,12 +188,15 @@ class Answering:
         rungs = rungs_of(self.box.service, call.route)
         if not rungs:
             raise UnknownModel(call.model)
+        cache = self.cache if call.route.cache is not None else None
+        if cache is not None and (fresh := await cache.fresh(call)) is not None:
+            return self.climber.unasked(as_answer(fresh, CACHE, call, new_id()))
         if all(rung.kind == "model" for rung in rungs):  # nothing else can answer
             await self._rungs.revive(rungs[0], call)
         served = await self._climb(call, rungs)
         if call.stream and call.route.stream == CONTINUE:
-            return self._stitched(call, served, rungs)
-        return served
+            served = self._stitched(call, served, rungs)
+        return served if cache is None else replace(served, answer=cache.noting(call, served.answer))
 
     def broken(self, call: Call, served: Served, failure: Failed) -> str | None:
         """Keeps a request whose stream broke off after its commit; returns the id to fetch its whole answer by."""
@@ -272,6 +280,8 @@ class Answering:
             state, reason = self._state(rung)
             if state == "ready" and rung.name in failing:
                 state, reason = "failing", failing[rung.name]
+            if rung.kind == CACHE and self.cache is not None and self.cache.trouble:
+                state, reason = "failing", self.cache.trouble
             states.append(RungState(rung.name, rung.kind, state, reason))
         return states
 
@@ -294,6 +304,8 @@ class Answering:
             return ("off" if off else "pinned", away) if away else ("ready", "")
         if rung.kind == "model":
             return _engine_state(self.box.engines.get(rung.target), known=rung.target in self._clients)
+        if rung.kind == CACHE and self.cache is None:
+            return "off", "this box keeps no answers"
         if rung.kind in ("faq", "documents") and self.box.knowledge is None:
             return "missing", NO_KNOWLEDGE
         return "ready", ""

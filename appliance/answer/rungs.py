@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from appliance.answer import render
+from appliance.answer.cached import AnswerCache, as_answer
 from appliance.answer.context import passages, with_context
 from appliance.answer.facts import Box, KnowledgeFacts
 from appliance.answer.threads import BoundedThreads
@@ -47,6 +48,7 @@ class Rungs:
         threads: Where blocking work runs.
         new_id: Makes the id of a completion.
         tickets: Keeps what the last rung hands to a person; None where the profile asks for none.
+        cache: Keeps answers of providers; None where the profile asks for none.
     """
 
     def __init__(
@@ -56,15 +58,17 @@ class Rungs:
         threads: BoundedThreads,
         new_id: Callable[[], str],
         tickets: Tickets | None = None,
+        cache: AnswerCache | None = None,
     ) -> None:
         self._box, self._clients, self._threads = box, clients, threads
-        self._new_id, self._tickets = new_id, tickets
+        self._new_id, self._tickets, self._cache = new_id, tickets, cache
         self._replays = {name: Replays(engine) for name, engine in box.engines.items()}
         self._models = {model.name: model for model in box.service.models}
         self._room = Room()
         self._redact = Rules(box.service.redact)
         self._openers = {
             "model": self._model,
+            "cache": self._cached,
             "faq": self._faq,
             "documents": self._documents,
             "message": self._message,
@@ -204,6 +208,11 @@ class Rungs:
         reason = failure.message if own_words else verdict.reason
         code = failure.code if verdict.incapable else ""
         return Passed(reason, incapable=verdict.incapable, code=code, busy=verdict.busy)
+
+    async def _cached(self, rung: RungSpec, call: Call) -> Answer:
+        if self._cache is None:
+            raise Passed("this box keeps no answers")
+        return as_answer(await self._cache.asked(call), rung.name, call, self._new_id())
 
     async def _faq(self, rung: RungSpec, call: Call) -> Answer:
         knowledge = self._asked(call)

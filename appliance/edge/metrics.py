@@ -8,6 +8,7 @@ from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from appliance.edge.cache_metrics import CacheMetrics, CacheSeen
 from appliance.gateway.breaker import STATES
 from appliance.gateway.modes import MODES
 from appliance.gateway.pin import AUTO
@@ -92,7 +93,13 @@ class Metrics:
             "lifeboat_handoff_oldest_seconds", "Age of the oldest ticket that nobody has yet", registry=self.registry
         )
         self._sent = Gauge("lifeboat_handoff_sent", "Tickets that went out since the start", registry=self.registry)
+        self._cache = CacheMetrics(self.registry)
         self._version = Gauge("lifeboat_version", "The serving version", registry=self.registry)
+
+    def cached(self, cache: CacheSeen | None) -> None:
+        """Takes how the answer cache stands; None where there is none."""
+        if cache is not None:
+            self._cache.take(cache)
 
     def answered(self, endpoint: str, rung: str, mode: str, skipped: Iterable[str], seconds: float) -> None:
         labels = endpoint, rung, mode

@@ -58,6 +58,7 @@ class Call:
         via: The boxes that it has passed, this one last.
         continues: The last message is the beginning of the answer, which somebody else has sent already.
         once: The caller's idempotency key, or "".
+        cache_control: The caller's header of this name, or "".
     """
 
     wire: str
@@ -77,6 +78,7 @@ class Call:
     regions: tuple[str, ...] | None = None
     via: tuple[str, ...] = ()
     once: str = ""
+    cache_control: str = ""
 
     @property
     def batch(self) -> bool:
@@ -160,6 +162,7 @@ class Told:
         mode: The box's mode when another rung went on with the answer, or "".
         banner: What goes with the answer since then, or "".
         ticket: The hand-off ticket by which a person gets the request, or "".
+        cached: Where the answer is from and how old it is, where it was kept from before.
     """
 
     segments: list[Segment] = field(default_factory=list)
@@ -171,6 +174,7 @@ class Told:
     mode: str = ""
     banner: str = ""
     ticket: str = ""
+    cached: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

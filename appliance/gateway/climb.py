@@ -100,6 +100,11 @@ class Climber:
         banner = self._banner if mode in modes.WORDS_GO_WITH else None
         return Served(answer, mode, banner, _in_order(rungs, climb.skips))
 
+    def unasked(self, answer: Answer) -> Served:
+        """Returns an answer for which no rung was asked, in the box's mode."""
+        mode = self.mode
+        return Served(answer, mode, self._banner if mode in modes.WORDS_GO_WITH else None)
+
     async def _up(self, climb: Climb, rungs: Sequence[RungSpec]) -> Answer:
         """Raises Passed where no rung serves; the reasons are among the skips."""
         for place, rung in enumerate(rungs):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from appliance.engine.pooled_request import AUTO
+from appliance.gateway.caching import KEEPS
 from appliance.gateway.call import Skip
 from bundler.format.service import LadderSpec, RungSpec, UpstreamSpec
 
@@ -15,6 +16,7 @@ from bundler.format.service import LadderSpec, RungSpec, UpstreamSpec
 CAPABLE: Mapping[str, frozenset[str] | None] = {
     "upstream": None,
     "model": frozenset({"tools", "response_format", "n", "logprobs", "logit_bias", "echo", "several prompts"}),
+    "cache": KEEPS,
     "faq": frozenset(),
     "documents": frozenset(),
     "message": frozenset(),

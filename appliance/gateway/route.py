@@ -19,7 +19,8 @@ def route_of(service: Service, model: str) -> RouteSpec | None:
         if route.name == model:
             return route
     rungs = pinned(service.ladder, service.upstreams, model)
-    return None if rungs is None else RouteSpec(model, tuple(rung.name for rung in rungs))
+    cache = service.ladder.cache if model == AUTO else None
+    return None if rungs is None else RouteSpec(model, tuple(rung.name for rung in rungs), cache=cache)
 
 
 def rungs_of(service: Service, route: RouteSpec) -> tuple[RungSpec, ...]:

@@ -44,6 +44,13 @@ class Said:
     def choice(self, number: object) -> Choice:
         return self.choices.setdefault(number if isinstance(number, int) else 0, Choice())
 
+    def take(self, value: Mapping[str, Any]) -> None:
+        """Takes one chunk of a stream."""
+        self.model = self.model or _text(value.get("model"))
+        for item in _dicts(value.get("choices")):
+            delta = item.get("delta")
+            _take(self.choice(item.get("index")), item, delta if isinstance(delta, dict) else {})
+
 
 @dataclass(frozen=True)
 class Wanted:
@@ -77,10 +84,7 @@ def of_chunks(values: Iterable[Mapping[str, Any]]) -> Said:
     """Puts the chunks of a stream together."""
     said = Said()
     for value in values:
-        said.model = said.model or _text(value.get("model"))
-        for item in _dicts(value.get("choices")):
-            delta = item.get("delta")
-            _take(said.choice(item.get("index")), item, delta if isinstance(delta, dict) else {})
+        said.take(value)
     return said
 
 

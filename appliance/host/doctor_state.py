@@ -14,6 +14,8 @@ from appliance.engine.need import Q8
 from appliance.engine.reading import ReadAt
 from appliance.host.doctor_hardware import room_for_next
 from appliance.host.finding import BAD, GOOD, WARN, Finding
+from appliance.records.cache import read_tally
+from appliance.records.journal import NotKept
 from appliance.store import current, intake
 from appliance.store.layout import StateLayout
 from appliance.store.trust import TrustStore
@@ -62,6 +64,19 @@ def examine_models(
             short = found.plan.context_tokens < spec.context_tokens or found.plan.kv_type == Q8
             hint = "more free memory lets it run as the profile asks" if short else ""
             yield Finding(subject, WARN if short else GOOD, " ".join(found.reasons), hint)
+
+
+def cache_findings(layout: StateLayout) -> Iterator[Finding]:
+    """Examines the file of the answer cache, where there is one."""
+    if not layout.cache.exists():
+        return
+    try:
+        answers, size_bytes = read_tally(layout.cache)
+    except NotKept as error:
+        fact = f"cannot be read: {error.fact}; answers are neither kept nor given"
+        yield Finding("answer cache", WARN, fact, f"a damaged one is made anew; else see to {layout.cache}")
+        return
+    yield Finding("answer cache", GOOD, f"{answers} answers are kept, {size_bytes // 1024} KiB, sealed")
 
 
 def trust_findings(layout: StateLayout, now: datetime) -> Iterator[Finding]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from litestar import Litestar
 
+from appliance.answer.cached import AnswerCache, content_of
 from appliance.answer.handoff import Place
 from appliance.answer.tickets import Tickets
 from appliance.app import create_app
@@ -21,9 +22,10 @@ from appliance.host.outlook import Outlook, outlook
 from appliance.host.shelf import Shelf
 from appliance.host.status import selftest_facts
 from appliance.host.trial import Trial, tried
+from appliance.records.cache import CacheFile, Tally
 from appliance.records.cipher import Cipher
 from appliance.records.journal import Journal
-from appliance.records.thread import JournalThread
+from appliance.records.thread import JournalThread, RecordThread
 from appliance.settings import Settings
 from appliance.store import versions
 from appliance.store.layout import StateLayout
@@ -162,9 +164,18 @@ class Loader:
         told = partial(selftest_facts, self.layout, version)
         box = await asyncio.to_thread(make_box, bundle, version, engines, told, self._dense)
         settings = self._settings(box)
-        app = create_app(box, self._tokens, settings, self._tickets(box, settings), self.quotas)
+        tickets, cache = self._tickets(box, settings), self._cache(box)
+        app = create_app(box, self._tokens, settings, tickets=tickets, cache=cache, quotas=self.quotas)
         await stack.enter_async_context(app.lifespan())
         return Loaded(version, bundle, box, app)
+
+    def _cache(self, box: Box) -> AnswerCache | None:
+        routes = [box.service.ladder.cache, *(route.cache for route in box.service.routes)]
+        if not any(routes):
+            return None
+        cipher, tally = Cipher(bytes.fromhex(self.secrets.version_secret), "cache"), Tally()
+        thread = RecordThread(lambda: CacheFile(self.layout.cache, cipher, tally=tally), "cache")
+        return AnswerCache(thread, tally, content_of(box))
 
     def _tickets(self, box: Box, settings: Settings) -> Tickets | None:
         spec, layout = box.service.handoff, self.layout

@@ -10,9 +10,7 @@ Blocking: `appliance.records.thread` keeps it off the event loop.
 
 from __future__ import annotations
 
-import os
 import sqlite3
-import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -20,16 +18,13 @@ from types import TracebackType
 from typing import TypeVar
 
 from appliance.records.cipher import Cipher
+from appliance.records.database import BUSY_S, is_whole, opened, version_of, words_of
 from appliance.records.entry import BEGUN, DONE, FAILED, WAITING, Bounds, Entry, Restart, Standing, restarted, room
 from bundler.files import DISK, FileLayer
 from bundler.format.errors import NotReady
 
 T = TypeVar("T")
 FORMAT = 1
-_PAGE_BYTES = 4096
-_AGAIN_S = 0.02
-_BUSY_S = 10.0  # the other process of a switch commits in milliseconds
-_WAL_KEPT_BYTES = 4 * 2**20
 _COLUMNS = "id, kind, tenant, state, made_s, ended_s, tries, words"
 _TABLE = """
 CREATE TABLE IF NOT EXISTS work (
@@ -150,13 +145,9 @@ class Journal:
         return self._database
 
     def _open(self) -> None:
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        os.close(descriptor)
-        self._layer.sync_folder(self._path.parent)
-        database = sqlite3.connect(self._path, timeout=_BUSY_S, isolation_level=None)
+        file_bytes = self._bounds.file_bytes
+        database = opened(self._path, synchronous="FULL", file_bytes=file_bytes, layer=self._layer)
         try:
-            for pragma in _pragmas(self._bounds.file_bytes):
-                _set(database, pragma)
             _check(database, self._path)
             database.executescript(f"BEGIN IMMEDIATE; {_TABLE} PRAGMA user_version = {FORMAT}; COMMIT;")
         except BaseException:
@@ -200,7 +191,7 @@ class Journal:
         try:
             return work()
         except sqlite3.Error as error:
-            raise NotKept(_words(error)) from error
+            raise NotKept(words_of(error)) from error
         except OSError as error:
             raise NotKept(f"its file cannot be used: {error.strerror}") from error
 
@@ -214,16 +205,16 @@ def read_standing(path: Path, kind: str) -> Standing:
     if not path.exists():
         return Standing(0, 0)
     try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", timeout=_BUSY_S, uri=True)) as database:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", timeout=BUSY_S, uri=True)) as database:
             return _standing(database, kind)
     except sqlite3.Error as error:
-        raise NotKept(_words(error)) from error
+        raise NotKept(words_of(error)) from error
 
 
 def _check(database: sqlite3.Connection, path: Path) -> None:
-    if database.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
+    if not is_whole(database):
         raise NotKept("the journal of this box is damaged", f"move {path} away; it is made anew")
-    if database.execute("PRAGMA user_version").fetchone()[0] not in (0, FORMAT):
+    if version_of(database) not in (0, FORMAT):
         raise NotKept("the journal is of a newer program", "activate the version that wrote it")
 
 
@@ -234,44 +225,3 @@ def _standing(database: sqlite3.Connection, kind: str) -> Standing:
     last = f"SELECT words {unsent} AND words <> '' ORDER BY made_s LIMIT 1"
     words = database.execute(last, values).fetchone()
     return Standing(count, oldest, words[0] if words is not None else "")
-
-
-def _set(database: sqlite3.Connection, pragma: str) -> None:
-    """Sets a pragma; of two that open a fresh file at once SQLite lets neither wait for the write-ahead log."""
-    end_s = time.monotonic() + _BUSY_S
-    while True:
-        try:
-            database.execute(f"PRAGMA {pragma}")
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > end_s:
-                raise
-            time.sleep(_AGAIN_S)
-        else:
-            return
-
-
-def _pragmas(file_bytes: int) -> tuple[str, ...]:
-    return (
-        f"page_size = {_PAGE_BYTES}",
-        "journal_mode = WAL",
-        "synchronous = FULL",
-        f"max_page_count = {file_bytes // _PAGE_BYTES}",
-        f"journal_size_limit = {_WAL_KEPT_BYTES}",
-        "secure_delete = ON",
-        "trusted_schema = OFF",
-        "cell_size_check = ON",
-    )
-
-
-def _words(error: sqlite3.Error) -> str:
-    """Returns our words for a failure of the database, whose own may quote a path."""
-    known = {
-        "SQLITE_FULL": "the disk is full, or the journal has its longest size",
-        "SQLITE_BUSY": "another process writes to it",
-        "SQLITE_READONLY": "its file is read-only",
-        "SQLITE_CANTOPEN": "its file cannot be opened",
-        "SQLITE_CORRUPT": "its file is damaged",
-        "SQLITE_NOTADB": "its file is damaged",
-    }
-    name = getattr(error, "sqlite_errorname", "") or ""
-    return next((words for code, words in known.items() if name.startswith(code)), "its file cannot be written")

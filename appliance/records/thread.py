@@ -1,4 +1,4 @@
-"""The journal's one thread, and the lock that says which process works: nothing of a disk waits on the event loop."""
+"""One thread for each file of records, and the lock that says which process works: no disk waits on the event loop."""
 
 from __future__ import annotations
 
@@ -6,47 +6,60 @@ import asyncio
 import fcntl
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
+from types import TracebackType
+from typing import Generic, Protocol, Self, TypeVar
 
 from appliance.records.journal import Journal, NotKept
 
+
+class Records(Protocol):
+    """A file of records, which is open inside its block."""
+
+    def __enter__(self) -> object: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
 T = TypeVar("T")
+R = TypeVar("R", bound=Records)
 CALLS_MAX = 256
 
 
-class JournalThread:
-    """Calls of the journal, one after another in a thread of their own; `async with` it.
+class RecordThread(Generic[R]):
+    """Calls of one file of records, one after another in a thread of their own; `async with` it.
 
-    A journal that cannot be opened is tried again at every call: a full disk is emptied, and a box serves meanwhile.
+    A file that cannot be opened is tried again at every call: a full disk is emptied, and a box serves meanwhile.
 
     Args:
-        make: Makes the journal, unopened.
-        lock: The file whose lock says who works.
+        make: Makes the records, unopened.
+        name: Of the thread.
     """
 
-    def __init__(self, make: Callable[[], Journal], lock: Path) -> None:
-        self._make, self._lock = make, lock
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix="journal")
-        self._journal: Journal | None = None
-        self._held: int | None = None
+    def __init__(self, make: Callable[[], R], name: str) -> None:
+        self._make = make
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix=name)
+        self._records: R | None = None
         self._pending = 0
 
-    async def __aenter__(self) -> JournalThread:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await asyncio.get_running_loop().run_in_executor(self._executor, self._close)
         self._executor.shutdown(wait=False)
 
-    async def run(self, work: Callable[[Journal], T]) -> T:
-        """Calls `work` with the journal.
+    async def run(self, work: Callable[[R], T]) -> T:
+        """Calls `work` with the records.
 
         A caller that is cancelled leaves; what was begun is finished, so that a transaction is never torn.
 
         Raises:
-            NotKept: Too many calls wait, or the journal cannot be used.
+            NotKept: Too many calls wait, or the file cannot be used.
         """
         if self._pending >= CALLS_MAX:
             raise NotKept("too many requests wait for the disk")
@@ -58,16 +71,56 @@ class JournalThread:
         finally:
             self._pending -= 1
 
+    def post(self, work: Callable[[R], object], over: Callable[[BaseException | None], None]) -> None:
+        """Has `work` called with the records, and `over` with what it raised, on the event loop; nobody waits.
+
+        Raises:
+            NotKept: Too many calls wait.
+        """
+        if self._pending >= CALLS_MAX:
+            raise NotKept("too many requests wait for the disk")
+        self._pending += 1
+        loop = asyncio.get_running_loop()
+
+        def told(error: BaseException | None) -> None:
+            self._pending -= 1
+            over(error)
+
+        def done(future: Future[object]) -> None:
+            with suppress(RuntimeError):  # the loop has ended, and with it everybody who would hear
+                loop.call_soon_threadsafe(told, future.exception())
+
+        self._executor.submit(lambda: work(self._opened())).add_done_callback(done)
+
+    def _opened(self) -> R:
+        if self._records is None:
+            records = self._make()
+            records.__enter__()
+            self._records = records
+        return self._records
+
+    def _close(self) -> None:
+        if self._records is not None:
+            self._records.__exit__(None, None, None)
+            self._records = None
+
+
+class JournalThread(RecordThread[Journal]):
+    """The journal's thread, and the lock that says who works on what it holds.
+
+    Args:
+        make: Makes the journal, unopened.
+        lock: The file of the lock.
+    """
+
+    def __init__(self, make: Callable[[], Journal], lock: Path) -> None:
+        super().__init__(make, "journal")
+        self._lock = lock
+        self._held: int | None = None
+
     async def works_here(self) -> bool:
         """Takes the lock where nobody has it; says whether this is the one that works."""
         return await asyncio.get_running_loop().run_in_executor(self._executor, self._take_lock)
-
-    def _opened(self) -> Journal:
-        if self._journal is None:
-            journal = self._make()
-            journal.__enter__()
-            self._journal = journal
-        return self._journal
 
     def _take_lock(self) -> bool:
         if self._held is not None:
@@ -82,9 +135,7 @@ class JournalThread:
         return True
 
     def _close(self) -> None:
-        if self._journal is not None:
-            self._journal.__exit__(None, None, None)
-            self._journal = None
+        super()._close()
         if self._held is not None:
             os.close(self._held)
             self._held = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Coroutine
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -53,11 +54,17 @@ async def resumed(request: Request[Any, Any, Any]) -> ASGIApp:
     return as_json(present.whole(served), headers=present.headers(served))
 
 
+def with_wishes(request: Request[Any, Any, Any], call: Call) -> Call:
+    """Returns a call with what its caller says of caching, where its route keeps answers."""
+    said = request.scope["state"]["head"].get(b"cache-control") if call.route.cache is not None else None
+    return call if said is None else replace(call, cache_control=said.decode("latin-1"))
+
+
 class Completion:
     """One completion on its way, and the client that waits for it."""
 
     def __init__(self, request: Request[Any, Any, Any], call: Call) -> None:
-        self._call, self._caller = call, caller_of(request.scope)
+        self._call, self._caller = with_wishes(request, call), caller_of(request.scope)
         self._answering: Answering = request.app.state.answering
         self._metrics: Metrics = request.app.state.metrics
         self._started, self._spend = time.monotonic(), spender(request)

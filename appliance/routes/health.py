@@ -13,6 +13,7 @@ from appliance.edge.metrics import CONTENT_TYPE, Seen, UpstreamSeen
 from appliance.engine.fit import explained
 from appliance.routes.guards import monitor_guard
 from appliance.routes.reply import Whole, as_json
+from bundler.format.service import CACHE
 
 
 @get("/health/live")
@@ -33,6 +34,7 @@ async def metrics(request: Request[Any, Any, Any]) -> ASGIApp:
     states = [(state.rung, state.kind, state.state == "ready") for state in answering.states()]
     health = answering.health
     tickets = answering.tickets.facts() if answering.tickets is not None else None
+    request.app.state.metrics.cached(answering.cache.facts() if answering.cache is not None else None)
     cloud = [
         UpstreamSeen(name, health.breaker(name).state, health.watched(name), health.throttled(name))
         for name in health.names
@@ -99,6 +101,7 @@ def readiness(answering: Answering) -> dict[str, Any]:
         ],
         **box.told(),
         "handoff": answering.tickets.facts().as_json() if answering.tickets is not None else None,
+        "cache": answering.cache.facts().as_json() if answering.cache is not None else None,
         "rungs": rungs,
     }
 
@@ -109,5 +112,5 @@ def _fit(engine: EngineFacts | None) -> dict[str, Any] | None:
 
 
 def can_serve(answering: Answering) -> bool:
-    """Says whether any rung but the last message can answer; words of regret are no service."""
-    return any(state.state == "ready" for state in answering.states() if state.kind != "message")
+    """Says whether any rung can answer a new question; words of regret are no service, nor are old answers."""
+    return any(state.state == "ready" for state in answering.states() if state.kind not in ("message", CACHE))

@@ -15,6 +15,7 @@ from appliance.gateway.sse import DONE, KEEPALIVE, event
 MODE, RUNG, SERVED_BY, IGNORED = "X-Lifeboat-Mode", "X-Lifeboat-Rung", "X-Lifeboat-Served-By", "X-Lifeboat-Ignored"
 PINNED = "X-Lifeboat-Pinned"
 TICKET = "X-Lifeboat-Ticket"
+DATA_AGE = "X-Lifeboat-Data-Age"  # seconds, where the answer was kept from before
 PENDING = {MODE: "pending", RUNG: "pending", SERVED_BY: "pending"}
 
 
@@ -24,6 +25,7 @@ def headers(served: Served, more_ignored: tuple[str, ...] = ()) -> dict[str, str
     found = {MODE: served.mode, RUNG: answer.rung, SERVED_BY: answer.served_by}
     found |= {PINNED: _words(served.pinned)} if served.pinned else {}
     found |= {TICKET: answer.told.ticket} if answer.told.ticket else {}
+    found |= {DATA_AGE: str(answer.told.cached["age_s"])} if answer.told.cached else {}
     ignored = sorted({*answer.ignored, *more_ignored})
     return found | ({IGNORED: ", ".join(map(_token, ignored))} if ignored else {})
 

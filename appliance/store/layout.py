@@ -90,6 +90,11 @@ class StateLayout:
         return self.root / "journal.db"
 
     @property
+    def cache(self) -> Path:
+        """Answers that may be given again; all of them are sealed, and none is needed."""
+        return self.root / "cache.db"
+
+    @property
     def working(self) -> Path:
         """Locked by the one that works on what the journal holds."""
         return self.run / "journal.lock"

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 
 from bundler.format.record import LATER
 
-RUNG_KINDS = ("upstream", "model", "faq", "documents", "message")
+RUNG_KINDS = ("upstream", "model", "cache", "faq", "documents", "message")
+# The answer cache as a rung; it is in a ladder only where a route or the ladder says how long answers are kept.
+CACHE = "cache"
 # What a model of its own engine does: answers, gives vectors, or ranks documents. Only the first is a rung.
 CHAT, EMBEDDING, RERANK = SERVES = ("chat", "embedding", "rerank")
 # What a rung of an upstream can be said to do beyond plain text; one of which nothing is said is asked.
@@ -161,8 +163,25 @@ class RungSpec:
 
 
 @dataclass(frozen=True)
+class CacheSpec:
+    """Answers of providers that are kept for the same request of the same tenant.
+
+    Attributes:
+        keep_s: How long one is kept, and given where the rungs above have failed.
+        fresh_s: How long one is given before any rung is asked; 0 is never.
+    """
+
+    keep_s: int
+    fresh_s: int = field(default=0, metadata=LATER)
+
+
+@dataclass(frozen=True)
 class LadderSpec:
-    """The order in which rungs are tried, by name, for chat and for `/v1/ask`; and the words of the last rung."""
+    """The order in which rungs are tried, by name, for chat and for `/v1/ask`; and the words of the last rung.
+
+    Attributes:
+        cache: Of requests for no named model or route; None where their answers are not kept.
+    """
 
     rungs: tuple[RungSpec, ...]
     chat: tuple[str, ...]
@@ -170,6 +189,7 @@ class LadderSpec:
     banner: str
     message: str
     handoff: str
+    cache: CacheSpec | None = field(default=None, metadata=LATER)
 
 
 @dataclass(frozen=True)
@@ -200,6 +220,7 @@ class RouteSpec:
         deadline_ms: By when an answer must have begun; 0 is `request_timeout_ms` of the limits.
         too_long: One of TOO_LONG.
         regions: As those of the limits, for this route.
+        cache: How long its answers are kept; None where they are not.
     """
 
     name: str
@@ -210,6 +231,7 @@ class RouteSpec:
     too_long: str = field(default=LARGER, metadata=LATER)
     output: OutputSpec | None = field(default=None, metadata=LATER)
     regions: tuple[str, ...] | None = field(default=None, metadata=LATER)
+    cache: CacheSpec | None = field(default=None, metadata=LATER)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from bundler.format.errors import BadInput, BadInputs
 from bundler.format.service import (
     ABILITIES,
     ANTHROPIC,
+    CACHE,
     CHAT,
     MODEL_MS,
     OPENAI,
@@ -26,6 +27,7 @@ from bundler.format.service import (
     UpstreamSpec,
 )
 from bundler.format.trust.policy import origin
+from bundler.profile.cache import RUNG, cache_issues, is_used, read_cache
 from bundler.profile.handoff import read_handoff
 from bundler.profile.model import PRECISIONS, ContentEntry, EmbeddingEntry, ModelEntry, Profile, SelftestEntry
 from bundler.profile.redact import read_redact
@@ -74,7 +76,8 @@ def parse_profile(values: object, base: Path, subject: str, addresses: Mapping[s
     upstreams = _addressed([_upstream(table, base) for table in top.tables("upstream")], addresses, issues)
     models = tuple(_closed(table, _model(table)) for table in top.tables("model"))
     contents = {key: tuple(_content(table) for table in top.tables(key)) for key in ("documents", "faq", "router")}
-    rungs = _rungs(upstreams, models, contents)
+    routes, ladder = top.tables("route"), top.table("ladder")
+    rungs = _rungs(upstreams, models, contents, cache=is_used([ladder, *routes]))
     profile = Profile(
         name=bundle.name(),
         title=bundle.text("title"),
@@ -87,11 +90,11 @@ def parse_profile(values: object, base: Path, subject: str, addresses: Mapping[s
         faqs=contents["faq"],
         routers=contents["router"],
         upstreams=upstreams,
-        ladder=_ladder(top.table("ladder"), rungs, issues),
+        ladder=_ladder(ladder, rungs, issues),
         limits=_limits(top.table("limits")),
         selftest=_selftest(top.table("selftest")) if top.has("selftest") else None,
         inventory=tuple(_dependency(table) for table in top.tables("service")),
-        routes=read_routes(top.tables("route"), rungs, upstreams),
+        routes=read_routes(routes, rungs, upstreams),
         handoff=read_handoff(top.table("handoff")) if top.has("handoff") else None,
         redact=read_redact(top.tables("redact")),
     )
@@ -202,24 +205,34 @@ def _rungs(
     upstreams: tuple[UpstreamSpec, ...],
     models: tuple[ModelEntry, ...],
     contents: Mapping[str, tuple[ContentEntry, ...]],
+    *,
+    cache: bool,
 ) -> tuple[RungSpec, ...]:
-    named = [("upstream", spec.name) for spec in upstreams]
-    named += [("model", model.name) for model in models if model.serves == CHAT]
-    named += [("faq", entry.name) for entry in contents["faq"]]
-    named += [("documents", entry.name) for entry in contents["documents"]]
-    return (*(RungSpec(name, kind, name) for kind, name in named), RungSpec(MESSAGE, MESSAGE, ""))
+    asked = [("upstream", spec.name) for spec in upstreams]
+    asked += [("model", model.name) for model in models if model.serves == CHAT]
+    known = [("faq", entry.name) for entry in contents["faq"]]
+    known += [("documents", entry.name) for entry in contents["documents"]]
+    before, after = ([RungSpec(name, kind, name) for kind, name in named] for named in (asked, known))
+    return (*before, *((RUNG,) if cache else ()), *after, RungSpec(MESSAGE, MESSAGE, ""))
 
 
 def _ladder(table: Table, rungs: tuple[RungSpec, ...], issues: list[str]) -> LadderSpec:
     names = [rung.name for rung in rungs]
+    cache = read_cache(table)
+    usual = [rung.name for rung in rungs if cache is not None or rung.kind != CACHE]
     ladder = LadderSpec(
         rungs=rungs,
-        chat=table.texts("chat", names),
+        chat=table.texts("chat", usual),
         ask=table.texts("ask", [rung.name for rung in rungs if rung.kind in ("faq", "documents", MESSAGE)]),
         banner=table.text("banner", "The cloud service is not reachable. This answer comes from the local box."),
         message=table.text("message", "I cannot answer this right now. A person will get back to you."),
         handoff=table.text("handoff", ""),
+        cache=cache,
     )
+    chat = [rung for name in ladder.chat for rung in rungs if rung.name == name]
+    issues += [f"[ladder]: chat {issue}" for issue in cache_issues(chat, cache)]
+    if RUNG in (rung for rung in rungs if rung.name in ladder.ask):
+        issues.append("[ladder]: ask names 'cache', which keeps answers of chats alone")
     for order in ("chat", "ask"):
         listed = getattr(ladder, order)
         issues += [

@@ -22,6 +22,7 @@ from bundler.format.service import (
     RungSpec,
     UpstreamSpec,
 )
+from bundler.profile.cache import cache_issues, read_cache
 from bundler.profile.table import Table
 
 AUTO = "auto"
@@ -77,6 +78,7 @@ def _route(table: Table) -> RouteSpec:
         too_long=table.choice("too_long", TOO_LONG, LARGER),
         output=output,
         regions=table.texts("regions") if table.has("regions") else None,
+        cache=read_cache(table),
     )
 
 
@@ -129,6 +131,8 @@ def _check(
         table.issue("rungs must list at least one rung, and each once")
     if any(rung.kind == "message" for rung in known[:-1]):
         table.issue("rungs names 'message' before the end, and what comes after it is never asked")
+    for issue in cache_issues(known, route.cache):
+        table.issue(issue)
     if route.output is not None and route.stream != HOLD:
         table.issue(f"output is checked at the end of an answer, so stream must be {HOLD!r}, not {route.stream!r}")
     if route.stream == CONTINUE and not any(_goes_on(rung, upstreams) for rung in known[1:]):

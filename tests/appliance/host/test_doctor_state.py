@@ -14,9 +14,11 @@ from typing import Any, cast
 import pytest
 
 from appliance.host.doctor_network import egress_finding, upstream_findings
-from appliance.host.doctor_state import clock, expiry, trust_findings
+from appliance.host.doctor_state import cache_findings, clock, expiry, trust_findings
 from appliance.host.finding import Finding
 from appliance.host.outlook import RungTold
+from appliance.records.cache import CacheFile
+from appliance.records.cipher import Cipher
 from appliance.store.layout import StateLayout
 from bundler.format.service import LadderSpec, RungSpec, Service, UpstreamSpec
 
@@ -149,3 +151,16 @@ def test_a_provider_that_is_not_there_is_told() -> None:
     """Name service, routes and firewalls are where to look."""
     found = provider(CLOUD, {"CLOUD": "k"}, online=True)
     assert (found.state, found.fact.startswith("not reached: ")) == ("warn", True)
+
+
+def test_the_answer_cache_is_told(tmp_path: Path) -> None:
+    """Nothing where there is none, what it holds, and that it is damaged, with the way out."""
+    layout = StateLayout(tmp_path)
+    assert list(cache_findings(layout)) == []
+    with CacheFile(layout.cache, Cipher(b"s" * 32, "cache")) as cache:
+        cache.put("t", b"q", b"x" * 5_000, now_s=100, keep_s=50)
+    (found,) = cache_findings(layout)
+    assert (found.state, found.fact) == ("good", "1 answers are kept, 4 KiB, sealed")
+    layout.cache.write_bytes(b"not a database " * 500)
+    (found,) = cache_findings(layout)
+    assert (found.state, "damaged" in found.fact, "made anew" in found.hint) == ("warn", True, True)

@@ -429,7 +429,9 @@ class Worlds:
     """Makes worlds and takes them down again."""
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
-        self._folder, self._stack, self.tickets = folder, stack, (lambda _: None)
+        self._folder, self._stack = folder, stack
+        self.tickets: Callable[[Any], Any] = lambda _: None
+        self.cache: Callable[[Any], Any] = lambda _: None
 
     def make(
         self,
@@ -457,7 +459,7 @@ class Worlds:
     def _serve(self, box: FakeBox, tokens: TokenStore, settings: Settings) -> tuple[str, Answering]:
         listener = self._stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         looped = Looped()
-        app = create_app(box, tokens, settings, self.tickets(box))  # type: ignore[no-untyped-call]
+        app = create_app(box, tokens, settings, tickets=self.tickets(box), cache=self.cache(box))
 
         async def main(ready: threading.Event, stop: asyncio.Event) -> None:
             servers: list[uvicorn.Server] = []

@@ -139,7 +139,7 @@ def test_a_stream_is_counted_once_however_it_ends(
 ) -> None:
     """By what it says, or by its pieces and four bytes of the prompt a token."""
     counts: list[int] = []
-    metered = Metered(Script(*steps), 40, wanted, counts.append)
+    metered = Metered(Script(*steps), 40, wanted=wanted, spend=counts.append)
 
     async def read() -> bytes:
         said = b""
