@@ -33,7 +33,7 @@ from appliance.gateway.turns import SHARES, shortened
 from appliance.gateway.upstream import Client
 from appliance.records.journal import NotKept
 from bundler.format.errors import Busy
-from bundler.format.service import DECLINE, DROP, LARGER, ModelSpec, RungSpec
+from bundler.format.service import CONTINUE, DECLINE, DROP, LARGER, ModelSpec, RungSpec
 
 NO_KNOWLEDGE = "the documents and FAQs are not loaded"
 NOTHING_TO_ASK = "the request holds no question"
@@ -113,7 +113,8 @@ class Rungs:
             raise self._judged(failure, rung, call) from failure
         if live is None:
             asking.whole()
-        chunks: ChunkStream | None = Counted(live, asking) if live is not None else None
+        trickle_s = asking.limits.trickle_s if call.route.stream == CONTINUE else 0.0
+        chunks: ChunkStream | None = Counted(live, asking, trickle_s) if live is not None else None
         if redaction is not None:
             whole = redaction.restored_in(whole)
             chunks = Restored(chunks, redaction) if chunks is not None else None

@@ -109,6 +109,11 @@ class LiveStream:
         """How long the upstream took for a read with content on average, None where there was none after the first."""
         return self._waited_s / self._pieces if self._pieces else None
 
+    @property
+    def waited_s(self) -> float:
+        """How long it was waited for since its first content."""
+        return self._waited_s
+
     def _tell(self) -> None:
         self.told.damaged_chunks, self.told.upstream = self._reader.damaged, self._reader.upstream
 
