@@ -56,6 +56,11 @@ class BoundedProtocol(HttpToolsProtocol):
         self._stay()
         self._expect_headers()
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._deadline is None:  # a trailer: whoever stands in front has not looked at it (RFC 9110, 6.5.1)
+            return
+        super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
         self._have_headers()
         super().on_headers_complete()

@@ -83,7 +83,7 @@ class StreamReader:
 
     def _chunk(self, raw: bytes) -> Chunk | None:
         value = object_of(raw)
-        if value is None:
+        if value is None or not _readable(value.get("choices")):
             self.damaged += 1
             if self.damaged >= BAD_CHUNKS_MAX:
                 raise Failed(Kind.NOT_JSON, "its stream is not of OpenAI's wire")
@@ -118,6 +118,11 @@ def in_band(error: object) -> Failed:
     """Returns the failure that an `error` object inside a 200 answer means."""
     code = error.get("code") if isinstance(error, dict) else None
     return Failed(Kind.IN_BAND, code=str(code) if isinstance(code, str | int) else "")
+
+
+def _readable(choices: object) -> bool:
+    """Says whether the choices of a chunk can be looked at: whoever reads them after this relies on it."""
+    return choices is None or (isinstance(choices, list) and all(isinstance(choice, dict) for choice in choices))
 
 
 def _ended(value: dict[str, Any]) -> set[int]:

@@ -263,6 +263,8 @@ class HandoffSpec:
         recipients: The addresses that it goes to.
         keep_s: How long a ticket waits for the network at most, and its outcome is known after.
         words: What an answer says of its ticket; holds `{ticket}`.
+        ca: Certificates as PEM, or the name of a secret of the box that holds them, of which one must have signed the
+            receiver's; "" for the authorities of the machine.
     """
 
     url: str
@@ -272,6 +274,7 @@ class HandoffSpec:
     recipients: tuple[str, ...]
     keep_s: int
     words: str
+    ca: str = field(default="", metadata=LATER)
 
 
 @dataclass(frozen=True)
