@@ -10,6 +10,7 @@ from bundler.format.errors import BadInput
 
 VERBS = ("ask", "chat", "completions", "embeddings", "faq", "messages", "models", "rerank", "route", "search")
 ENTRIES_MOST, NAME_CHARS, REQUESTS_MOST = 100, 200, 1_000_000
+_OWN = ("jobs",)
 _MINUTE_S = 60.0
 
 
@@ -52,8 +53,9 @@ def checked(grant: Grant) -> Grant:
 
 
 def verb_of(path: str) -> str:
-    """Returns the verb of a path of the API, "" of any other."""
-    return path.removeprefix("/v1/").split("/")[0] if path.startswith("/v1/") else ""
+    """Returns the verb of a path of the API, "" of any other, and of those where a token finds its own alone."""
+    verb = path.removeprefix("/v1/").split("/")[0] if path.startswith("/v1/") else ""
+    return "" if verb in _OWN else verb
 
 
 def comes_from(address: str, networks: Sequence[str]) -> bool:

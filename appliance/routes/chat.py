@@ -21,6 +21,7 @@ from appliance.routes import present
 from appliance.routes.bodies import ChatRequest, TextRequest, once_of, read
 from appliance.routes.errors import ApiError, as_api_error
 from appliance.routes.guards import Handler
+from appliance.routes.jobs import taken
 from appliance.routes.reply import Events, Whole, as_json, disconnected
 
 CLIENT_GONE = 499  # nginx's word for it; nobody is left to read it
@@ -31,6 +32,8 @@ async def chat_completions(request: Request[Any, Any, Any]) -> ASGIApp:
     answering: Answering = request.app.state.answering
     _, body = await read(request, ChatRequest, answering.settings.body_wait_s)
     call = answering.call(body, CHAT, request.state.tenant, request.state.via, once_of(request))
+    if b"prefer" in request.scope["state"]["head"] and (job := await taken(request, call)) is not None:
+        return job
     return await Completion(request, call).reply()
 
 
@@ -39,6 +42,8 @@ async def completions(request: Request[Any, Any, Any]) -> ASGIApp:
     answering: Answering = request.app.state.answering
     _, body = await read(request, TextRequest, answering.settings.body_wait_s)
     call = answering.call(body, TEXT, request.state.tenant, request.state.via, once_of(request))
+    if b"prefer" in request.scope["state"]["head"] and (job := await taken(request, call)) is not None:
+        return job
     return await Completion(request, call).reply()
 
 
