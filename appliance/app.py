@@ -23,7 +23,7 @@ from appliance.edge.metrics import Metrics
 from appliance.edge.protocol import BoundedProtocol
 from appliance.edge.quota import Quotas
 from appliance.edge.server import Server
-from appliance.edge.tls import Certificate, loaded
+from appliance.edge.tls_shown import Shown
 from appliance.edge.tokens import TokenStore
 from appliance.routes import chat, feed, health, knowledge, messages, models, pages
 from appliance.routes.errors import render
@@ -58,9 +58,11 @@ def create_app(
     box: Box,
     tokens: TokenStore,
     settings: Settings,
+    *,
     tickets: Tickets | None = None,
     cache: AnswerCache | None = None,
     jobs: Jobs | None = None,
+    quotas: Quotas | None = None,
 ) -> Litestar:
     """Returns the application for one installed version.
 
@@ -71,22 +73,23 @@ def create_app(
         tickets: Of the last rung; None where it makes none.
         cache: Of answers; None where none are kept.
         jobs: Requests that nobody waits for; None where none are taken.
+        quotas: What tokens used; None where nobody else counts them.
     """
-    answering = Answering(box, settings, tickets=tickets, cache=cache)
+    answering, counted = Answering(box, settings, tickets=tickets, cache=cache), quotas or Quotas()
 
     @asynccontextmanager
     async def running(_: Litestar) -> AsyncIterator[None]:
         async with answering, jobs or nullcontext():
             if jobs is not None:
-                jobs.work(partial(answered, answering, tokens), answering.leaving.is_set)
+                jobs.work(partial(answered, answering, tokens, counted), answering.leaving.is_set)
             yield
 
-    known = {"answering": answering, "metrics": Metrics(), "tokens": tokens, "settings": settings, "quotas": Quotas()}
+    known = {"answering": answering, "metrics": Metrics(), "tokens": tokens, "settings": settings}
     return Litestar(
         route_handlers=[Router("/v1", guards=[use_guard], route_handlers=API), *OPEN_PATHS],
         guards=[edge_guard],
         lifespan=[running],
-        state=State(known | {"jobs": jobs, "pages": pages.load_pages(), "feeds": set()}),
+        state=State(known | {"jobs": jobs, "quotas": counted, "pages": pages.load_pages(), "feeds": set()}),
         before_send=[_secured],
         exception_handlers={Exception: render},
         request_max_body_size=box.service.limits.body_bytes,
@@ -100,7 +103,7 @@ async def serve(
     app: AsgiApp,
     listener: socket.socket,
     *,
-    tls: Certificate | None = None,
+    tls: Shown | None = None,
     on_ready: Callable[[Server], None] = lambda _: None,
     finish: Callable[[], Awaitable[None]] | None = None,
 ) -> None:
@@ -109,7 +112,7 @@ async def serve(
     Args:
         app: From `create_app`, or what stands in front of it.
         listener: A listening TCP socket; the supervisor may own it.
-        tls: Certificate and key; required unless the socket is on loopback.
+        tls: What clients are shown; required unless the socket is on loopback.
         on_ready: Called with the server before it starts; it can be told to leave or to stop.
         finish: Awaited after the first signal, while connections are still taken; a second signal does not wait for it.
 
@@ -118,20 +121,6 @@ async def serve(
     """
     if tls is None and not _on_loopback(listener):
         raise ValueError("a bind that is not loopback needs TLS")
-    if tls is None:
-        await _run(app, listener, None, on_ready, finish)
-        return
-    with loaded(tls) as path:
-        await _run(app, listener, path, on_ready, finish)
-
-
-async def _run(
-    app: AsgiApp,
-    listener: socket.socket,
-    pem_path: str | None,
-    on_ready: Callable[[Server], None],
-    finish: Callable[[], Awaitable[None]] | None,
-) -> None:
     config = uvicorn.Config(
         app,
         lifespan="on",
@@ -145,8 +134,7 @@ async def _run(
         limit_concurrency=CONNECTIONS_MAX,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=SHUTDOWN_S,
-        ssl_certfile=pem_path,
-        ssl_keyfile=pem_path,
+        ssl_context_factory=None if tls is None else lambda _config, _default: tls.listening,
     )
     server = Server(config, finish)
     on_ready(server)
@@ -160,7 +148,9 @@ def _on_loopback(listener: socket.socket) -> bool:
     return host == "::1" or host.startswith("127.")
 
 
-async def _secured(message: Message, _: Scope) -> None:
+async def _secured(message: Message, scope: Scope) -> None:
     if message["type"] == "http.response.start":
         names = {name.lower() for name, _ in message["headers"]}
         message["headers"] = [*message["headers"], *(pair for pair in _SECURITY if pair[0] not in names)]
+        if "limits" in scope["state"]:
+            message["headers"] += scope["state"]["limits"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -85,6 +85,6 @@ def credential_of(named: str, opened: Mapping[str, str], environ: Mapping[str, s
     return opened.get(named, "").strip()
 
 
-def read_cas(service: Service, secrets: Mapping[str, str]) -> dict[str, str]:
+def read_cas(upstreams: Iterable[UpstreamSpec], secrets: Mapping[str, str]) -> dict[str, str]:
     """Returns the certificates of each upstream whose authority is a secret of the box."""
-    return {upstream.name: secrets[ca] for upstream in service.upstreams if (ca := upstream.wire.ca) in secrets}
+    return {upstream.name: secrets[ca] for upstream in upstreams if (ca := upstream.wire.ca) in secrets}

@@ -13,9 +13,10 @@ from typing import Any
 
 from appliance.answer.cached import AnswerCache, as_answer
 from appliance.answer.facts import Box, EngineFacts
+from appliance.answer.off import switched_off
 from appliance.answer.pooling import NotServing, Pooling
 from appliance.answer.rungs import NO_KNOWLEDGE, Rungs
-from appliance.answer.targets import engine_target, provider_target, switched_off
+from appliance.answer.targets import engine_target, provider_target
 from appliance.answer.threads import BoundedThreads
 from appliance.answer.tickets import Tickets
 from appliance.answer.upkeep import Upkeep
@@ -143,10 +144,19 @@ class Answering:
     async def _open(self, target: Target) -> None:
         self._clients[target.name] = await self._stack.enter_async_context(Client(target))
 
-    def call(self, body: dict[str, Any], wire: str = CHAT, tenant: str = "", via: str = "", once: str = "") -> Call:
+    def call(
+        self,
+        body: dict[str, Any],
+        wire: str = CHAT,
+        tenant: str = "",
+        via: str = "",
+        once: str = "",
+        regions: tuple[str, ...] | None = None,
+    ) -> Call:
         """Returns a checked request body of a tenant as a call; its route has no rungs where its model is not known.
 
-        `via` is the header that names the boxes it has passed, `once` the caller's idempotency key.
+        `via` is the header that names the boxes it has passed, `once` the caller's idempotency key, `regions` those
+        that the tenant allows.
         """
         model = str(body.get("model", AUTO))
         route = route_of(self.box.service, model) or RouteSpec(model, ())
@@ -164,6 +174,7 @@ class Answering:
             route=route,
             via=(*passed(via), self.id),
             once=once,
+            regions=regions,
         )
 
     async def complete(self, call: Call) -> Served:
@@ -226,7 +237,9 @@ class Answering:
         chunks = Stitched(served.answer, go_on, working_s=working_s, wants_usage=call.wants_usage)
         return replace(served, answer=replace(served.answer, chunks=chunks))
 
-    async def ask(self, question: str, tenant: str = "", once: str = "") -> Served:
+    async def ask(
+        self, question: str, tenant: str = "", once: str = "", regions: tuple[str, ...] | None = None
+    ) -> Served:
         """Answers a question by the ladder of `/v1/ask`.
 
         Raises:
@@ -235,7 +248,8 @@ class Answering:
         """
         ladder = self.box.service.ladder
         rungs = order(ladder, ladder.ask)
-        call = self.call({"messages": [{"role": "user", "content": question}]}, CHAT, tenant, once=once)
+        body = {"messages": [{"role": "user", "content": question}]}
+        call = self.call(body, CHAT, tenant, once=once, regions=regions)
         return await self._climb(call, rungs)
 
     async def pool(self, name: str, body: dict[str, Any], wire: str, tenant: str) -> bytes:

@@ -1,15 +1,12 @@
-"""Where the requests of each rung go, and which upstreams are off before anybody asks them. Pure."""
+"""Where the requests of each rung go. Pure."""
 
 from __future__ import annotations
-
-from collections.abc import Iterator, Sequence
 
 import msgspec
 
 from appliance.answer.facts import EngineFacts
-from appliance.gateway.origin import permitted
+from appliance.answer.off import authorities
 from appliance.gateway.pace import WHOLE_FACTOR
-from appliance.gateway.trusted import PEM, readable
 from appliance.gateway.upstream import Sending, Target
 from appliance.settings import Settings
 from bundler.format.service import ModelSpec, UpstreamSpec
@@ -44,12 +41,6 @@ def provider_target(upstream: UpstreamSpec, settings: Settings) -> Target:
     )
 
 
-def authorities(upstream: UpstreamSpec, settings: Settings) -> str:
-    """Returns the certificates that an upstream's must be signed by, as PEM; "" where that is not said."""
-    ca = upstream.wire.ca
-    return ca if not ca or PEM in ca else settings.cas.get(upstream.name, "")
-
-
 def engine_target(model: ModelSpec, engine: EngineFacts, request_s: float) -> Target:
     """Returns where a local model's requests go: its Unix socket, so the URL's host means nothing."""
     return Target(
@@ -63,20 +54,3 @@ def engine_target(model: ModelSpec, engine: EngineFacts, request_s: float) -> Ta
         whole_s=request_s,
         stall_s=ENGINE_STALL_S,
     )
-
-
-def switched_off(
-    upstreams: Sequence[UpstreamSpec], settings: Settings, egress: Sequence[str]
-) -> Iterator[tuple[str, str]]:
-    """Yields the upstreams that are not asked, whatever happens, with the reason."""
-    for upstream in upstreams:
-        if not permitted(upstream.base_url, egress):
-            yield upstream.name, "its address is not on the egress list of the signed policy"
-        elif upstream.wire.proxy and not permitted(upstream.wire.proxy, egress):
-            yield upstream.name, "its proxy is not on the egress list of the signed policy"
-        elif upstream.key and upstream.name not in settings.keys:
-            yield upstream.name, f"its key {upstream.key} is not set on this box"
-        elif upstream.wire.ca and not authorities(upstream, settings):
-            yield upstream.name, f"its authority {upstream.wire.ca} is not set on this box"
-        elif not readable(authorities(upstream, settings)):
-            yield upstream.name, "its authority is no certificate in PEM"

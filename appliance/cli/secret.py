@@ -12,6 +12,8 @@ import click
 from appliance.cli.options import command
 from bundler.terminal import Terminal
 
+_FILE_CHARACTERS = 2**20
+
 if TYPE_CHECKING:
     from appliance.store.secrets import Secrets
 
@@ -27,11 +29,11 @@ def secret() -> None:
     "--file",
     "source",
     type=click.Path(path_type=Path, exists=True, dir_okay=False, allow_dash=True),
-    help="Read it from the first line of a file, - for standard input; asked for otherwise.",
+    help="Read it from the first line of a file, - for standard input; certificates in PEM whole. Asked for otherwise.",
 )
 @command
 def set_(terminal: Terminal, *, name: str, source: Path | None, state: Path) -> None:
-    """Set the secret NAME, which a profile's upstream names as its `key`."""
+    """Set the secret NAME, which a profile's upstream names as its `key` or `ca`."""
     with _opened(state) as secrets:
         secrets.put(name, _value(source))
     terminal.result({"name": name}, [f"secret {name} is set"])
@@ -59,8 +61,11 @@ def remove(terminal: Terminal, *, name: str, state: Path) -> None:
 def _value(source: Path | None) -> str:
     if source is None:
         return str(click.prompt("Secret", hide_input=True, err=True)).strip()
-    with click.open_file(str(source), encoding="utf-8", errors="strict") as lines:
-        return str(lines.readline()).strip()
+    from appliance.gateway.trusted import PEM
+
+    with click.open_file(str(source), encoding="utf-8", errors="strict") as file:
+        text = str(file.read(_FILE_CHARACTERS))
+    return text if PEM in text else text.partition("\n")[0].strip()
 
 
 @contextmanager

@@ -26,6 +26,9 @@ def token() -> None:
 @click.option("--model", "models", multiple=True, help="A model or route that it may ask for; any without.")
 @click.option("--network", "networks", multiple=True, help="A network it may come from, as 10.1.0.0/16; any without.")
 @click.option("--per-minute", type=click.IntRange(0), default=0, help="Requests a minute; 0 is no limit.")
+@click.option("--tokens-per-day", type=click.IntRange(0), default=0, help="Model tokens a day (UTC); 0 is no limit.")
+@click.option("--region", "regions", multiple=True, help="A region of providers that its data may go to; any without.")
+@click.option("--no-cloud", is_flag=True, help="Its data goes to no provider: the box alone answers.")
 @command
 def create(
     terminal: Terminal,
@@ -36,17 +39,24 @@ def create(
     models: tuple[str, ...],
     networks: tuple[str, ...],
     per_minute: int,
+    tokens_per_day: int,
+    regions: tuple[str, ...],
+    no_cloud: bool,
     state: Path,
 ) -> None:
     """Make a token for NAME; its text is shown once and stored nowhere."""
     from appliance.edge.grant import Grant
     from appliance.edge.tokens import TokenStore
     from appliance.store.layout import StateLayout
+    from bundler.format.errors import BadInput
 
     now = int(time.time())
     layout = StateLayout(state)
     layout.make()
-    grant = Grant(verbs, models, networks, per_minute)
+    if no_cloud and regions:
+        raise BadInput("--no-cloud and --region do not go together", "name the regions, or none")
+    allowed = regions if regions or no_cloud else None
+    grant = Grant(verbs, models, networks, per_minute, allowed, tokens_per_day)
     text, made = TokenStore(layout.tokens).create(name, now_s=now, expires_s=now + days * _DAY_S, grant=grant)
     terminal.result({"token": text, "id": made.id, "expires": made.expires}, [text])
     terminal.note(f"token {made.id} for {name}, ends in {days} days; it is not shown again")
@@ -75,12 +85,24 @@ def rotate(terminal: Terminal, *, name: str, grace_h: int, days: int, state: Pat
 @command
 def list_tokens(terminal: Terminal, *, state: Path) -> None:
     """Show the tokens of this box, without their texts."""
+    from appliance.edge import quota_file
+    from appliance.edge.allowance import DAY_S
+    from appliance.edge.grant import words_of
     from appliance.edge.tokens import TokenStore
     from appliance.store.layout import StateLayout
+    from bundler.format.record import to_json
 
-    found = TokenStore(StateLayout(state).tokens).list()
-    lines = [f"{item.id}  {item.label}  {', '.join(item.scopes)}  ends {_day(item.expires)}" for item in found]
-    records = [{"id": item.id, "label": item.label, "scopes": item.scopes, "expires": item.expires} for item in found]
+    layout, lines, records = StateLayout(state), [], []
+    used = quota_file.read(layout.quotas, int(time.time() // DAY_S))
+    for item in TokenStore(layout.tokens).list():
+        today = used.get(item.id, 0)
+        known = {"id": item.id, "label": item.label, "scopes": item.scopes, "expires": item.expires}
+        known |= {"grace_until": item.before_until, "used_today": today}
+        records.append({**known, "grant": to_json(item.grant)})
+        spent = [f"{today:,} used today"] if item.grant.tokens_a_day else []
+        grace = [f"the text of before ends {_minute(item.before_until)}"] if item.before_until else []
+        limits = "; ".join((*words_of(item.grant), *spent, *grace))
+        lines.append(f"{item.id}  {item.label}  {', '.join(item.scopes)}  ends {_day(item.expires)}  {limits}".rstrip())
     terminal.result({"tokens": records}, lines or ["no tokens"])
 
 
@@ -94,6 +116,10 @@ def revoke(terminal: Terminal, *, token_id: str, state: Path) -> None:
 
     gone = TokenStore(StateLayout(state).tokens).revoke(token_id)
     terminal.result({"revoked": gone.id}, [f"revoked {gone.id} ({gone.label})"])
+
+
+def _minute(unix_s: int) -> str:
+    return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def _day(unix_s: int) -> str:

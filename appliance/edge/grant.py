@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from bundler.format.errors import BadInput
+from bundler.format.record import LATER
 
 VERBS = ("ask", "chat", "completions", "embeddings", "faq", "messages", "models", "rerank", "route", "search")
-ENTRIES_MOST, NAME_CHARS, REQUESTS_MOST = 100, 200, 1_000_000
+_SPENDING = frozenset({"ask", "chat", "completions", "embeddings", "messages", "rerank"})
+ENTRIES_MOST, NAME_CHARS, REQUESTS_MOST, TOKENS_A_DAY_MOST = 100, 200, 1_000_000, 10**12
 _OWN = ("jobs",)
 _MINUTE_S = 60.0
 
@@ -23,12 +25,16 @@ class Grant:
         models: Names that it may ask for, of routes, models or providers; `auto` is one of them.
         networks: CIDR networks that it may come from.
         requests_a_minute: How many requests.
+        regions: The regions of upstreams to which its data may go; None is any, and none named is no upstream.
+        tokens_a_day: How many model tokens, asked and answered, a day of UTC.
     """
 
     verbs: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
     networks: tuple[str, ...] = ()
     requests_a_minute: int = 0
+    regions: tuple[str, ...] | None = field(default=None, metadata=LATER)
+    tokens_a_day: int = field(default=0, metadata=LATER)
 
 
 ANYTHING = Grant()
@@ -44,18 +50,47 @@ def checked(grant: Grant) -> Grant:
         raise BadInput(f"there is no verb {', '.join(unknown)}", f"verbs: {', '.join(VERBS)}")
     if any(not name.isprintable() or not 0 < len(name) <= NAME_CHARS for name in grant.models):
         raise BadInput(f"a model's name has 1 to {NAME_CHARS} printable characters")
-    if max(len(grant.models), len(grant.networks)) > ENTRIES_MOST:
-        raise BadInput(f"a token lists at most {ENTRIES_MOST} models and as many networks")
+    regions = grant.regions or ()
+    if any(not name.isprintable() or name != name.strip() or not 0 < len(name) <= NAME_CHARS for name in regions):
+        raise BadInput(f"a region has 1 to {NAME_CHARS} printable characters", "as the `region` of an [[upstream]]")
+    if max(len(grant.models), len(grant.networks), len(regions)) > ENTRIES_MOST:
+        raise BadInput(f"a token lists at most {ENTRIES_MOST} models, as many networks, and as many regions")
     if not 0 <= grant.requests_a_minute <= REQUESTS_MOST:
         raise BadInput(f"a token may ask 1 to {REQUESTS_MOST:,} times a minute")
+    if not 0 <= grant.tokens_a_day <= TOKENS_A_DAY_MOST:
+        raise BadInput(f"a token may use 1 to {TOKENS_A_DAY_MOST:,} model tokens a day")
     networks = tuple(sorted({_network(text) for text in grant.networks}))
-    return Grant(tuple(sorted(set(grant.verbs))), tuple(sorted(set(grant.models))), networks, grant.requests_a_minute)
+    return replace(
+        grant,
+        verbs=tuple(sorted(set(grant.verbs))),
+        models=tuple(sorted(set(grant.models))),
+        networks=networks,
+        regions=None if grant.regions is None else tuple(sorted(set(regions))),
+    )
+
+
+def words_of(grant: Grant) -> tuple[str, ...]:
+    """Returns the limits of a token for people, nothing where it has none."""
+    lists = (("verbs", grant.verbs), ("models", grant.models), ("networks", grant.networks))
+    found = [f"{name} {', '.join(entries)}" for name, entries in lists if entries]
+    if grant.requests_a_minute:
+        found.append(f"{grant.requests_a_minute:,} requests a minute")
+    if grant.tokens_a_day:
+        found.append(f"{grant.tokens_a_day:,} tokens a day")
+    if grant.regions is not None:
+        found.append(f"regions {', '.join(grant.regions)}" if grant.regions else "no cloud")
+    return tuple(found)
 
 
 def verb_of(path: str) -> str:
     """Returns the verb of a path of the API, "" of any other, and of those where a token finds its own alone."""
     verb = path.removeprefix("/v1/").split("/")[0] if path.startswith("/v1/") else ""
     return "" if verb in _OWN else verb
+
+
+def spends(verb: str) -> bool:
+    """Says whether what answers to a verb uses tokens of a model."""
+    return verb in _SPENDING
 
 
 def comes_from(address: str, networks: Sequence[str]) -> bool:

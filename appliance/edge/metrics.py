@@ -68,6 +68,7 @@ class Metrics:
             buckets=(0.005, 0.02, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 120),
             registry=self.registry,
         )
+        self._begun: dict[tuple[str, str, str], tuple[Counter, Histogram]] = {}
         self._cuts = Counter("lifeboat_stream_cuts", "Streams that broke after they began", registry=self.registry)
         self._ready = Gauge("lifeboat_rung_ready", "1 where a rung can serve", ["rung", "kind"], registry=self.registry)
         self._mode = Gauge("lifeboat_mode", "1 for the mode that the box is in", ["mode"], registry=self.registry)
@@ -107,8 +108,12 @@ class Metrics:
             self._jobs.take(jobs)
 
     def answered(self, endpoint: str, rung: str, mode: str, skipped: Iterable[str], seconds: float) -> None:
-        self._answers.labels(endpoint, rung, mode).inc()
-        self._seconds.labels(endpoint).observe(seconds)
+        labels = endpoint, rung, mode
+        if labels not in self._begun:  # `labels` takes longer than the counting
+            self._begun[labels] = self._answers.labels(*labels), self._seconds.labels(endpoint)
+        answers, taken = self._begun[labels]
+        answers.inc()
+        taken.observe(seconds)
         for rung_skipped in skipped:
             self._skips.labels(rung_skipped).inc()
 

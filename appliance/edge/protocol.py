@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 from typing import cast
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from appliance.edge.caller import CALLER, Caller
 from appliance.edge.limits import HEADER_BYTES_MAX, HEADERS_S, LINGER_S
 
 
@@ -23,12 +24,15 @@ class BoundedProtocol(HttpToolsProtocol):
     was answered already, an empty line), the connection has HEADERS_S left for the next.
 
     After a last answer that came before the request's body, what is left of the body is read for LINGER_S at most.
+
+    The scope of each request has its `Caller`, who leaves with the connection.
     """
 
     _deadline: asyncio.TimerHandle | None = None
     _leaving: asyncio.TimerHandle | None = None
     _lingering: asyncio.TimerHandle | None = None
     _head_bytes = 0
+    _callers: tuple[tuple[RequestResponseCycle, Caller], ...] = ()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -40,6 +44,11 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._lingering is not None:
             self._lingering.cancel()
         super().connection_lost(exc)
+        for cycle, caller in self._callers:
+            if not cycle.response_complete:
+                cycle.disconnected = True  # uvicorn tells the last one alone
+                caller.leave()
+        self._callers = ()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -51,9 +60,16 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         if self.cycle is not None:
             self.cycle.transport = cast("asyncio.Transport", _Answers(self))
+            caller = Caller()
+            self.cycle.scope[CALLER] = caller  # type: ignore[literal-required]  # an extension of our own
+            # More than one where a client sends requests ahead of their answers.
+            waiting = [pair for pair in self._callers if not pair[0].response_complete]
+            self._callers = (*waiting, (self.cycle, caller))
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
+        if self._callers:  # a request that is handed to an application is the last of them
+            self._callers[-1][1].has_sent = True
         if self._lingering is not None:
             self.transport.close()
 
@@ -95,16 +111,31 @@ class BoundedProtocol(HttpToolsProtocol):
 
 
 class _Answers:
-    """The transport as an answer sees it."""
+    """The transport as an answer sees it: its head goes out with what follows at once, in one packet."""
 
     def __init__(self, protocol: BoundedProtocol) -> None:
-        self._protocol = protocol
+        self._protocol, self._cycle = protocol, protocol.cycle
+        self._head = b""
+        self._begun = False
 
     def write(self, data: bytes) -> None:
-        self._protocol.transport.write(data)
+        if self._cycle.response_started and not self._begun:
+            self._begun, self._head = True, data
+            self._protocol.loop.call_soon(self._flush)  # where the body takes its time, the head does not wait for it
+        else:
+            self._protocol.transport.write(self._taken() + data)
 
     def is_closing(self) -> bool:
         return self._protocol.transport.is_closing()
 
     def close(self) -> None:
+        self._flush()
         self._protocol.close_after_body()
+
+    def _flush(self) -> None:
+        if self._head and not self._protocol.transport.is_closing():
+            self._protocol.transport.write(self._taken())
+
+    def _taken(self) -> bytes:
+        head, self._head = self._head, b""
+        return head

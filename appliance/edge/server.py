@@ -94,20 +94,13 @@ class Server(uvicorn.Server):
         await super().shutdown([])
 
     async def _stop_accepting(self, sockets: list[socket.socket]) -> None:
-        """Stops listening; what the kernel has handed over until then becomes connections.
-
-        asyncio's own loop drops what it is accepting when its server closes, so it stops listening first; uvloop makes
-        a connection of each socket in the same step that accepts it.
-        """
+        """Stops listening first and closes later: asyncio drops what it is accepting when its server closes."""
         loop = asyncio.get_running_loop()
-        if isinstance(loop, asyncio.SelectorEventLoop):
-            for listener in sockets:
-                loop.remove_reader(listener.fileno())
-            await asyncio.sleep(_SETTLE_S)
+        for listener in sockets:
+            loop.remove_reader(listener.fileno())
+        await asyncio.sleep(_SETTLE_S)
         for server in self.servers:
             server.close()
-        if not isinstance(loop, asyncio.SelectorEventLoop):
-            await asyncio.sleep(_SETTLE_S)
         for listener in sockets:
             listener.close()
 

@@ -25,12 +25,12 @@ CHARS_PER_TOKEN_MOST = 12
 
 def declared(service: Service, rung: RungSpec) -> UpstreamSpec | ModelSpec | None:
     """Returns the upstream or model behind a rung; the other kinds declare nothing."""
-    specs: dict[str, UpstreamSpec | ModelSpec] = {}
+    specs: Sequence[UpstreamSpec | ModelSpec] = ()
     if rung.kind == "upstream":
-        specs = {spec.name: spec for spec in service.upstreams}
+        specs = service.upstreams
     elif rung.kind == "model":
-        specs = {spec.name: spec for spec in service.models}
-    return specs.get(rung.target)
+        specs = service.models
+    return next((spec for spec in specs if spec.name == rung.target), None)
 
 
 def goes_on(service: Service, rung: RungSpec) -> bool:

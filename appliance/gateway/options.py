@@ -23,6 +23,7 @@ BINDING = frozenset(
     | {"tool_choice", "functions", "function_call", "parallel_tool_calls", "response_format", "modalities", "audio"}
     | {"logit_bias", "echo", "suffix", "web_search_options"}
 )
+_KNOWN = BINDING | GENERATION
 
 
 def needs_of(body: Mapping[str, Any]) -> frozenset[str]:
@@ -46,7 +47,7 @@ def needs_of(body: Mapping[str, Any]) -> frozenset[str]:
 
 def ignorable_of(body: Mapping[str, Any]) -> tuple[str, ...]:
     """Returns the options that a rung of the box does without, sorted."""
-    return tuple(sorted(name for name in body if name not in BINDING | GENERATION))
+    return tuple(sorted(name for name in body if name not in _KNOWN))
 
 
 def generation_of(body: Mapping[str, Any]) -> tuple[str, ...]:

@@ -20,7 +20,8 @@ def context_of(ca: str) -> ssl.SSLContext:
         return ssl.create_default_context()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # none of the machine's: its own host name check is on
     try:
-        context.load_verify_locations(cadata=ca)
+        # What is not ASCII can only stand between the certificates, as a comment.
+        context.load_verify_locations(cadata=ca.encode("ascii", "ignore").decode())
     except ssl.SSLError as error:
         raise ValueError("no certificate can be read in it") from error
     return context

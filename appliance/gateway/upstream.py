@@ -90,6 +90,7 @@ class Client:
     def __init__(self, target: Target) -> None:
         self.target = target
         self._session: aiohttp.ClientSession | None = None
+        self._urls: dict[str, str] = {}  # by path, of which there is a handful
 
     async def __aenter__(self) -> Client:
         target = self.target
@@ -167,8 +168,10 @@ class Client:
         return self._session
 
     def _url(self, path: str) -> str:
-        query = urlencode(self.target.sending.query)
-        return self.target.base_url.rstrip("/") + path + (f"?{query}" if query else "")
+        if path not in self._urls:
+            query = urlencode(self.target.sending.query)
+            self._urls[path] = self.target.base_url.rstrip("/") + path + (f"?{query}" if query else "")
+        return self._urls[path]
 
 
 async def read_whole(response: Reply, limit_bytes: int = BODY_BYTES_MAX) -> bytes:
@@ -226,6 +229,8 @@ def unconnected(error: BaseException) -> Failed:
     reasons: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], Kind, str], ...] = (
         ((aiohttp.ServerTimeoutError, TimeoutError), Kind.UNREACHED, ""),
         (aiohttp.ClientConnectorDNSError, Kind.NO_NAME, ""),
+        (aiohttp.ClientHttpProxyError, Kind.CONNECT, "its proxy opens no tunnel to it"),
+        (aiohttp.ClientProxyConnectionError, Kind.CONNECT, "no connection to its proxy"),
         ((aiohttp.ClientConnectorCertificateError, aiohttp.ClientSSLError), Kind.NO_TRUST, ""),
         (aiohttp.ServerDisconnectedError, Kind.CONNECT, "it closed the connection"),
         (aiohttp.ClientPayloadError, Kind.CONNECT, "it broke the connection"),

@@ -25,9 +25,8 @@ class Channel:
 
     def tell(self, **message: Any) -> None:
         """Sends a message; where the other side has gone, that shows in `hear`."""
-        if not self._writer.is_closing():  # uvloop raises, where asyncio's own loop says nothing
-            with suppress(OSError):
-                self._writer.write(json.dumps(message).encode() + b"\n")
+        with suppress(OSError):
+            self._writer.write(json.dumps(message).encode() + b"\n")
 
     async def hear(self) -> dict[str, Any] | None:
         """Returns the next message, or None at the end."""

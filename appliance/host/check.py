@@ -15,7 +15,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from appliance.edge.tls_files import days_left
 from appliance.host import outlook
+from appliance.host.doctor_tls import SOON_DAYS, shown_at
 from appliance.host.outlook import RungTold
 from appliance.host.own_page import own_page
 from appliance.host.status import Status, read_status
@@ -51,6 +53,7 @@ class Seen:
         answer: What `/status.json` told, or None where nothing answered.
         free_share: Of the disk.
         rungs: What the serving process wrote down of each.
+        tls_days: For how many days the certificate that it shows is good, None where it shows none.
     """
 
     status: Status | Unread
@@ -58,6 +61,7 @@ class Seen:
     answer: dict[str, Any] | None
     free_share: float
     rungs: Sequence[RungTold] = ()
+    tls_days: int | None = None
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,9 @@ def look(root: Path, now: datetime, max_age_days: int) -> Verdict:
     disk = shutil.disk_usage(root)
     served = is_served(layout)
     rungs = outlook.read(layout) if served else ()
-    return judge(Seen(status, served, _asked(layout), disk.free / disk.total, rungs), max_age_days)
+    shown = shown_at(own_url(layout))
+    tls_days = days_left(shown, now) if shown else None
+    return judge(Seen(status, served, _asked(layout), disk.free / disk.total, rungs, tls_days), max_age_days)
 
 
 def judge(seen: Seen, max_age_days: int) -> Verdict:
@@ -110,6 +116,14 @@ def judge(seen: Seen, max_age_days: int) -> Verdict:
         found.append((GOOD if seen.status.attended else WARNING, seen.status.fact))
     if seen.free_share < _LEAST_FREE:
         found.append((WARNING, f"{seen.free_share:.0%} of the disk are free"))
+    if seen.tls_days is not None and seen.tls_days < SOON_DAYS:
+        ended = seen.tls_days < 0
+        found.append(
+            (
+                CRITICAL if ended else WARNING,
+                f"its certificate {'has ended' if ended else f'ends in {seen.tls_days} days'}",
+            )
+        )
     worst = max(code for code, _ in found)
     return Verdict(worst, tuple(text for code, text in sorted(found, key=lambda item: -item[0])))
 

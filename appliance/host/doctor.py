@@ -17,9 +17,10 @@ from appliance.host.doctor_hardware import disk, hardware
 from appliance.host.doctor_network import egress_finding, port_finding, upstream_findings
 from appliance.host.doctor_runtimes import runtimes
 from appliance.host.doctor_state import cache_findings, trust_findings, version_findings
+from appliance.host.doctor_tls import tls_findings
 from appliance.host.finding import BAD, WARN, Finding
 from appliance.host.seal_findings import examine_memory_on_disk, examine_seal
-from appliance.host.switching import is_served
+from appliance.host.switching import is_served, own_url
 from appliance.host.unit import UNIT_FILE, options_of
 from appliance.store import versions
 from appliance.store.layout import StateLayout
@@ -55,14 +56,11 @@ def examine(asked: Asked) -> list[Finding]:
         closed = Finding("state", WARN, f"{root} is closed to this user: not examined", "run as its user or as root")
         return [*machine, closed]
     layout = StateLayout(root)
-    port = port_finding(layout, asked.port or _unit_port())
-    return [*machine, port, *confinement(layout), *_state(layout, asked)]
-
-
-def _unit_port() -> int:
-    """The port that the service is to listen on."""
-    told = options_of(UNIT_FILE.read_text(encoding="utf-8")).get("port", "") if UNIT_FILE.exists() else ""
-    return int(told) if told.isdecimal() else PORT
+    unit = options_of(UNIT_FILE.read_text(encoding="utf-8")) if UNIT_FILE.exists() else {}
+    told = unit.get("port", "")
+    port = port_finding(layout, asked.port or (int(told) if told.isdecimal() else PORT))
+    tls = tls_findings(own_url(layout), unit, asked.now)
+    return [*machine, port, *tls, *confinement(layout), *_state(layout, asked)]
 
 
 def _state(layout: StateLayout, asked: Asked) -> Iterator[Finding]:

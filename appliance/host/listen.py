@@ -6,6 +6,7 @@ import socket
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from appliance.edge.tls_files import Given
 from appliance.host.addresses import own_hosts
 from bundler.format.errors import Busy
 
@@ -20,6 +21,7 @@ class Listen:
     """Where to listen, by which further names clients reach the box, where to write the URL, and how to search.
 
     `seal` is the seal's key on a box that somebody attends, who opened it; "" where each process opens it itself.
+    `tls` is a certificate of the operator's own; without one the box makes its own, but on loopback.
     """
 
     host: str
@@ -28,6 +30,7 @@ class Listen:
     url_file: Path | None
     dense: str = EXACT
     seal: str = field(default="", repr=False)
+    tls: Given | None = None
 
     @property
     def on_loopback(self) -> bool:

@@ -16,6 +16,7 @@ from appliance.answer.handoff import Place
 from appliance.answer.jobs import BOUNDS, Jobs
 from appliance.answer.tickets import Tickets
 from appliance.app import create_app
+from appliance.edge.quota import Quotas
 from appliance.edge.tokens import TokenStore
 from appliance.host.box import Box, make_box
 from appliance.host.outlook import Outlook, outlook
@@ -118,6 +119,7 @@ class Loader:
         self.layout, self.secrets, self.shelf = layout, secrets, shelf
         self._settings, self._dense = settings, dense
         self._tokens = TokenStore(layout.tokens)
+        self.quotas = Quotas(path=layout.quotas)
 
     async def open(self, number: int) -> Loaded:
         """Opens a version; its engines are not started.
@@ -163,7 +165,8 @@ class Loader:
         told = partial(selftest_facts, self.layout, version)
         box = await asyncio.to_thread(make_box, bundle, version, engines, told, self._dense)
         settings = self._settings(box)
-        app = create_app(box, self._tokens, settings, self._tickets(box, settings), self._cache(box), self._jobs(box))
+        tickets, cache, jobs = self._tickets(box, settings), self._cache(box), self._jobs(box)
+        app = create_app(box, self._tokens, settings, tickets=tickets, cache=cache, quotas=self.quotas, jobs=jobs)
         await stack.enter_async_context(app.lifespan())
         return Loaded(version, bundle, box, app)
 

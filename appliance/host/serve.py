@@ -50,11 +50,14 @@ def serve_box(root: Path, listen: Listen, terminal: Terminal, programs: Path = P
 
         def on_serving(worker: Worker) -> None:
             certificate = str(worker.greeting.get("ca_sha256", ""))
-            url = url_of(listener, tls=bool(certificate))
-            reached = client_urls(listener, listen, tls=bool(certificate))
+            tls = bool(worker.greeting.get("tls", certificate))  # programs of before tell of their own CA alone
+            url = url_of(listener, tls=tls)
+            reached = client_urls(listener, listen, tls=tls)
             terminal.note(f"listening on {', '.join(reached) or url}")
             if certificate:
                 terminal.note(f"clients need {reached[0]}/ca.crt; its SHA-256 is {certificate}")
+            if listen.tls is not None and not worker.greeting.get("tls_files"):
+                terminal.warn("the program of this version does not know --tls-cert: it does not serve these files")
             try:
                 came_up(layout, installed)
                 write_atomic(layout.run / "url", f"{url}\n".encode(), mode=0o600)

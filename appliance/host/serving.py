@@ -12,21 +12,19 @@ import socket
 import sys
 import traceback
 from collections.abc import Collection, Coroutine
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-
-import uvloop
 
 from appliance.answer.chroma_index import chroma
 from appliance.app import serve
 from appliance.edge.limits import SHUTDOWN_S
 from appliance.edge.server import Server
-from appliance.edge.tls import Certificate, make_leaf
+from appliance.edge.tls import Certificate
+from appliance.edge.tls_files import Given
 from appliance.engine.memory import first_to_go, no_longer_first
 from appliance.engine.parent import Engine
-from appliance.host.authority import box_authority
-from appliance.host.box import Box, site_hosts
+from appliance.host.box import Box
+from appliance.host.certificates import Follower, Own, following, source_of
 from appliance.host.channel import PROTOCOL, Channel
 from appliance.host.gate import (
     FINISH_S,
@@ -50,7 +48,7 @@ from appliance.settings import Settings
 from appliance.store import current, versions
 from appliance.store.layout import StateLayout
 from appliance.store.memory import keep_in_memory
-from appliance.store.seal import Seal, SiteSecrets
+from appliance.store.seal import Seal
 from bundler.files import scratch_folder
 from bundler.format.errors import LifeboatError, NotReady
 from bundler.knowledge.dense import Exact
@@ -103,6 +101,8 @@ class Serving:
     async def _lifespan(self, receive: Any, send: Any) -> None:
         await receive()
         self._spawn(self._show_life())
+        await self._loader.quotas.keep()
+        self._spawn(self._loader.quotas.follow())
         # While it proves itself beside what serves, a lack of memory is to end it, and not that.
         stood = first_to_go() if self._proves else None
         try:
@@ -125,6 +125,7 @@ class Serving:
         await self._loader.shelf.stop()
         open_versions = [] if self._current is None else [self._current.close()]
         await asyncio.gather(*self._draining, *open_versions)
+        await self._loader.quotas.keep()
         await send({"type": "lifespan.shutdown.complete"})
 
     def _outlook(self) -> Outlook | None:
@@ -256,7 +257,7 @@ def main() -> None:
     """`python -m appliance.host.serving LISTENER CHANNEL`: two descriptors."""
     _restrict()
     listener = socket.socket(fileno=int(sys.argv[1]))
-    sys.exit(uvloop.run(_serve(listener, socket.socket(fileno=int(sys.argv[2])))))
+    sys.exit(asyncio.run(_serve(listener, socket.socket(fileno=int(sys.argv[2])))))
 
 
 def _restrict() -> None:
@@ -289,11 +290,14 @@ async def _serve_version(listener: socket.socket, channel: Channel, order: dict[
             "stop the service, run the install again, and start the service: it is then supervised by this program",
         )
     layout = StateLayout(Path(order["state"]))
-    listen = Listen(order["host"], listener.getsockname()[1], tuple(order["names"]), None, order["dense"])
+    given = Given.heard(order["tls"]) if order.get("tls") else None
+    listen = Listen(order["host"], listener.getsockname()[1], tuple(order["names"]), None, order["dense"], tls=given)
     seal = Seal(layout.keys, key=str(order["seal"]))
     secrets = seal.open()
     number = int(order["version"])
-    certificate, ca_pem = _certificate(seal, secrets, listen, versions.read_version(layout, secrets, number))
+    source = source_of(seal, secrets.site, listen, versions.read_version(layout, secrets, number))
+    certificates = None if source is None else Follower(source)
+    ca_pem = source.authority.cert_pem if isinstance(source, Own) else b""
 
     def settings(box: Box) -> Settings:
         hosts = (*listen.reached_by(), *box.hosts)
@@ -301,7 +305,8 @@ async def _serve_version(listener: socket.socket, channel: Channel, order: dict[
 
     with scratch_folder(layout.run, "s-") as run:
         loader = Loader(layout, secrets, settings, chroma if listen.dense == CHROMA else Exact, Shelf(run))
-        greeting = {"ca_sha256": Certificate(ca_pem, b"").fingerprint if ca_pem else ""}
+        told = Certificate(ca_pem, b"").fingerprint if ca_pem else ""
+        greeting = {"ca_sha256": told, "tls": certificates is not None, "tls_files": given is not None}
         serving = Serving(loader, channel, number, greeting, proves=bool(order["proves"]))
         leaving = Leaving(serving)
 
@@ -310,27 +315,13 @@ async def _serve_version(listener: socket.socket, channel: Channel, order: dict[
             await leaving.finish(SHUTDOWN_S, serving.cut)
 
         try:
-            await serve(leaving, listener, tls=certificate, on_ready=serving.runs_on, finish=finish)
+            async with following(certificates) as shown:
+                await serve(leaving, listener, tls=shown, on_ready=serving.runs_on, finish=finish)
         except SystemExit:  # how uvicorn ends where an application does not start: the reason is ours to tell
             if serving.failure is None:
                 raise
         if serving.failure is not None:
             raise serving.failure
-
-
-def _certificate(
-    seal: Seal, secrets: SiteSecrets, listen: Listen, version: versions.Version
-) -> tuple[Certificate | None, bytes]:
-    """Returns the server certificate, None on loopback, and the CA that clients must know.
-
-    Names that the MSP sets while the box serves are in the certificate from the next start on.
-    """
-    if listen.on_loopback:
-        return None, b""
-    now = datetime.now(UTC)
-    authority = box_authority(seal, secrets.site, now)
-    names = [*listen.reached_by(), *site_hosts(version.settings), "localhost", "127.0.0.1"]
-    return make_leaf(authority, names, now), authority.cert_pem
 
 
 if __name__ == "__main__":

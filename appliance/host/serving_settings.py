@@ -26,7 +26,7 @@ def settings_of(service: Service, hosts: Sequence[str], ca_pem: bytes, layout: S
     return Settings(
         hosts=tuple(hosts),
         keys=read_keys(service, kept),
-        cas=read_cas(service, kept),
+        cas=read_cas(service.upstreams, kept),
         ca_pem=ca_pem,
         kept=layout.gateway,
         pin=layout.pin,

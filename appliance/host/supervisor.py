@@ -160,6 +160,7 @@ class Supervisor:
             names=listen.names,
             dense=listen.dense,
             seal=listen.seal,
+            tls=None if listen.tls is None else listen.tls.told(),
         )
         worker = await Worker.start(python_of(software, self._programs), self._listener, words, software)
         try:

@@ -32,7 +32,7 @@ Type=notify
 NotifyAccess=main
 User={user}
 Group={user}
-{credential}ExecStart={program} serve --state {state} --programs {programs} --host {host} --port {port}
+{credential}ExecStart={program} serve --state {state} --programs {programs} --host {host} --port {port}{options}
 Restart=always
 RestartSec=1
 WatchdogSec={watchdog_s}
@@ -107,6 +107,8 @@ class Service:
         port: Port to listen on.
         gpu: Whether a GPU of NVIDIA is to be reached.
         sealed: Whether the seal has a credential that the service manager is to open.
+        names: Further names by which clients reach the box.
+        tls: The files of a certificate of the operator's own and of its key, both or none.
     """
 
     program: Path
@@ -117,6 +119,8 @@ class Service:
     port: int
     gpu: bool
     sealed: bool = False
+    names: tuple[str, ...] = ()
+    tls: tuple[Path, ...] = ()
 
 
 def unit_text(service: Service) -> str:
@@ -125,8 +129,14 @@ def unit_text(service: Service) -> str:
     Raises:
         BadInput: The state is not under /var/lib, the unit would hide the program, or a value is not one plain word.
     """
-    for name, word in (("--user", service.user), ("--host", service.host)):
+    for name, word in (
+        ("--user", service.user),
+        ("--host", service.host),
+        *(("--name", each) for each in service.names),
+    ):
         _check_word(name, word)
+    for path in service.tls:
+        _check_place(path, "the file", "such as /etc/lifeboat/tls, where the service's user can read it")
     check_program(service.program)
     check_program(service.programs)
     _check_word("--state", str(service.state))
@@ -145,23 +155,31 @@ def unit_text(service: Service) -> str:
         state_directory=service.state.relative_to(_STATES),
         host=service.host,
         port=service.port,
+        options=_options(service),
         devices=_NVIDIA if service.gpu else _NO_DEVICES,
         watchdog_s=_WATCHDOG_S,
         stop_s=_STOP_S,
     )
 
 
+def _options(service: Service) -> str:
+    names = [f" --name {name}" for name in service.names]
+    files = [f" {option} {path}" for option, path in zip(("--tls-cert", "--tls-key"), service.tls, strict=False)]
+    return "".join((*names, *files))
+
+
 def check_program(program: Path) -> None:
     """Raises BadInput for a program, or an interpreter, that the unit's sandbox hides or that is no plain word."""
-    _check_word("the program", str(program))
-    if not program.is_absolute() or ".." in program.parts:
-        raise BadInput(f"the program {program} is not named by its full path", f"name it with --program, {_PLACE}")
-    hidden = next((folder for folder in _HIDDEN if program.is_relative_to(folder)), None)
+    _check_place(program, "the program", f"install the program elsewhere, {_PLACE}, and name it with --program")
+
+
+def _check_place(path: Path, what: str, hint: str) -> None:
+    _check_word(what, str(path))
+    if not path.is_absolute() or ".." in path.parts:
+        raise BadInput(f"{what} {path} is not named by its full path", hint)
+    hidden = next((folder for folder in _HIDDEN if path.is_relative_to(folder)), None)
     if hidden is not None:
-        raise BadInput(
-            f"the program {program} lies under {hidden}, which the unit hides from the service",
-            f"install the program elsewhere, {_PLACE}, and name it with --program",
-        )
+        raise BadInput(f"{what} {path} lies under {hidden}, which the unit hides from the service", hint)
 
 
 def options_of(unit: str) -> dict[str, str]:

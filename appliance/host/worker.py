@@ -170,7 +170,15 @@ class Worker:
 
 
 def order(
-    state: Path, version: int, *, proves: bool, host: str, names: Sequence[str], dense: str, seal: str
+    state: Path,
+    version: int,
+    *,
+    proves: bool,
+    host: str,
+    names: Sequence[str],
+    dense: str,
+    seal: str,
+    tls: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Returns what a serving process is told at its start."""
     return {
@@ -182,6 +190,7 @@ def order(
         "names": list(names),
         "dense": dense,
         "seal": seal,
+        "tls": tls,
     }
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypedDict, TypeVar
 
 import msgspec
 from litestar import Request
 from msgspec import Meta, Struct
 
+from appliance.edge.caller import caller_of
 from appliance.engine.pooled_request import AUTO, REQUEST_TEXTS
 from appliance.gateway.options import QUESTION_CHARS_MOST
 from appliance.routes.errors import ApiError
@@ -143,17 +144,44 @@ async def read(request: Request[Any, Any, Any], kind: type[T], limit_s: float) -
     Raises:
         ApiError: 400 where it is not what `kind` says, 408 where it did not come in time.
     """
-    try:
-        async with asyncio.timeout(limit_s):
-            data = await request.body()
-    except TimeoutError:
-        raise ApiError(408, "request_timeout", f"the request did not arrive within {limit_s:.0f} s") from None
+    if caller_of(request.scope).has_sent:  # a clock for nothing would take longer than the reading
+        data = await request.body()
+    else:
+        data = await _within(request, limit_s)
     checked, raw = decoded(data, kind)
-    models = request.state.grant.models
+    models = request.scope["state"]["grant"].models
     asked = getattr(checked, "model", None)
     if models and asked is not None and asked not in models:
         raise ApiError(403, "model_not_allowed", f"this token is for {', '.join(models)}", param="model")
     return checked, raw
+
+
+async def _within(request: Request[Any, Any, Any], limit_s: float) -> bytes:
+    try:
+        async with asyncio.timeout(limit_s):
+            return await request.body()
+    except TimeoutError:
+        raise ApiError(408, "request_timeout", f"the request did not arrive within {limit_s:.0f} s") from None
+
+
+class AskedBy(TypedDict):
+    """What a request brings beside its body, as `Answering.call` takes it."""
+
+    tenant: str
+    via: str
+    once: str
+    regions: tuple[str, ...] | None
+
+
+def asked_by(request: Request[Any, Any, Any]) -> AskedBy:
+    """Returns whose request it is, where its data may go, what boxes it passed, and the caller's key of it.
+
+    Raises:
+        ApiError: The key is longer than a key is.
+    """
+    found: Dict = request.scope["state"]
+    regions = found["grant"].regions
+    return {"tenant": found["tenant"], "via": found["via"], "once": once_of(request), "regions": regions}
 
 
 def once_of(request: Request[Any, Any, Any]) -> str:
@@ -162,7 +190,7 @@ def once_of(request: Request[Any, Any, Any]) -> str:
     Raises:
         ApiError: It is longer than a key is.
     """
-    key = request.headers.get("idempotency-key", "")
+    key: str = request.scope["state"]["head"].get(b"idempotency-key", b"").decode("latin-1")
     if len(key) > ONCE_CHARS:
         raise ApiError(400, "invalid_value", f"the Idempotency-Key is longer than {ONCE_CHARS} characters")
     return key

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from dataclasses import replace
 from typing import Any
 
@@ -13,16 +13,18 @@ from litestar import Request, get
 from litestar.types import ASGIApp
 
 from appliance.answer.answering import Answering
+from appliance.edge.caller import CallerLeft, caller_of
 from appliance.edge.metrics import Metrics
 from appliance.gateway.call import CHAT, TEXT, Call, Served
 from appliance.gateway.outcome import Failed
 from appliance.gateway.sse import KEEPALIVE, event
 from appliance.routes import present
-from appliance.routes.bodies import ChatRequest, TextRequest, once_of, read
+from appliance.routes.bodies import ChatRequest, TextRequest, asked_by, read
 from appliance.routes.errors import ApiError, as_api_error
 from appliance.routes.guards import Handler
 from appliance.routes.jobs import taken
-from appliance.routes.reply import Events, Whole, as_json, disconnected
+from appliance.routes.metered import metered, spender, told
+from appliance.routes.reply import Events, Whole, as_json
 
 CLIENT_GONE = 499  # nginx's word for it; nobody is left to read it
 
@@ -31,7 +33,7 @@ CLIENT_GONE = 499  # nginx's word for it; nobody is left to read it
 async def chat_completions(request: Request[Any, Any, Any]) -> ASGIApp:
     answering: Answering = request.app.state.answering
     _, body = await read(request, ChatRequest, answering.settings.body_wait_s)
-    call = answering.call(body, CHAT, request.state.tenant, request.state.via, once_of(request))
+    call = answering.call(body, CHAT, **asked_by(request))
     if b"prefer" in request.scope["state"]["head"] and (job := await taken(request, call)) is not None:
         return job
     return await Completion(request, call).reply()
@@ -41,7 +43,7 @@ async def chat_completions(request: Request[Any, Any, Any]) -> ASGIApp:
 async def completions(request: Request[Any, Any, Any]) -> ASGIApp:
     answering: Answering = request.app.state.answering
     _, body = await read(request, TextRequest, answering.settings.body_wait_s)
-    call = answering.call(body, TEXT, request.state.tenant, request.state.via, once_of(request))
+    call = answering.call(body, TEXT, **asked_by(request))
     if b"prefer" in request.scope["state"]["head"] and (job := await taken(request, call)) is not None:
         return job
     return await Completion(request, call).reply()
@@ -67,24 +69,17 @@ class Completion:
     """One completion on its way, and the client that waits for it."""
 
     def __init__(self, request: Request[Any, Any, Any], call: Call) -> None:
-        call = with_wishes(request, call)
-        self._request, self._call = request, call
+        self._call, self._caller = with_wishes(request, call), caller_of(request.scope)
         self._answering: Answering = request.app.state.answering
         self._metrics: Metrics = request.app.state.metrics
-        self._started = time.monotonic()
-        self._work: asyncio.Task[Served] = asyncio.create_task(self._answering.complete(call))
+        self._started, self._spend = time.monotonic(), spender(request)
 
     async def reply(self) -> ASGIApp:
         """Returns the reply: whole, streamed from its commit, or streamed with headers that say `pending`."""
-        wait_s = self._answering.settings.headers_wait_s if self._call.stream else None
-        if not await self._begun(wait_s):
+        try:
+            return await (self._streamed() if self._call.stream else self._whole())
+        except CallerLeft:
             return Whole(b"", status=CLIENT_GONE)
-        if not self._work.done():
-            return Events(self.shaped(self._pending()), self._close, present.PENDING)
-        served = self._result()
-        if self._call.stream:
-            return Events(self.shaped(self._events(served)), self._close, self.headers(served))
-        return as_json(self.whole(served), headers=self.headers(served))
 
     @property
     def endpoint(self) -> str:
@@ -103,27 +98,32 @@ class Completion:
         """Returns the events of a stream as this endpoint's clients read them."""
         return events
 
-    async def _begun(self, wait_s: float | None) -> bool:
-        """Waits for the answer to begin; False where the client left first."""
-        watching = asyncio.create_task(disconnected(self._request.receive))
-        try:
-            await asyncio.wait({self._work, watching}, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
-            left = watching.done() and not self._work.done()
-        except asyncio.CancelledError:
-            self._work.cancel()
-            raise
-        finally:
-            watching.cancel()
-        if left:
-            self._work.cancel()
-        return not left
+    def _work(self) -> Coroutine[Any, Any, Served]:
+        call, complete = self._call, self._answering.complete
+        return complete(call) if self._spend is None else metered(complete(told(call)), call, self._spend)
 
-    def _result(self) -> Served:
-        served = self._work.result()
+    async def _whole(self) -> ASGIApp:
+        served = self._told(await self._caller.waits_for(self._work()))
+        return as_json(self.whole(served), headers=self.headers(served))
+
+    async def _streamed(self) -> ASGIApp:
+        """Waits for the answer to begin, so that headers can say what served; not for long."""
+        work = asyncio.create_task(self._work())
+        wait_s = self._answering.settings.headers_wait_s
+        try:
+            await self._caller.waits_for(asyncio.wait({work}, timeout=wait_s))
+        except BaseException:
+            _end(work)
+            raise
+        if not work.done():
+            return Events(self.shaped(self._pending(work)), lambda: _end(work), present.PENDING)
+        served = self._told(work.result())
+        return Events(self.shaped(self._events(served)), lambda: _end(work), self.headers(served))
+
+    def _told(self, served: Served) -> Served:
         skipped = [skip.rung for skip in served.skips]
-        self._metrics.answered(
-            self.endpoint, served.answer.rung, served.mode, skipped, time.monotonic() - self._started
-        )
+        took_s = time.monotonic() - self._started
+        self._metrics.answered(self.endpoint, served.answer.rung, served.mode, skipped, took_s)
         return served
 
     def _events(self, served: Served) -> AsyncIterator[bytes]:
@@ -133,22 +133,24 @@ class Completion:
 
         return present.events(served, cut)
 
-    async def _pending(self) -> AsyncIterator[bytes]:
-        while not self._work.done():
+    async def _pending(self, work: asyncio.Task[Served]) -> AsyncIterator[bytes]:
+        while not work.done():
             yield KEEPALIVE
-            await asyncio.wait({self._work}, timeout=self._answering.settings.keepalive_s)
+            await asyncio.wait({work}, timeout=self._answering.settings.keepalive_s)
         try:
-            served = self._result()
+            served = self._told(work.result())
         except Exception as error:  # noqa: BLE001 - the headers are gone: every fault becomes an event, as `render` would
             yield event(msgspec.json.encode(as_api_error(error, self._answering).body))
             return
         async for data in self._events(served):
             yield data
 
-    def _close(self) -> None:
-        if not self._work.done():
-            self._work.cancel()
-        elif not self._work.cancelled() and self._work.exception() is None:
-            chunks = self._work.result().answer.chunks
-            if chunks is not None:
-                chunks.close()
+
+def _end(work: asyncio.Task[Served]) -> None:
+    """Ends the work on a stream that nobody reads any more, wherever it is."""
+    if not work.done():
+        work.cancel()
+    elif not work.cancelled() and work.exception() is None:
+        chunks = work.result().answer.chunks
+        if chunks is not None:
+            chunks.close()

@@ -13,6 +13,7 @@ from typing import Any
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
 
+from appliance.edge.allowance import REQUESTS
 from appliance.edge.grant import Grant, comes_from, verb_of
 from appliance.edge.hosts import host_allowed, origin_allowed
 from appliance.edge.limits import HEADER_BYTES_MAX, header_bytes
@@ -89,10 +90,20 @@ def _hold_to(connection: Connection, token: str, grant: Grant) -> None:
         raise ApiError(403, "network_not_allowed", "this token is not for the network that the request comes from")
     if grant.verbs and (verb := verb_of(connection.scope["path"])) and verb not in grant.verbs:
         raise ApiError(403, "verb_not_allowed", f"this token is not for /v1/{verb}")
+    if grant.requests_a_minute or grant.tokens_a_day:
+        _count(connection, token, grant)
+
+
+def _count(connection: Connection, token: str, grant: Grant) -> None:
+    """Counts a request; what is left goes with its answer, whatever that is."""
     quotas: Quotas = connection.app.state.quotas
-    if wait_s := quotas.wait_s(token, grant.requests_a_minute):
-        message = f"this token may ask {grant.requests_a_minute} times a minute"
-        raise ApiError(429, "rate_limit_exceeded", message, headers={"Retry-After": str(ceil(wait_s))})
+    left = quotas.ask(token, grant, verb_of(connection.scope["path"]))
+    connection.scope["state"]["limits"] = [pair for each in left for pair in each.headers]
+    for each in left:
+        if each.wait_s:
+            often = f"ask {each.limit} times a minute" if each.what == REQUESTS else f"use {each.limit} tokens a day"
+            headers = {"Retry-After": str(ceil(each.wait_s))}
+            raise ApiError(429, "rate_limit_exceeded", f"this token may {often}", headers=headers)
 
 
 def _given(connection: Connection) -> str:

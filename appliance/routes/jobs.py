@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from litestar import Request, delete, get
@@ -13,15 +14,19 @@ from litestar.types import ASGIApp
 from appliance.answer.answering import Answering, UnknownModel
 from appliance.answer.job import Again, Asked, Job, Outcome
 from appliance.answer.jobs import Jobs, Reused
-from appliance.edge.tokens import TokenStore
+from appliance.edge.quota import Quotas
+from appliance.edge.tokens import Token, TokenStore
 from appliance.gateway.call import Call
 from appliance.gateway.climb import NoRung
 from appliance.gateway.outcome import Refused
+from appliance.gateway.pace import prompt_bytes
+from appliance.gateway.residency import narrowed
 from appliance.gateway.route import rungs_of
 from appliance.records.entry import Full
 from appliance.records.journal import NotKept
 from appliance.routes import present
 from appliance.routes.errors import ApiError, as_api_error, unknown_model
+from appliance.routes.metered import spend_whole
 from appliance.routes.reply import Whole, as_json
 from bundler.format.errors import BadBundle
 
@@ -90,34 +95,47 @@ def not_kept(error: NotKept) -> ApiError:
     return ApiError(507, "jobs_not_kept", f"this box cannot keep it: {error.fact}", headers={"Retry-After": "60"})
 
 
-async def answered(answering: Answering, tokens: TokenStore, tenant: str, asked: Asked) -> Outcome | Again:
+async def answered(
+    answering: Answering, tokens: TokenStore, quotas: Quotas, tenant: str, asked: Asked
+) -> Outcome | Again:
     """Answers a job by its route, without the last message: who does not wait wants an answer, later if need be."""
     try:
-        valid = await asyncio.to_thread(_valid, tokens, tenant)
+        token = await asyncio.to_thread(_token, tokens, tenant)
     except BadBundle:
         return Again("the token file of this box is damaged")
-    if not valid:
+    if token is None:
         return _failed(ApiError(401, "invalid_api_key", "the token of this job is no longer valid"), asked)
-    call = answering.call(asked.body, asked.wire, tenant, ", ".join(asked.via))
-    rungs = rungs_of(answering.box.service, call.route)
-    names = tuple(rung.name for rung in rungs if rung.kind != _MESSAGE)
-    call = replace(call, route=replace(call.route, rungs=names), regions=asked.regions, later=True)
+    limited = token.grant.tokens_a_day
+    if limited and quotas.used(tenant) >= limited:
+        return Again("its token has used up its day")
+    call = _call(answering, token, asked)
     try:
         served = await answering.complete(call)
     except NoRung as error:
         return _failed(as_api_error(error, answering), asked) if error.incapable else Again("no rung serves it now")
     except (Refused, UnknownModel) as error:
         return _failed(as_api_error(error, answering), asked)
+    if limited:
+        spend_whole(partial(quotas.spend, tenant), prompt_bytes(asked.body), served.answer.body)
     return Outcome(200, present.whole(served), asked.digest, asked.keep_s)
+
+
+def _call(answering: Answering, token: Token, asked: Asked) -> Call:
+    """Returns a job as a call; where its data may go is what its token said then, and says now."""
+    call = answering.call(asked.body, asked.wire, token.id, ", ".join(asked.via))
+    rungs = rungs_of(answering.box.service, call.route)
+    names = tuple(rung.name for rung in rungs if rung.kind != _MESSAGE)
+    regions = narrowed((asked.regions, token.grant.regions))
+    return replace(call, route=replace(call.route, rungs=names), regions=regions, later=True)
 
 
 def _failed(error: ApiError, asked: Asked) -> Outcome:
     return Outcome(error.status, error.body, asked.digest, asked.keep_s)
 
 
-def _valid(tokens: TokenStore, tenant: str) -> bool:
+def _token(tokens: TokenStore, tenant: str) -> Token | None:
     now_s = time.time()
-    return any(one.id == tenant and not 0 < one.expires <= now_s for one in tokens.list())
+    return next((one for one in tokens.list() if one.id == tenant and not 0 < one.expires <= now_s), None)
 
 
 def _prefers_async(header: str) -> bool:

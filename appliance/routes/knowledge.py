@@ -16,6 +16,7 @@ from appliance.gateway.call import Answer
 from appliance.routes import present
 from appliance.routes.bodies import QuestionRequest, RouteRequest, SearchRequest, once_of, read
 from appliance.routes.errors import ApiError, not_ready
+from appliance.routes.metered import spend_whole, spender
 from appliance.routes.reply import Whole, as_json
 
 
@@ -67,8 +68,11 @@ async def ask(request: Request[Any, Any, Any]) -> ASGIApp:
     answering: Answering = request.app.state.answering
     asked, _ = await read(request, QuestionRequest, answering.settings.body_wait_s)
     started = time.monotonic()
-    served = await answering.ask(asked.question, request.state.tenant, once_of(request))
+    tenant, regions = request.state.tenant, request.state.grant.regions
+    served = await answering.ask(asked.question, tenant, once_of(request), regions)
     answer = served.answer
+    if (spend := spender(request)) is not None:
+        spend_whole(spend, len(asked.question), answer.body)
     skipped = [skip.rung for skip in served.skips]
     request.app.state.metrics.answered("/v1/ask", answer.rung, served.mode, skipped, time.monotonic() - started)
     body = {

@@ -12,7 +12,7 @@ from appliance.answer.answering import Answering
 from appliance.gateway.call import CHAT, Served
 from appliance.gateway.outcome import Failed
 from appliance.routes import messages_in, messages_out, present
-from appliance.routes.bodies import once_of, read
+from appliance.routes.bodies import asked_by, read
 from appliance.routes.chat import Completion
 from appliance.routes.errors import ApiError
 from appliance.routes.guards import Handler
@@ -36,8 +36,7 @@ class Message(Completion):
 
     def __init__(self, request: Request[Any, Any, Any], asked: messages_in.Asked) -> None:
         answering: Answering = request.app.state.answering
-        call = answering.call(asked.body, CHAT, request.state.tenant, request.state.via, once_of(request))
-        super().__init__(request, call)
+        super().__init__(request, answering.call(asked.body, CHAT, **asked_by(request)))
         self._asked = asked
 
     @property

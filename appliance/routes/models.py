@@ -16,6 +16,7 @@ from appliance.engine.vectors import as_document
 from appliance.gateway.call import RANKING, VECTORS
 from appliance.routes.bodies import EmbeddingRequest, RerankRequest, read
 from appliance.routes.errors import ApiError, not_ready, unknown_model
+from appliance.routes.metered import spend_numbers
 from appliance.routes.present import MODE, SERVED_BY
 from appliance.routes.reply import Whole, as_json
 from bundler.format.service import EMBEDDING, RERANK
@@ -45,8 +46,8 @@ async def embeddings(request: Request[Any, Any, Any]) -> ASGIApp:
     if name is None:
         raise unknown_model(asked.model, [AUTO, *names] if names else [])
     if name in local:
-        return _pooled(answering, name, await answering.pool(name, body, VECTORS, request.state.tenant))
-    return await _embedded(answering, asked)
+        return _pooled(request, name, await answering.pool(name, body, VECTORS, request.state.tenant))
+    return await _embedded(request, asked)
 
 
 @post("/rerank", status_code=200)
@@ -59,15 +60,18 @@ async def rerank(request: Request[Any, Any, Any]) -> ASGIApp:
     name = named(asked.model, names)
     if name is None:
         raise unknown_model(asked.model, [AUTO, *names])
-    return _pooled(answering, name, await answering.pool(name, body, RANKING, request.state.tenant))
+    return _pooled(request, name, await answering.pool(name, body, RANKING, request.state.tenant))
 
 
-def _pooled(answering: Answering, name: str, body: bytes) -> Whole:
+def _pooled(request: Request[Any, Any, Any], name: str, body: bytes) -> Whole:
+    spend_numbers(request, body)
+    answering: Answering = request.app.state.answering
     return Whole(body, headers={MODE: answering.climber.mode, SERVED_BY: name})
 
 
-async def _embedded(answering: Answering, asked: EmbeddingRequest) -> ASGIApp:
+async def _embedded(request: Request[Any, Any, Any], asked: EmbeddingRequest) -> ASGIApp:
     """Answers by the embedding model of documents and FAQ, in this process."""
+    answering: Answering = request.app.state.answering
     spec, encoder = answering.box.service.embedding, answering.box.encoder
     if spec is None or encoder is None:
         raise not_ready("the embedding model is not loaded")
@@ -81,7 +85,7 @@ async def _embedded(answering: Answering, asked: EmbeddingRequest) -> ASGIApp:
     tokens = sum(len(row) for row in ids)
     as_base64 = asked.encoding_format == "base64"
     body = await asyncio.to_thread(lambda: as_document(vectors, spec.name, tokens, base64=as_base64))
-    return _pooled(answering, spec.name, bytes(body))
+    return _pooled(request, spec.name, bytes(body))
 
 
 def texts_of(given: str | Sequence[Any]) -> list[str]:

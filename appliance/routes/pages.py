@@ -57,5 +57,7 @@ async def page(request: Request[Any, Any, Any]) -> ASGIApp:
 async def ca_certificate(request: Request[Any, Any, Any]) -> ASGIApp:
     settings: Settings = request.app.state.settings
     if not settings.ca_pem:
-        raise ApiError(404, "no_ca", "this box serves without TLS")
+        raise ApiError(
+            404, "no_ca", "clients need no CA of this box: it serves without TLS, or by a certificate of its operator's"
+        )
     return Whole(settings.ca_pem, media_type="application/x-x509-ca-cert")

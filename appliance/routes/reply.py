@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from typing import Any
 
 import msgspec
 from litestar.types import Receive, Scope, Send
+
+from appliance.edge.caller import CallerLeft, caller_of
 
 
 class Whole:
@@ -55,14 +56,11 @@ class Events:
         self._headers = {**fixed, **(headers or {})}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's signature
-        sending = asyncio.create_task(self._send(send))
-        watching = asyncio.create_task(disconnected(receive))
         try:
-            await asyncio.wait({sending, watching}, return_when=asyncio.FIRST_COMPLETED)
-            if sending.done():
-                sending.result()
+            await caller_of(scope).waits_for(self._send(send))
+        except CallerLeft:
+            pass  # nobody is left to read the rest
         finally:
-            await _cancel(sending, watching)
             self._close()
 
     async def _send(self, send: Send) -> None:
@@ -73,18 +71,6 @@ class Events:
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-async def disconnected(receive: Receive) -> None:
-    """Returns when the client has left; the request's body must have been read before."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
 async def _start(send: Send, status: int, headers: Mapping[str, str]) -> None:
     raw = [(name.lower().encode("latin-1"), value.encode("latin-1", "replace")) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": status, "headers": raw})
-
-
-async def _cancel(*tasks: asyncio.Task[None]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)

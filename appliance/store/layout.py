@@ -70,6 +70,11 @@ class StateLayout:
         return self.root / "tokens.json"
 
     @property
+    def quotas(self) -> Path:
+        """What tokens used today."""
+        return self.root / "quotas.json"
+
+    @property
     def gateway(self) -> Path:
         """What the gateway remembers of the providers; no key is in it."""
         return self.root / "gateway.json"

@@ -12,7 +12,7 @@ version='@VERSION@' wanted_python='@PYTHON@' wanted_machine='@MACHINE@' program_
 files='@FILES@'
 
 medium='' prefix=/opt/lifeboat state=/var/lib/lifeboat user=lifeboat host=0.0.0.0 port=8443 service=yes python=''
-site='' code='' gpu=''
+site='' code='' gpu='' tls=''
 usage() {
   cat <<EOT
 Usage: sh install.sh MEDIUM [options]
@@ -22,6 +22,8 @@ Installs Lifeboat $version from MEDIUM, then the newest bundle on it, and starts
   --user NAME            whom the service runs as, made if there is none (default $user)
   --host ADDRESS         where the service listens (default $host, with TLS)
   --port PORT            (default $port)
+  --tls-cert FILE        serve this certificate chain (PEM) ...
+  --tls-key FILE         ... and its key; the service's user must be able to read both
   --site NAME            the site's name, where the medium holds several
   --site-code-file FILE  the code of the site card; asked for otherwise
   --gpu                  let the service reach a GPU of NVIDIA
@@ -41,11 +43,12 @@ while [ $# -gt 0 ]; do
     -h | --help) usage; exit 0 ;;
     --no-service) service=no; shift ;;
     --gpu) gpu=--gpu; shift ;;
-    --prefix | --state | --user | --host | --port | --site | --site-code-file | --python)
+    --prefix | --state | --user | --host | --port | --site | --site-code-file | --python | --tls-cert | --tls-key)
       [ $# -ge 2 ] || fail 2 "$1 wants a value" "sh install.sh --help"
       case $1 in
         --prefix) prefix=$2 ;; --state) state=$2 ;; --user) user=$2 ;; --host) host=$2 ;; --port) port=$2 ;;
         --site) site=$2 ;; --site-code-file) code=$2 ;; --python) python=$2 ;;
+        --tls-cert | --tls-key) tls="$tls $1 $2" ;;
       esac
       shift 2 ;;
     -*) fail 2 "there is no option $1" "sh install.sh --help" ;;
@@ -129,7 +132,7 @@ if [ "$service" = yes ]; then
 fi
 if [ "$service" = yes ] && [ -d /run/systemd/system ]; then
   unit=/etc/systemd/system/lifeboat.service
-  "$box" unit --state "$state" --programs "$prefix" --user "$user" --host "$host" --port "$port" $gpu > "$unit.part" ||
+  "$box" unit --state "$state" --programs "$prefix" --user "$user" --host "$host" --port "$port" $gpu $tls > "$unit.part" ||
     fail $? "no unit could be written" "mend what the error says and run the same again"
   mv "$unit.part" "$unit"
   systemctl daemon-reload
@@ -143,7 +146,7 @@ else
   as=''
   [ "$service" = no ] || as="runuser -u $user -- "
   say "no service was set up; start it with:"
-  say "  $as$prefix/current/bin/lifeboat-appliance serve --state $state --programs $prefix --host $host --port $port"
+  say "  $as$prefix/current/bin/lifeboat-appliance serve --state $state --programs $prefix --host $host --port $port$tls"
 fi
 [ -z "$url" ] || printf 'URL    %s\n' "$url"
 if [ -n "$token" ]; then

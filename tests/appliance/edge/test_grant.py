@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from appliance.edge.grant import Grant, after_request, checked, comes_from, verb_of
-from appliance.edge.quota import TOKENS_MOST, Quotas
 from appliance.edge.tokens import TokenStore
 from bundler.format.errors import BadBundle, BadInput
 
@@ -47,30 +46,6 @@ def test_no_minute_holds_more_than_twice_a_limit(a_minute: int, gaps: list[float
         assert len([at for at in taken if start <= at < start + 60]) <= 2 * a_minute
 
 
-def test_a_limit_lets_its_number_through_at_once_and_then_one_by_one() -> None:
-    """After the wait that it names a request is taken."""
-    now_s = 0.0
-    quotas = Quotas(lambda: now_s)
-    assert [quotas.wait_s("a", 3) for _ in range(3)] == [0.0] * 3
-    wait_s = quotas.wait_s("a", 3)
-    assert wait_s == pytest.approx(20.0)
-    assert quotas.wait_s("b", 3) == 0.0
-    now_s = wait_s
-    assert quotas.wait_s("a", 3) == 0.0
-    assert quotas.wait_s("a", 0) == 0.0
-
-
-def test_quotas_forget_tokens_that_rest() -> None:
-    """However many tokens come and go, memory is bounded."""
-    now_s = 0.0
-    quotas = Quotas(lambda: now_s)
-    for number in range(TOKENS_MOST):
-        quotas.wait_s(str(number), 60)
-    now_s = 100.0
-    quotas.wait_s("one more", 60)
-    assert len(quotas._full_at) == 1
-
-
 @pytest.mark.parametrize(
     ("path", "verb"),
     [("/v1/chat/completions", "chat"), ("/v1/chat/completions/r-1", "chat"), ("/v1/ask", "ask"), ("/metrics", "")],
@@ -90,6 +65,8 @@ def test_a_path_has_a_verb(path: str, verb: str) -> None:
         Grant(models=("a\nb",)),
         Grant(models=tuple(map(str, range(101)))),
         Grant(requests_a_minute=-1),
+        Grant(tokens_a_day=-1),
+        Grant(regions=("",)),
     ],
 )
 def test_limits_that_cannot_be_are_refused(store: TokenStore, grant: Grant) -> None:

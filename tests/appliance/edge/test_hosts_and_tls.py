@@ -17,6 +17,7 @@ from appliance.app import serve
 from appliance.edge.hosts import host_allowed, origin_allowed
 from appliance.edge.limits import header_bytes
 from appliance.edge.tls import Certificate, make_ca, make_leaf
+from appliance.edge.tls_shown import Shown
 
 NOW = datetime.now(UTC)
 
@@ -82,10 +83,11 @@ def _served(certificate: Certificate | None) -> tuple[int, threading.Thread, lis
     listener = socket.create_server(("127.0.0.1", 0))
     servers: list[uvicorn.Server] = []
     app = Litestar([hello], openapi_config=None, logging_config=None)
+    shown = None if certificate is None else Shown(certificate)
 
     def main() -> None:
         with listener:
-            asyncio.run(serve(app, listener, tls=certificate, on_ready=servers.append))
+            asyncio.run(serve(app, listener, tls=shown, on_ready=servers.append))
 
     thread = threading.Thread(target=main, daemon=True)
     thread.start()

@@ -40,6 +40,8 @@ def test_a_healthy_box_is_good() -> None:
         (replace(WELL, status=replace(STATUS, nightly="disk: FAILED", nightly_failed=True)), WARNING, "disk: FAILED"),
         (replace(WELL, status=replace(STATUS, nightly_age_days=4)), WARNING, "no nightly look for 4 days"),
         (replace(WELL, free_share=0.05), WARNING, "5% of the disk"),
+        (replace(WELL, tls_days=13), WARNING, "its certificate ends in 13 days"),
+        (replace(WELL, tls_days=-1), CRITICAL, "its certificate has ended"),
         (replace(WELL, rungs=(NO_KEY,)), WARNING, "provider cloud is not used: its key CLOUD is not set on this box"),
         (replace(WELL, rungs=(REFUSED,)), WARNING, "provider cloud is not used: it does not accept our key (401)"),
     ],

@@ -56,6 +56,9 @@ def test_little_is_left_open(tmp_path: Path, gpu: bool, most: float) -> None:
         ({"program": Path("/tmp/venv/bin/lifeboat-appliance")}, "lies under /tmp, which the unit hides"),
         ({"programs": Path("opt")}, "not named by its full path"),
         ({"programs": Path("/opt/x y")}, "is not one plain word"),
+        ({"names": ("box.example", "a b")}, "--name 'a b' is not one plain word"),
+        ({"tls": (Path("/etc/tls/a.pem"), Path("/root/key.pem"))}, "lies under /root, which the unit hides"),
+        ({"tls": (Path("a.pem"), Path("/etc/tls/key.pem"))}, "not named by its full path"),
     ],
 )
 def test_values_are_plain_words_and_places_that_it_sees(changed: dict[str, object], words: str) -> None:
@@ -71,6 +74,10 @@ def test_the_options_are_read_back() -> None:
     found = options_of(unit_text(replace(SERVICE, port=9000)))
     assert found == {"programs": "/opt/lifeboat", "state": "/var/lib/lifeboat", "host": "0.0.0.0", "port": "9000"}
     assert options_of("[Service]\n") == {}
+    files = {"tls-cert": "/etc/lifeboat/chain.pem", "tls-key": "/etc/lifeboat/key.pem"}
+    named = replace(SERVICE, names=("box.example",), tls=tuple(map(Path, files.values())))
+    told = options_of(unit_text(named))
+    assert told == {**options_of(unit_text(SERVICE)), "name": "box.example", **files}
 
 
 @pytest.mark.parametrize("words", [("--program", "/opt/lifeboat/1/bin/lifeboat-appliance"), ()])

@@ -461,7 +461,8 @@ class Worlds:
     def _serve(self, box: FakeBox, tokens: TokenStore, settings: Settings) -> tuple[str, Answering]:
         listener = self._stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         looped = Looped()
-        app = create_app(box, tokens, settings, self.tickets(box), self.cache(box), self.jobs(box))
+        more = {"tickets": self.tickets(box), "cache": self.cache(box), "jobs": self.jobs(box)}
+        app = create_app(box, tokens, settings, **more)
 
         async def main(ready: threading.Event, stop: asyncio.Event) -> None:
             servers: list[uvicorn.Server] = []

@@ -309,3 +309,25 @@ def test_those_who_wait_go_first(worlds: Worlds) -> None:
     assert waiting.status_code == 200
     job, patient = (int(headers["X-Lifeboat-Priority"]) for headers in world.engine.headers)
     assert job > patient > 0
+
+
+def test_what_a_job_used_counts_for_its_token(worlds: Worlds) -> None:
+    """Model tokens of a day are counted at its end, and a token that has used its day up waits for the next."""
+    world = worlds.make(change=taking())
+    token, _ = world.tokens.create("other", now_s=1_000, grant=Grant(tokens_a_day=5))
+    theirs = {"Authorization": f"Bearer {token}"}
+    where = post(world, headers=theirs).headers["Location"]
+    world.http.headers.update(theirs)
+    assert ended(world, where)["status"] == "completed"
+    assert post(world).status_code == 429
+
+
+def test_a_job_goes_where_its_token_lets_it_go(worlds: Worlds) -> None:
+    """The regions of the token hold when it runs, too."""
+    world = worlds.make(change=taking("alpha", "small", "message"))
+    token, _ = world.tokens.create("here", now_s=1_000, grant=Grant(regions=("elsewhere",)))
+    theirs = {"Authorization": f"Bearer {token}"}
+    where = post(world, headers=theirs).headers["Location"]
+    world.http.headers.update(theirs)
+    assert ended(world, where)["response"]["lifeboat"]["rung"] == "small"
+    assert world.cloud.asked == []
