@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import uvicorn
@@ -15,6 +16,7 @@ from litestar.types import Message, Scope
 from appliance.answer.answering import Answering
 from appliance.answer.cached import AnswerCache
 from appliance.answer.facts import Box
+from appliance.answer.jobs import Jobs
 from appliance.answer.tickets import Tickets
 from appliance.edge.limits import CONNECTIONS_MAX, KEEP_ALIVE_S, SHUTDOWN_S
 from appliance.edge.metrics import Metrics
@@ -26,6 +28,7 @@ from appliance.edge.tokens import TokenStore
 from appliance.routes import chat, feed, health, knowledge, messages, models, pages
 from appliance.routes.errors import render
 from appliance.routes.guards import edge_guard, use_guard
+from appliance.routes.jobs import answered, forget_job, one_job
 from appliance.settings import Settings
 
 API = (
@@ -42,6 +45,8 @@ API = (
     knowledge.faq,
     knowledge.route,
     knowledge.ask,
+    one_job,
+    forget_job,
 )
 _SECURITY = [(name.lower().encode(), value.encode()) for name, value in pages.SECURITY_HEADERS.items()]
 AsgiApp = Callable[[Any, Any, Any], Awaitable[None]]
@@ -56,6 +61,7 @@ def create_app(
     *,
     tickets: Tickets | None = None,
     cache: AnswerCache | None = None,
+    jobs: Jobs | None = None,
     quotas: Quotas | None = None,
 ) -> Litestar:
     """Returns the application for one installed version.
@@ -66,13 +72,16 @@ def create_app(
         settings: Read at start.
         tickets: Of the last rung; None where it makes none.
         cache: Of answers; None where none are kept.
+        jobs: Requests that nobody waits for; None where none are taken.
         quotas: What tokens used; None where nobody else counts them.
     """
-    answering = Answering(box, settings, tickets=tickets, cache=cache)
+    answering, counted = Answering(box, settings, tickets=tickets, cache=cache), quotas or Quotas()
 
     @asynccontextmanager
     async def running(_: Litestar) -> AsyncIterator[None]:
-        async with answering:
+        async with answering, jobs or nullcontext():
+            if jobs is not None:
+                jobs.work(partial(answered, answering, tokens, counted), answering.leaving.is_set)
             yield
 
     known = {"answering": answering, "metrics": Metrics(), "tokens": tokens, "settings": settings}
@@ -80,7 +89,7 @@ def create_app(
         route_handlers=[Router("/v1", guards=[use_guard], route_handlers=API), *OPEN_PATHS],
         guards=[edge_guard],
         lifespan=[running],
-        state=State(known | {"quotas": quotas or Quotas(), "pages": pages.load_pages(), "feeds": set()}),
+        state=State(known | {"jobs": jobs, "quotas": counted, "pages": pages.load_pages(), "feeds": set()}),
         before_send=[_secured],
         exception_handlers={Exception: render},
         request_max_body_size=box.service.limits.body_bytes,

@@ -12,6 +12,7 @@ from bundler.format.record import LATER
 VERBS = ("ask", "chat", "completions", "embeddings", "faq", "messages", "models", "rerank", "route", "search")
 _SPENDING = frozenset({"ask", "chat", "completions", "embeddings", "messages", "rerank"})
 ENTRIES_MOST, NAME_CHARS, REQUESTS_MOST, TOKENS_A_DAY_MOST = 100, 200, 1_000_000, 10**12
+_OWN = ("jobs",)
 _MINUTE_S = 60.0
 
 
@@ -82,8 +83,9 @@ def words_of(grant: Grant) -> tuple[str, ...]:
 
 
 def verb_of(path: str) -> str:
-    """Returns the verb of a path of the API, "" of any other."""
-    return path.removeprefix("/v1/").split("/")[0] if path.startswith("/v1/") else ""
+    """Returns the verb of a path of the API, "" of any other, and of those where a token finds its own alone."""
+    verb = path.removeprefix("/v1/").split("/")[0] if path.startswith("/v1/") else ""
+    return "" if verb in _OWN else verb
 
 
 def spends(verb: str) -> bool:

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from appliance.edge.cache_metrics import CacheMetrics, CacheSeen
+from appliance.edge.records_metrics import CacheMetrics, CacheSeen, JobMetrics, JobsSeen
 from appliance.gateway.breaker import STATES
 from appliance.gateway.modes import MODES
 from appliance.gateway.pin import AUTO
@@ -94,12 +94,18 @@ class Metrics:
         )
         self._sent = Gauge("lifeboat_handoff_sent", "Tickets that went out since the start", registry=self.registry)
         self._cache = CacheMetrics(self.registry)
+        self._jobs = JobMetrics(self.registry)
         self._version = Gauge("lifeboat_version", "The serving version", registry=self.registry)
 
     def cached(self, cache: CacheSeen | None) -> None:
         """Takes how the answer cache stands; None where there is none."""
         if cache is not None:
             self._cache.take(cache)
+
+    def worked(self, jobs: JobsSeen | None) -> None:
+        """Takes how the jobs stand; None where none are taken."""
+        if jobs is not None:
+            self._jobs.take(jobs)
 
     def answered(self, endpoint: str, rung: str, mode: str, skipped: Iterable[str], seconds: float) -> None:
         labels = endpoint, rung, mode

@@ -14,6 +14,7 @@ PATHS = {CHAT: "/chat/completions", TEXT: "/completions", VECTORS: "/embeddings"
 
 # Lower goes first in an engine's queue; who can wait comes after the others of its kind.
 _PRIORITY = {CRITICAL: -2, CONVENIENCE: 2}
+_LATER = 4
 
 
 NO_ROUTE = RouteSpec(AUTO, ())
@@ -59,6 +60,7 @@ class Call:
         continues: The last message is the beginning of the answer, which somebody else has sent already.
         once: The caller's idempotency key, or "".
         cache_control: The caller's header of this name, or "".
+        later: Nobody waits for its answer: whoever waits goes first.
     """
 
     wire: str
@@ -79,6 +81,7 @@ class Call:
     via: tuple[str, ...] = ()
     once: str = ""
     cache_control: str = ""
+    later: bool = False
 
     @property
     def batch(self) -> bool:
@@ -88,7 +91,7 @@ class Call:
     @property
     def priority(self) -> int:
         """How it stands in the queue of an engine; lower goes first."""
-        return _PRIORITY.get(self.route.criticality, 0) + int(self.batch)
+        return _LATER if self.later else _PRIORITY.get(self.route.criticality, 0) + int(self.batch)
 
     @property
     def choices(self) -> int:

@@ -19,8 +19,12 @@ def route_of(service: Service, model: str) -> RouteSpec | None:
         if route.name == model:
             return route
     rungs = pinned(service.ladder, service.upstreams, model)
-    cache = service.ladder.cache if model == AUTO else None
-    return None if rungs is None else RouteSpec(model, tuple(rung.name for rung in rungs), cache=cache)
+    if rungs is None:
+        return None
+    names, ladder = tuple(rung.name for rung in rungs), service.ladder
+    if model != AUTO:
+        return RouteSpec(model, names)
+    return RouteSpec(model, names, cache=ladder.cache, jobs_keep_s=ladder.jobs_keep_s)
 
 
 def rungs_of(service: Service, route: RouteSpec) -> tuple[RungSpec, ...]:

@@ -13,6 +13,7 @@ from litestar import Litestar
 
 from appliance.answer.cached import AnswerCache, content_of
 from appliance.answer.handoff import Place
+from appliance.answer.jobs import BOUNDS, Jobs
 from appliance.answer.tickets import Tickets
 from appliance.app import create_app
 from appliance.edge.quota import Quotas
@@ -164,8 +165,8 @@ class Loader:
         told = partial(selftest_facts, self.layout, version)
         box = await asyncio.to_thread(make_box, bundle, version, engines, told, self._dense)
         settings = self._settings(box)
-        tickets, cache = self._tickets(box, settings), self._cache(box)
-        app = create_app(box, self._tokens, settings, tickets=tickets, cache=cache, quotas=self.quotas)
+        tickets, cache, jobs = self._tickets(box, settings), self._cache(box), self._jobs(box)
+        app = create_app(box, self._tokens, settings, tickets=tickets, cache=cache, quotas=self.quotas, jobs=jobs)
         await stack.enter_async_context(app.lifespan())
         return Loaded(version, bundle, box, app)
 
@@ -176,6 +177,12 @@ class Loader:
         cipher, tally = Cipher(bytes.fromhex(self.secrets.version_secret), "cache"), Tally()
         thread = RecordThread(lambda: CacheFile(self.layout.cache, cipher, tally=tally), "cache")
         return AnswerCache(thread, tally, content_of(box))
+
+    def _jobs(self, box: Box) -> Jobs | None:
+        if not any([box.service.ladder.jobs_keep_s, *(route.jobs_keep_s for route in box.service.routes)]):
+            return None
+        cipher = Cipher(bytes.fromhex(self.secrets.version_secret), "jobs")
+        return Jobs(JournalThread(lambda: Journal(self.layout.jobs, cipher, BOUNDS), self.layout.jobs_lock))
 
     def _tickets(self, box: Box, settings: Settings) -> Tickets | None:
         spec, layout = box.service.handoff, self.layout

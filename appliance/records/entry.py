@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-HANDOFF = "handoff"  # a kind of work: a ticket of the last rung
+# Kinds of work: a ticket of the last rung, and a request that nobody waits for.
+HANDOFF, JOB = "handoff", "job"
 WAITING, BEGUN, DONE, FAILED = STATES = ("waiting", "begun", "done", "failed")
 
 
@@ -20,6 +21,8 @@ class Bounds:
         one_bytes: Of one of them.
         ended: Outcomes that are kept; the oldest go first.
         file_bytes: Of the file, whatever it holds.
+        tenant_entries: Pieces of work of one tenant.
+        outcomes_count: Whether work that has ended takes room like what waits, until it is forgotten.
     """
 
     entries: int = 10_000
@@ -27,6 +30,8 @@ class Bounds:
     one_bytes: int = 2**20
     ended: int = 10_000
     file_bytes: int = 256 * 2**20
+    tenant_entries: int = 10_000
+    outcomes_count: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,11 +76,12 @@ class Full(Enum):
     """Why the journal takes no more."""
 
     ENTRIES = "too many of them wait already"
+    TENANT = "too many of this caller's are there already"
     BYTES = "what waits already takes all the room that there is for it"
     ONE = "it is too long to be kept"
 
 
-def room(bounds: Bounds, *, entries: int, payload_bytes: int, new_bytes: int) -> Full | None:
+def room(bounds: Bounds, *, entries: int, payload_bytes: int, new_bytes: int, tenant_entries: int = 0) -> Full | None:
     """Says why a new piece of work is refused, None where there is room.
 
     Args:
@@ -83,9 +89,12 @@ def room(bounds: Bounds, *, entries: int, payload_bytes: int, new_bytes: int) ->
         entries: How many wait.
         payload_bytes: What they hold together.
         new_bytes: What the new one holds.
+        tenant_entries: How many are of its tenant.
     """
     if new_bytes > bounds.one_bytes:
         return Full.ONE
+    if tenant_entries >= bounds.tenant_entries:
+        return Full.TENANT
     if entries >= bounds.entries:
         return Full.ENTRIES
     if payload_bytes + new_bytes > bounds.payload_bytes:

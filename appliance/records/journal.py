@@ -19,7 +19,19 @@ from typing import TypeVar
 
 from appliance.records.cipher import Cipher
 from appliance.records.database import BUSY_S, is_whole, opened, version_of, words_of
-from appliance.records.entry import BEGUN, DONE, FAILED, WAITING, Bounds, Entry, Restart, Standing, restarted, room
+from appliance.records.entry import (
+    BEGUN,
+    DONE,
+    FAILED,
+    WAITING,
+    Bounds,
+    Entry,
+    Full,
+    Restart,
+    Standing,
+    restarted,
+    room,
+)
 from bundler.files import DISK, FileLayer
 from bundler.format.errors import NotReady
 
@@ -37,7 +49,13 @@ CREATE INDEX IF NOT EXISTS work_state ON work (kind, state, made_s);
 
 
 class NotKept(NotReady):
-    """The journal did not take it, and nothing of it is kept: there is no room, or its file cannot be used."""
+    """The journal did not take it, and nothing of it is kept: there is no room, or its file cannot be used.
+
+    Attributes:
+        full: Which bound was met, None where it was none.
+    """
+
+    full: Full | None = None
 
 
 class Journal:
@@ -105,9 +123,18 @@ class Journal:
         """Notes that the work is begun once more, before it is."""
         self._change("UPDATE work SET state = ?, tries = tries + 1 WHERE id = ?", (BEGUN, entry.id))
 
-    def put_back(self, entry: Entry, words: str) -> None:
-        """Notes that a try failed, and that the work waits."""
-        self._change("UPDATE work SET state = ?, words = ? WHERE id = ?", (WAITING, words, entry.id))
+    def put_back(self, entry: Entry, words: str, *, counts: bool = True) -> None:
+        """Notes that a try failed, and that the work waits; `counts` says whether that was one of its tries."""
+        change = "UPDATE work SET state = ?, words = ?, tries = max(0, tries - ?) WHERE id = ?"
+        self._change(change, (WAITING, words, int(not counts), entry.id))
+
+    def remove(self, entry: Entry) -> None:
+        """Forgets a piece of work, whatever its state."""
+        self._change("DELETE FROM work WHERE id = ?", (entry.id,))
+
+    def ended(self, kind: str) -> tuple[Entry, ...]:
+        """Returns the work whose outcome is known."""
+        return self._guarded(lambda: self._select("WHERE kind = ? AND state IN (?, ?)", (kind, DONE, FAILED)))
 
     def end(self, entry: Entry, words: str, *, now_s: int, done: bool, outcome: bytes = b"") -> None:
         """Notes the outcome; what the work held is gone, `outcome` is kept in its place."""
@@ -161,7 +188,7 @@ class Journal:
         try:
             found = self._db.execute("SELECT id FROM work WHERE kind = ? AND once = ?", (kind, name)).fetchone()
             if found is None:
-                self._check_room(len(payload))
+                self._check_room(tenant, len(payload))
                 found = (new_id(),)
                 sealed = self._cipher.seal(tenant, f"{kind} {found[0]}", payload)
                 row = (found[0], kind, tenant, WAITING, now_s, 0, 0, "", name, sealed)
@@ -173,12 +200,15 @@ class Journal:
             raise
         return str(found[0])
 
-    def _check_room(self, new_bytes: int) -> None:
-        sums = "SELECT count(*), coalesce(sum(length(payload)), 0) FROM work WHERE state IN (?, ?)"
-        entries, payload_bytes = self._db.execute(sums, (WAITING, BEGUN)).fetchone()
-        full = room(self._bounds, entries=entries, payload_bytes=payload_bytes, new_bytes=new_bytes)
+    def _check_room(self, tenant: str, new_bytes: int) -> None:
+        counted = "1" if self._bounds.outcomes_count else f"state IN ('{WAITING}', '{BEGUN}')"
+        sums = f"SELECT count(*), coalesce(sum(length(payload)), 0), coalesce(sum(tenant = ?), 0) FROM work WHERE {counted}"  # noqa: S608, E501 - no input
+        entries, payload_bytes, own = self._db.execute(sums, (tenant,)).fetchone()
+        full = room(self._bounds, entries=entries, payload_bytes=payload_bytes, new_bytes=new_bytes, tenant_entries=own)
         if full is not None:
-            raise NotKept(full.value)
+            refused = NotKept(full.value)
+            refused.full = full
+            raise refused
 
     def _select(self, where: str, values: Sequence[str]) -> tuple[Entry, ...]:
         rows = self._db.execute(f"SELECT {_COLUMNS} FROM work {where}", values)  # noqa: S608 - no input

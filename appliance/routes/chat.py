@@ -22,6 +22,7 @@ from appliance.routes import present
 from appliance.routes.bodies import ChatRequest, TextRequest, asked_by, read
 from appliance.routes.errors import ApiError, as_api_error
 from appliance.routes.guards import Handler
+from appliance.routes.jobs import taken
 from appliance.routes.metered import metered, spender, told
 from appliance.routes.reply import Events, Whole, as_json
 
@@ -33,6 +34,8 @@ async def chat_completions(request: Request[Any, Any, Any]) -> ASGIApp:
     answering: Answering = request.app.state.answering
     _, body = await read(request, ChatRequest, answering.settings.body_wait_s)
     call = answering.call(body, CHAT, **asked_by(request))
+    if b"prefer" in request.scope["state"]["head"] and (job := await taken(request, call)) is not None:
+        return job
     return await Completion(request, call).reply()
 
 
@@ -41,6 +44,8 @@ async def completions(request: Request[Any, Any, Any]) -> ASGIApp:
     answering: Answering = request.app.state.answering
     _, body = await read(request, TextRequest, answering.settings.body_wait_s)
     call = answering.call(body, TEXT, **asked_by(request))
+    if b"prefer" in request.scope["state"]["head"] and (job := await taken(request, call)) is not None:
+        return job
     return await Completion(request, call).reply()
 
 

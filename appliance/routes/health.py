@@ -9,6 +9,7 @@ from litestar.types import ASGIApp
 
 from appliance.answer.answering import Answering
 from appliance.answer.facts import EngineFacts
+from appliance.answer.jobs import Jobs
 from appliance.edge.metrics import CONTENT_TYPE, Seen, UpstreamSeen
 from appliance.engine.fit import explained
 from appliance.routes.guards import monitor_guard
@@ -24,7 +25,7 @@ async def live() -> ASGIApp:
 @get("/health/ready", guards=[monitor_guard])
 async def ready(request: Request[Any, Any, Any]) -> ASGIApp:
     answering: Answering = request.app.state.answering
-    body = readiness(answering)
+    body = readiness(answering, request.app.state.jobs)
     return as_json(body, status=200 if body["ready"] else 503, headers={} if body["ready"] else {"Retry-After": "5"})
 
 
@@ -34,6 +35,8 @@ async def metrics(request: Request[Any, Any, Any]) -> ASGIApp:
     states = [(state.rung, state.kind, state.state == "ready") for state in answering.states()]
     health = answering.health
     tickets = answering.tickets.facts() if answering.tickets is not None else None
+    jobs: Jobs | None = request.app.state.jobs
+    request.app.state.metrics.worked(jobs.facts() if jobs is not None else None)
     request.app.state.metrics.cached(answering.cache.facts() if answering.cache is not None else None)
     cloud = [
         UpstreamSeen(name, health.breaker(name).state, health.watched(name), health.throttled(name))
@@ -60,7 +63,7 @@ async def status(request: Request[Any, Any, Any]) -> ASGIApp:
     )
 
 
-def readiness(answering: Answering) -> dict[str, Any]:
+def readiness(answering: Answering, jobs: Jobs | None = None) -> dict[str, Any]:
     """Returns everything that an operator asks of a serving box."""
     box = answering.box
     devices = {name: engine.device for name, engine in box.engines.items() if engine.state == "ready"}
@@ -101,6 +104,7 @@ def readiness(answering: Answering) -> dict[str, Any]:
         ],
         **box.told(),
         "handoff": answering.tickets.facts().as_json() if answering.tickets is not None else None,
+        "jobs": jobs.facts().as_json() if jobs is not None else None,
         "cache": answering.cache.facts().as_json() if answering.cache is not None else None,
         "rungs": rungs,
     }

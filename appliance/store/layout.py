@@ -90,6 +90,16 @@ class StateLayout:
         return self.root / "journal.db"
 
     @property
+    def jobs(self) -> Path:
+        """Requests that nobody waits for, and their answers; all of them are sealed."""
+        return self.root / "jobs.db"
+
+    @property
+    def jobs_lock(self) -> Path:
+        """Locked by the one that works on them."""
+        return self.run / "jobs.lock"
+
+    @property
     def cache(self) -> Path:
         """Answers that may be given again; all of them are sealed, and none is needed."""
         return self.root / "cache.db"

@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from bundler.format.record import LATER
 
 RUNG_KINDS = ("upstream", "model", "cache", "faq", "documents", "message")
-# The answer cache as a rung; it is in a ladder only where a route or the ladder says how long answers are kept.
-CACHE = "cache"
+CACHE = "cache"  # a rung only where a route or the ladder says how long answers are kept
 # What a model of its own engine does: answers, gives vectors, or ranks documents. Only the first is a rung.
 CHAT, EMBEDDING, RERANK = SERVES = ("chat", "embedding", "rerank")
 # What a rung of an upstream can be said to do beyond plain text; one of which nothing is said is asked.
@@ -181,6 +180,7 @@ class LadderSpec:
 
     Attributes:
         cache: Of requests for no named model or route; None where their answers are not kept.
+        jobs_keep_s: As that of a route, for the same requests.
     """
 
     rungs: tuple[RungSpec, ...]
@@ -190,6 +190,7 @@ class LadderSpec:
     message: str
     handoff: str
     cache: CacheSpec | None = field(default=None, metadata=LATER)
+    jobs_keep_s: int = field(default=0, metadata=LATER)
 
 
 @dataclass(frozen=True)
@@ -221,6 +222,7 @@ class RouteSpec:
         too_long: One of TOO_LONG.
         regions: As those of the limits, for this route.
         cache: How long its answers are kept; None where they are not.
+        jobs_keep_s: How long a job is tried, and its answer kept after; 0 where none is taken.
     """
 
     name: str
@@ -232,6 +234,7 @@ class RouteSpec:
     output: OutputSpec | None = field(default=None, metadata=LATER)
     regions: tuple[str, ...] | None = field(default=None, metadata=LATER)
     cache: CacheSpec | None = field(default=None, metadata=LATER)
+    jobs_keep_s: int = field(default=0, metadata=LATER)
 
 
 @dataclass(frozen=True)

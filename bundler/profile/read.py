@@ -31,7 +31,7 @@ from bundler.profile.cache import RUNG, cache_issues, is_used, read_cache
 from bundler.profile.handoff import read_handoff
 from bundler.profile.model import PRECISIONS, ContentEntry, EmbeddingEntry, ModelEntry, Profile, SelftestEntry
 from bundler.profile.redact import read_redact
-from bundler.profile.routes import read_languages, read_routes
+from bundler.profile.routes import read_jobs, read_languages, read_routes
 from bundler.profile.table import Table
 from bundler.profile.wire import read_wire
 
@@ -228,6 +228,7 @@ def _ladder(table: Table, rungs: tuple[RungSpec, ...], issues: list[str]) -> Lad
         message=table.text("message", "I cannot answer this right now. A person will get back to you."),
         handoff=table.text("handoff", ""),
         cache=cache,
+        jobs_keep_s=read_jobs(table),
     )
     chat = [rung for name in ladder.chat for rung in rungs if rung.name == name]
     issues += [f"[ladder]: chat {issue}" for issue in cache_issues(chat, cache)]

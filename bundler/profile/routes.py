@@ -28,6 +28,7 @@ from bundler.profile.table import Table
 AUTO = "auto"
 LANGUAGES = ("da", "de", "en", "es", "fr", "it", "nl", "pl", "pt", "sv", "ar", "el", "he", "hi", "ja", "ko", "ru", "zh")
 DEADLINE_LEAST_MS, DEADLINE_MOST_MS = 1_000, 3_600_000
+JOBS_LEAST_S, JOBS_MOST_S = 60, 30 * 86_400
 SCHEMA_CHARS = 100_000
 PHRASE_CHARS = 200
 
@@ -65,6 +66,11 @@ def read_languages(table: Table) -> tuple[str, ...]:
     return languages
 
 
+def read_jobs(table: Table) -> int:
+    """Reads how long jobs are kept, in seconds; 0 where none are taken."""
+    return table.duration("jobs", "", JOBS_LEAST_S, JOBS_MOST_S) if table.has("jobs") else 0
+
+
 def _route(table: Table) -> RouteSpec:
     output = _output(table.inner("output")) if table.has("output") else None
     return RouteSpec(
@@ -79,6 +85,7 @@ def _route(table: Table) -> RouteSpec:
         output=output,
         regions=table.texts("regions") if table.has("regions") else None,
         cache=read_cache(table),
+        jobs_keep_s=read_jobs(table),
     )
 
 

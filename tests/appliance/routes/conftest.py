@@ -432,6 +432,8 @@ class Worlds:
         self._folder, self._stack = folder, stack
         self.tickets: Callable[[Any], Any] = lambda _: None
         self.cache: Callable[[Any], Any] = lambda _: None
+        self.jobs: Callable[[Any], Any] = lambda _: None
+        self.stop: Callable[[], None] = lambda: None
 
     def make(
         self,
@@ -459,7 +461,8 @@ class Worlds:
     def _serve(self, box: FakeBox, tokens: TokenStore, settings: Settings) -> tuple[str, Answering]:
         listener = self._stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         looped = Looped()
-        app = create_app(box, tokens, settings, tickets=self.tickets(box), cache=self.cache(box))
+        more = {"tickets": self.tickets(box), "cache": self.cache(box), "jobs": self.jobs(box)}
+        app = create_app(box, tokens, settings, **more)
 
         async def main(ready: threading.Event, stop: asyncio.Event) -> None:
             servers: list[uvicorn.Server] = []
@@ -474,6 +477,7 @@ class Worlds:
 
         looped.run(main)
         self._stack.callback(looped.stop)
+        self.stop = looped.stop
         return f"http://127.0.0.1:{listener.getsockname()[1]}", app.state.answering
 
 

@@ -1,4 +1,4 @@
-"""`[route.cache]` and `[ladder.cache]` of a profile: what is read, and what does not go together."""
+"""`[route.cache]`, `[ladder.cache]` and `jobs` of a profile: what is read, and what does not go together."""
 
 from __future__ import annotations
 
@@ -99,3 +99,12 @@ def test_a_route_may_give_fresh_answers_without_the_rung() -> None:
     """Then nothing old is given where the others fail."""
     profile = parse(route("alpha", "small") + '[route.cache]\nfresh = "1m"\n')
     assert compile_service(profile, None).routes[0].cache == CacheSpec(7 * 86_400, 60)
+
+
+def test_jobs_are_taken_where_a_route_says_for_how_long() -> None:
+    """Of a route, and of the chat ladder; a profile that says nothing is as before."""
+    profile = parse('[ladder]\njobs = "2h"\n' + route("alpha") + 'jobs = "10m"\n')
+    assert (profile.ladder.jobs_keep_s, profile.routes[0].jobs_keep_s) == (7_200, 600)
+    assert "jobs_keep_s" not in to_json(parse("").ladder)
+    with pytest.raises(BadInputs, match="jobs must be a time from 1m to 30d"):
+        parse(route("alpha") + 'jobs = "31d"\n')

@@ -1,4 +1,4 @@
-"""What Prometheus reads of the answer cache."""
+"""What Prometheus reads of what outlives the process: the answer cache, and the requests that nobody waits for."""
 
 from __future__ import annotations
 
@@ -30,6 +30,19 @@ class CacheSeen(Protocol):
     def trouble(self) -> str: ...
 
 
+class JobsSeen(Protocol):
+    """How jobs stand: how many are not answered, how many of them run, and the age of the oldest."""
+
+    @property
+    def waiting(self) -> int: ...
+
+    @property
+    def running(self) -> int: ...
+
+    @property
+    def oldest_s(self) -> int: ...
+
+
 class CacheMetrics:
     """The cache's part of the page; totals are counted elsewhere, and taken over."""
 
@@ -57,3 +70,18 @@ class CacheMetrics:
         before = self._taken.get((kind, label), 0)
         self._taken[kind, label] = count
         return max(0, count - before)
+
+
+class JobMetrics:
+    """The jobs' part of the page."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._jobs = Gauge("lifeboat_jobs", "Requests that nobody waits for", ["state"], registry=registry)
+        words = "Age of the oldest of them that is not answered"
+        self._oldest = Gauge("lifeboat_jobs_oldest_seconds", words, registry=registry)
+
+    def take(self, seen: JobsSeen) -> None:
+        """Takes over how the jobs stand."""
+        self._jobs.labels("waiting").set(max(0, seen.waiting - seen.running))
+        self._jobs.labels("running").set(seen.running)
+        self._oldest.set(seen.oldest_s)
