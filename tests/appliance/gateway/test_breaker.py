@@ -300,6 +300,11 @@ class Life(RuleBasedStateMachine):
         if meaning is Meaning.SUCCESS:
             assert self.state.state != OPEN
 
+    @rule(chance=st.floats(0, 1))
+    def a_billed_probe_is_sent(self, chance: float) -> None:
+        before, self.state = self.state, b.looked(self.state, self.now_s, RULES, chance)
+        assert replace(self.state, due_s=0.0) == replace(before, due_s=0.0), "it is a look, and no outcome"
+
     @invariant()
     def a_trial_is_out_only_while_half_open(self) -> None:
         assert not self.state.trial or self.state.state == HALF_OPEN
