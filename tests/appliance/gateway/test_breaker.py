@@ -193,6 +193,16 @@ def test_three_requests_a_minute_find_it_bad() -> None:
     assert sum(60 <= at_s < 120 for at_s in tried_s) <= 3
 
 
+def test_failures_between_answers_are_no_outage() -> None:
+    """They do not count among the three that one has."""
+    state = Breaker()
+    for number in range(2):
+        state = _asked(_asked(state, 10.0 * number, FAILED), 10.0 * number + 1, SUCCEEDED)
+    state = _asked(state, 31.0, FAILED, 10.0)
+    assert (state.state, len(state.touches)) == (OPEN, 1)
+    assert _admit(state, 21.0 + RULES.look_s * (1 + b.LOOK_JITTER), probed=True)[1]
+
+
 def test_after_a_failure_and_its_retry_the_next_request_goes_elsewhere() -> None:
     """Where nothing answered for a second, probes run, and somebody else can serve."""
     state = _asked(_asked(Breaker(), 0.0, FAILED), 0.3, FAILED)
