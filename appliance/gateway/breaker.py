@@ -279,12 +279,14 @@ def _tried(
 def _counted(breaker: Breaker, verdict: Verdict, now_s: float, weight: float, *, slow: bool) -> Breaker:
     """An outcome of a closed one: adds to the counts."""
     well = verdict.meaning is Meaning.SUCCESS
+    over = well and not _ramps(breaker, now_s)  # what was before is forgotten
     return replace(
         breaker,
         streak=0.0 if well else breaker.streak + weight,
         buckets=_added(breaker.buckets, now_s, min(weight, 1.0), slow=slow),
         reason="" if well else verdict.reason,
-        opened=0 if well and not _ramps(breaker, now_s) else breaker.opened,
+        opened=0 if over else breaker.opened,
+        touches=() if over else breaker.touches,
         throttles=0 if well else breaker.throttles,
     )
 

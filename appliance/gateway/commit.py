@@ -36,10 +36,11 @@ class StreamReader:
 
     Args:
         choices: How many answers were asked for: the stream is whole when as many have said why they ended.
+        begun: The answer has begun elsewhere, so that nothing more may be all that is left to say.
     """
 
-    def __init__(self, choices: int = 1) -> None:
-        self._choices, self._ended = choices, set[int]()
+    def __init__(self, choices: int = 1, *, begun: bool = False) -> None:
+        self._choices, self._begun, self._ended = choices, begun, set[int]()
         self._events = EventReader()
         self._waiting: list[Chunk] = []
         self.damaged = 0
@@ -101,7 +102,7 @@ class StreamReader:
         self._ended |= _ended(chunk.value)
         self.finished = len(self._ended) >= self._choices
         # "stop" without a delta is an empty answer; any other reason is an outcome that the caller must see.
-        self.committed = self.committed or progress or finish not in (None, "stop")
+        self.committed = self.committed or progress or finish not in (None, "" if self._begun else "stop")
         self._waiting.append(chunk)
         if self.committed:
             ready.extend(self._waiting)

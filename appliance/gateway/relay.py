@@ -82,7 +82,7 @@ async def stream(client: Client, call: Call, body: dict[str, Any], limits: Limit
     bounds = limits or client.target
     limit_s = _limit_s(bounds.first_token_s, call.deadline_s)
     response: Reply | None = None
-    reader = StreamReader(call.choices)
+    reader = StreamReader(call.choices, begun=call.continues)
     try:
         async with asyncio.timeout(limit_s):
             response = await client.post(PATHS[call.wire], body, _standing(client, call))

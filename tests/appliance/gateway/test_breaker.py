@@ -193,6 +193,16 @@ def test_three_requests_a_minute_find_it_bad() -> None:
     assert sum(60 <= at_s < 120 for at_s in tried_s) <= 3
 
 
+def test_failures_between_answers_are_no_outage() -> None:
+    """They do not count among the three that one has."""
+    state = Breaker()
+    for number in range(2):
+        state = _asked(_asked(state, 10.0 * number, FAILED), 10.0 * number + 1, SUCCEEDED)
+    state = _asked(state, 31.0, FAILED, 10.0)
+    assert (state.state, len(state.touches)) == (OPEN, 1)
+    assert _admit(state, 21.0 + RULES.look_s * (1 + b.LOOK_JITTER), probed=True)[1]
+
+
 def test_after_a_failure_and_its_retry_the_next_request_goes_elsewhere() -> None:
     """Where nothing answered for a second, probes run, and somebody else can serve."""
     state = _asked(_asked(Breaker(), 0.0, FAILED), 0.3, FAILED)
@@ -299,6 +309,11 @@ class Life(RuleBasedStateMachine):
         self.state = b.vouched(before, Verdict(meaning, "reason"), self.now_s, RULES, chance)
         if meaning is Meaning.SUCCESS:
             assert self.state.state != OPEN
+
+    @rule(chance=st.floats(0, 1))
+    def a_billed_probe_is_sent(self, chance: float) -> None:
+        before, self.state = self.state, b.looked(self.state, self.now_s, RULES, chance)
+        assert replace(self.state, due_s=0.0) == replace(before, due_s=0.0), "it is a look, and no outcome"
 
     @invariant()
     def a_trial_is_out_only_while_half_open(self) -> None:

@@ -6,9 +6,10 @@ The breaker, the paces, the probes and their schedule are the real ones; the pro
 from __future__ import annotations
 
 import heapq
+from bisect import bisect
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from itertools import count, pairwise
+from itertools import accumulate, count, pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -222,6 +223,28 @@ def test_a_provider_that_comes_and_goes(lists: str, half_s: float) -> None:
     in_vain = {round(at_s) for at_s in seen.asked_s if weather(at_s)[0] != OK}
     assert len(in_vain) <= 4 * 10
     assert len(seen.opened_s) <= 3 * 10
+
+
+SPELLS = st.tuples(
+    st.floats(0.5, 90), st.sampled_from([OK, REFUSING, SILENT, SLOW]), st.sampled_from([OK, REFUSING, SILENT])
+)
+
+
+@given(st.lists(SPELLS, min_size=1, max_size=8), st.sampled_from([1.0, 4.0]))
+@settings(max_examples=150, deadline=None)
+def test_whatever_came_before_it_comes_back(spells: list[tuple[float, str, str]], every_s: float) -> None:
+    """Any weather: looks that cost stay rare and never blind, and a provider that is well at last is asked soon."""
+    ends_s = list(accumulate(seconds for seconds, _, _ in spells))
+
+    def weather(at_s: float) -> tuple[str, str]:
+        number = bisect(ends_s, at_s)
+        return spells[number][1:] if number < len(spells) else (OK, OK)
+
+    seen = Provider(weather, every_s).run(ends_s[-1] + 120.0)
+    times_s = [at_s for at_s, _ in seen.billed]
+    assert all(later - sooner >= BILLED_EVERY_S for sooner, later in pairwise(times_s))
+    assert all(good for _, good in seen.billed)
+    assert seen.back_s(ends_s[-1]) <= 60.0 + BACK_S
 
 
 def test_a_recovery_right_after_a_billed_probe_failed() -> None:

@@ -9,7 +9,7 @@ import openai
 import pytest
 
 if TYPE_CHECKING:
-    from tests.appliance.routes.conftest import World, Worlds
+    from tests.appliance.routes.conftest import FakeBox, World, Worlds
 
 
 def _until_asked_again(world: World) -> None:
@@ -181,6 +181,37 @@ def test_a_question_without_evidence_gets_no_passages(world: World) -> None:
     world.cloud.stop()
     assert "citations" not in world.chat("tell me a joke").json()["lifeboat"]
     assert world.engine.asked[0]["messages"] == [{"role": "user", "content": "tell me a joke"}]
+
+
+class DeadKnowledge:
+    """The embedder, or the index, is dead: whatever is asked raises."""
+
+    def evidence(self, question: str) -> None:
+        raise RuntimeError(f"cannot embed {question}")
+
+    faq = evidence
+
+
+def test_a_dead_embedder_ends_no_answer(worlds: Worlds, caplog: pytest.LogCaptureFixture) -> None:
+    """The model answers without the passages and says so; rungs that live by them are passed; no question is logged."""
+    from tests.appliance.routes.conftest import without_engine
+
+    dead = DeadKnowledge()
+    world = worlds.make(change=lambda box: setattr(box, "knowledge", dead))
+    world.cloud.stop()
+    lifeboat = world.chat("how fast is the wipe?").json()["lifeboat"]
+    assert (lifeboat["rung"], lifeboat["without"]) == ("small", "the documents and FAQs cannot be asked")
+
+    def change(box: FakeBox) -> None:
+        without_engine(box)
+        setattr(box, "knowledge", dead)  # noqa: B010 - it is none
+
+    world = worlds.make(change=change)
+    world.cloud.stop()
+    lifeboat = world.chat("how fast is the wipe?").json()["lifeboat"]
+    assert lifeboat["rung"] == "message"
+    assert "handbook: the documents and FAQs cannot be asked" in lifeboat["reason"]
+    assert "wipe" not in caplog.text
 
 
 def test_passages_that_make_it_too_long_are_left_out(world: World) -> None:
