@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
+from bundler.format.dependency import DependencySpec
 from bundler.format.errors import BadInput, BadInputs
 from bundler.format.service import (
     ABILITIES,
@@ -20,7 +21,6 @@ from bundler.format.service import (
     SEARCH_MS,
     SERVES,
     UPSTREAM_KINDS,
-    DependencySpec,
     LadderSpec,
     LimitsSpec,
     RungSpec,
