@@ -61,7 +61,11 @@ class Race:
             await _ended(trying, climbing)
             raise
         if _answered(trying):
-            await _ended(climbing)
+            try:
+                await _ended(climbing)
+            except asyncio.CancelledError:
+                _close(trying)
+                raise
             return trying.result(), True
         if _answered(climbing):
             self._leave(trying)
@@ -105,7 +109,6 @@ def _close(task: asyncio.Task[Answer]) -> None:
 
 async def _ended(*tasks: asyncio.Task[Answer]) -> None:
     for task in tasks:
+        task.add_done_callback(_close)  # also where whoever waits here is cancelled
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    for task in tasks:
-        _close(task)

@@ -142,6 +142,31 @@ def test_a_caller_that_leaves_ends_both(ready: tuple[str, ...]) -> None:
     asyncio.run(run())
 
 
+def test_a_caller_that_leaves_while_the_loser_ends_loses_no_stream() -> None:
+    """The answer that is there already is closed."""
+
+    async def run() -> None:
+        race, trial, ending = Race(), Side("trial", "answer"), asyncio.Event()
+
+        async def stubborn() -> Answer:
+            try:
+                return await asyncio.Future()
+            finally:
+                ending.set()
+                await asyncio.Future()
+
+        racing = asyncio.create_task(race.first(trial.run(), stubborn()))
+        await _steps()
+        trial.go.set()
+        await ending.wait()
+        racing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await racing
+        assert trial.stream.closed
+
+    asyncio.run(run())
+
+
 def test_a_race_that_ends_leaves_no_trial() -> None:
     """`close` ends what goes on."""
 
