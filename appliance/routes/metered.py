@@ -16,10 +16,11 @@ from litestar import Request
 from msgspec import Struct
 
 from appliance.edge.quota import Quotas
-from appliance.gateway.call import WORKING, Call, Chunk, ChunkStream, Served
+from appliance.gateway.call import WORKING, Answer, Call, Chunk, ChunkStream, Served
 from appliance.gateway.pace import prompt_bytes
 
 _BYTES_A_TOKEN = 4
+_USES_TOKENS = ("upstream", "model")
 Spend = Callable[[int], None]
 
 
@@ -48,10 +49,15 @@ def spend_numbers(request: Request[Any, Any, Any], body: bytes) -> None:
         spend(usage.total_tokens if usage is not None else 0)
 
 
-def spend_whole(spend: Spend, call_bytes: int, body: dict[str, Any] | None) -> None:
-    """Counts a whole answer."""
+def spend_whole(spend: Spend, size_bytes: int, body: dict[str, Any] | None) -> None:
+    """Counts a whole answer to a prompt of so many bytes."""
     told = _told(body or {})
-    spend(told if told is not None else _guessed(call_bytes, len(msgspec.json.encode(body)) // _BYTES_A_TOKEN))
+    spend(told if told is not None else _guessed(size_bytes, len(msgspec.json.encode(body)) // _BYTES_A_TOKEN))
+
+
+def costs(answer: Answer) -> bool:
+    """Says whether a model worked for an answer; what was written or kept before costs nothing, whatever it says."""
+    return answer.kind in _USES_TOKENS
 
 
 def told(call: Call) -> Call:
@@ -72,7 +78,7 @@ async def metered(work: Awaitable[Served], call: Call, spend: Spend) -> Served:
         spend: Takes the count.
     """
     served = await work
-    size = prompt_bytes(call.body)
+    size, spend = prompt_bytes(call.body), spend if costs(served.answer) else _nothing
     if served.answer.chunks is None:
         spend_whole(spend, size, served.answer.body)
         return served
@@ -127,6 +133,10 @@ class Metered:
             spend(self._said if self._said is not None else _guessed(self._size_bytes, self._pieces))
 
 
+def _nothing(_count: int) -> None:
+    """Counts nothing."""
+
+
 def _told(value: dict[str, Any]) -> int | None:
     usage = value.get("usage")
     if not isinstance(usage, dict):
@@ -135,5 +145,5 @@ def _told(value: dict[str, Any]) -> int | None:
     return total if isinstance(total, int) and total >= 0 else None
 
 
-def _guessed(prompt_bytes: int, pieces: int) -> int:
-    return prompt_bytes // _BYTES_A_TOKEN + pieces
+def _guessed(size_bytes: int, pieces: int) -> int:
+    return size_bytes // _BYTES_A_TOKEN + pieces
