@@ -24,8 +24,9 @@ class Settings:
         cas: Certificates as PEM by upstream name, where its authority is a secret of this box.
         ca_pem: The box CA's certificate, served at `/ca.crt`; b"" where TLS is off.
         knowledge_threads: Blocking calls (embedding, search) at once.
-        open_s: How long an upstream is left alone at first, once its breaker has opened.
+        open_s: How long an upstream is left alone at first, once its breaker has opened and where no probes run.
         open_longest_s: The longest that it is, where it does not come back.
+        look_s: Where probes run: the least time between two looks at an upstream that is left alone.
         probe_s: Time between two unbilled probes of an upstream that is left alone; 0 for no probes.
         probes_daily: How many billed probes an upstream gets in a day.
         kept: Where the gateway keeps what is to outlive the process, or None.
@@ -44,6 +45,7 @@ class Settings:
     knowledge_threads: int = 2
     open_s: float = 5.0
     open_longest_s: float = 20.0
+    look_s: float = 13.0
     probe_s: float = 5.0
     probes_daily: int = 100
     kept: Path | None = None

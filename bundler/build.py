@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from bundler.check import check, untested
@@ -15,6 +15,7 @@ from bundler.format.limits import VOLUME_BYTES
 from bundler.format.trust.policy import origin
 from bundler.gather import Sources, gather
 from bundler.lock import Lock, settle
+from bundler.outgoing import outgoing
 from bundler.plan import Found, Plan, make_plan, pins
 from bundler.profile.model import Profile
 from bundler.repository.keyring import Keyring
@@ -48,7 +49,7 @@ def planned(
     volume_bytes: int = VOLUME_BYTES,
 ) -> Plan:
     """Returns the plan of what was fetched and converted."""
-    return make_plan(
+    made = make_plan(
         sources.profile.name,
         [item for item, _ in found.values()] + sources.content(),
         lock,
@@ -56,6 +57,7 @@ def planned(
         converted.planned() if converted is not None else None,
         selftest=sources.profile.selftest is not None,
     )
+    return replace(made, outgoing=outgoing(sources.profile))
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,7 @@ class Plan:
     Attributes:
         embedding: In which precision the embedding model goes in, and why; "" where there is none.
         warnings: What the bundle will lack.
+        outgoing: What leaves the building of the box's requests (`bundler.outgoing`).
     """
 
     profile: str
@@ -67,6 +68,7 @@ class Plan:
     without_text: tuple[str, ...]
     embedding: str = ""
     warnings: tuple[str, ...] = ()
+    outgoing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

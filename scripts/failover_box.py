@@ -59,6 +59,7 @@ model = "model-{name}"
 connect_timeout_ms = {connect_ms}
 first_token_timeout_ms = {first_ms}
 stall_timeout_ms = {stall_ms}
+{more}
 """
 ROUTE = """
 [[route]]
@@ -66,17 +67,21 @@ name = "{policy}-{name}"
 rungs = {rungs}
 stream = "{policy}"
 """
-POLICIES = ("error", "hold")
+CONTINUE = "continue"
+POLICIES = ("error", "hold", CONTINUE)
 
 
-def upstream(name: str, url: str, *, connect_ms: int = 2_000, first_ms: int = 10_000, stall_ms: int = 15_000) -> str:
+def upstream(
+    name: str, url: str, *, connect_ms: int = 2_000, first_ms: int = 10_000, stall_ms: int = 15_000, more: str = ""
+) -> str:
     """Returns the part of a profile that is one provider; the limits are the profile's own, unless others are named."""
-    return UPSTREAM.format(name=name, url=url, connect_ms=connect_ms, first_ms=first_ms, stall_ms=stall_ms)
+    limits = {"connect_ms": connect_ms, "first_ms": first_ms, "stall_ms": stall_ms}
+    return UPSTREAM.format(name=name, url=url, more=more, **limits)
 
 
-def routes(name: str, *rungs: str) -> str:
+def routes(name: str, *rungs: str, policies: Sequence[str] = POLICIES) -> str:
     """Returns the part of a profile that asks some rungs in turn, by a name for each policy of streams."""
-    return "".join(ROUTE.format(policy=policy, name=name, rungs=json.dumps(rungs)) for policy in POLICIES)
+    return "".join(ROUTE.format(policy=policy, name=name, rungs=json.dumps(rungs)) for policy in policies)
 
 
 @dataclass(frozen=True)

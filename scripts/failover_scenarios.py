@@ -13,10 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 PASS, PARTIAL, SAFE, FAIL = "pass", "partial", "safe", "fail"
 SECOND, SECOND_STRICT = "ok", "ok-no-prefill"
 INTERVAL_S, REQUESTS, OUTAGE_S = 4.0, 20, 60.0
+BILLED_EVERY_S = 59.0  # a minute, and what a log of another clock may differ by
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,8 @@ class Result:
         prefill_refused: Whether the second provider was sent words to continue, and refused.
         alive: Whether a healthy request was served right after.
         probes: How often the primary was looked at, unbilled, and with a tiny completion.
+        billed_s: When the primary got a billed probe.
+        blind: How many of them came though the last unbilled one had failed, or there was none.
         outage: What came of a row of requests over an outage; None for the other faults.
     """
 
@@ -49,6 +53,8 @@ class Result:
     prefill_refused: bool = False
     alive: bool = True
     probes: tuple[int, int] = (0, 0)
+    billed_s: Sequence[float] = ()
+    blind: int = 0
     outage: Outage | None = None
 
 
@@ -156,6 +162,10 @@ def _served_in_outage(result: Result) -> bool:
     return result.outage is not None and result.outage.served == result.outage.asked
 
 
+def _rested(result: Result) -> bool:
+    return all(later - sooner >= BILLED_EVERY_S for sooner, later in pairwise(result.billed_s))
+
+
 def _returned(result: Result) -> bool:
     return result.outage is not None and result.outage.back_s is not None and result.outage.back_s <= 30
 
@@ -195,7 +205,12 @@ SCENARIOS = (
         "down for 60 s, 20 requests, one every 4 s",
         "flap",
         30,
-        {"served in the outage": _served_in_outage, "back within 30 s": _returned},
+        {
+            "served in the outage": _served_in_outage,
+            "back within 30 s": _returned,
+            "no billed probe while the unbilled one fails": lambda r: not r.blind,
+            "at most one billed probe a minute": _rested,
+        },
     ),
     Scenario(
         "S16",

@@ -11,14 +11,14 @@ import os
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from environment import ROOT
-from failover_box import LOCAL, PRIMARY, PROFILE, SECOND, routes, serving, upstream
+from failover_box import CONTINUE, LOCAL, POLICIES, PRIMARY, PROFILE, SECOND, routes, serving, upstream
 from failover_call import Caller
 from failover_scenarios import SCENARIOS, SECOND_STRICT, Scenario
 from failover_scenarios import SECOND as SECOND_OK
@@ -26,6 +26,17 @@ from fault_wall import Addresses, FaultWall, Seen
 
 PEERS = ROOT / ".cache" / "peers"
 RETRIES, TIMEOUT_S = 2, 30
+# Under `continue` the second provider goes on natively with what it is given, but for the one that refuses it.
+GOES_ON = "ok-continues"
+# Providers for the figures of `failover_measures`: one that stays down, and those that fail and recover, with how, and
+# with what fails last: a user's request or a billed probe.
+OPENED = "opened"
+BACK = {
+    "back-silent": ("silent", "asked"),
+    "back-slow": ("slow-first-token", "asked"),
+    "back-billed": ("slow-first-token", "billed"),
+    "back-error": ("error-first", "billed"),
+}
 
 
 class System(Protocol):
@@ -43,6 +54,9 @@ class System(Protocol):
         """Says whether a request of the wall's log went to "primary", "second", or "" for neither."""
 
 
+Standing = Callable[[FaultWall, Addresses, Path], AbstractContextManager[System]]
+
+
 @dataclass
 class Lifeboat:
     """The box: an upstream and a route for each fault, and two healthy providers behind them."""
@@ -51,6 +65,7 @@ class Lifeboat:
     url: str
     token: str
     policy: str
+    wall: str
 
     def caller(self, scenario: Scenario, deadline_s: float) -> tuple[Caller, str]:
         return Caller(f"{self.url}/v1", self.token, deadline_s), f"{self.policy}-{scenario.number.lower()}"
@@ -60,7 +75,7 @@ class Lifeboat:
 
     def asked(self, scenario: Scenario, seen: Seen) -> str:
         place = seen.path.split("/")[1]
-        return {scenario.number.lower(): "primary", scenario.second: "second"}.get(place, "")
+        return {scenario.number.lower(): "primary", second_of(scenario, self.policy): "second"}.get(place, "")
 
 
 @dataclass
@@ -118,30 +133,36 @@ def by_fault(scenario: Scenario, seen: Seen) -> str:
     return {scenario.fault: "primary", scenario.second: "second"}.get(seen.fault, "")
 
 
-@contextmanager
-def held(wall: FaultWall, at: Addresses, folder: Path) -> Iterator[System]:
-    with _box(wall, at, folder) as (url, token):
-        yield Lifeboat(f"Lifeboat {_commit()}, `hold`", url, token, "hold")
+def second_of(scenario: Scenario, policy: str) -> str:
+    """Returns the name of the second provider of a fault."""
+    return GOES_ON if policy == CONTINUE and scenario.second == SECOND_OK else scenario.second
 
 
-@contextmanager
-def live(wall: FaultWall, at: Addresses, folder: Path) -> Iterator[System]:
-    with _box(wall, at, folder) as (url, token):
-        yield Lifeboat(f"Lifeboat {_commit()}, `error`", url, token, "error")
+def _standing(policy: str) -> Standing:
+    @contextmanager
+    def box(wall: FaultWall, at: Addresses, folder: Path) -> Iterator[System]:
+        with serving(folder / "box", _profile(wall, at), wheels=ROOT / ".cache" / "wheels") as standing:
+            yield Lifeboat(f"Lifeboat {_commit()}, `{policy}`", standing.url, standing.token, policy, at.url)
+
+    return box
 
 
-@contextmanager
-def _box(wall: FaultWall, at: Addresses, folder: Path) -> Iterator[tuple[str, str]]:
+def _profile(wall: FaultWall, at: Addresses) -> str:
     wall.act(PRIMARY, SECOND_OK)
     wall.act(SECOND, SECOND_OK)
-    profile = PROFILE.format(wall=at.url, second=f"{at.url}/second/v1", first_ms=10_000, stall_ms=15_000)
-    profile += upstream(SECOND_OK, f"{at.url}/{SECOND_OK}") + upstream(SECOND_STRICT, f"{at.url}/{SECOND_STRICT}")
+    wall.act(OPENED, "503")
+    parts = [PROFILE.format(wall=at.url, second=f"{at.url}/second/v1", first_ms=10_000, stall_ms=15_000)]
+    parts += [upstream(name, f"{at.url}/{name}") for name in (SECOND_OK, SECOND_STRICT, OPENED, *BACK)]
+    parts.append(upstream(GOES_ON, f"{at.url}/{GOES_ON}", more="continues = true"))
+    parts += [routes(name, name, SECOND, LOCAL) for name in (OPENED, *BACK)]
     for scenario in SCENARIOS:
         name = scenario.number.lower()
         wall.act(name, scenario.fault)
-        profile += upstream(name, f"{at.url}/{name}") + routes(name, name, scenario.second, LOCAL)
-    with serving(folder / "box", profile, wheels=ROOT / ".cache" / "wheels") as box:
-        yield box.url, box.token
+        parts += [upstream(name, f"{at.url}/{name}"), routes(name, name, scenario.second, LOCAL, policies=POLICIES[:2])]
+        # No local model: whole answers are told by their text, which no model would go on with.
+        beside = dict.fromkeys((second_of(scenario, CONTINUE), GOES_ON))
+        parts.append(routes(name, name, *beside, policies=(CONTINUE,)))
+    return "".join(parts)
 
 
 @contextmanager
@@ -170,7 +191,8 @@ def portkey(wall: FaultWall, at: Addresses, folder: Path) -> Iterator[System]:  
         yield Portkey(f"Portkey gateway {version}", f"http://127.0.0.1:{port}", at.url)
 
 
-SYSTEMS = {"hold": held, "error": live, "litellm": litellm, "portkey": portkey}
+SYSTEMS: dict[str, Standing] = {policy: _standing(policy) for policy in ("hold", "error", CONTINUE)}
+SYSTEMS |= {"litellm": litellm, "portkey": portkey}
 
 
 def _model(scenario: Scenario) -> str:

@@ -16,18 +16,16 @@ import json
 import socket
 import ssl
 import struct
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack, closing, contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from typing import Any
 
-from wall_addresses import NO_SUCH_NAME, black_hole, certificate_context
 from wall_answers import Attempt, End, Step, Timing
 from wall_faults import ALSO_ON_LISTS, FAULTS
+from wall_standing import Addresses, standing
 from wall_wire import CHAT, COMPLETIONS, MESSAGES, TEXT, WORDS, Wire, error, whole
 
 __all__ = ["FAULTS", "TEXT", "WORDS", "Addresses", "FaultWall", "Seen", "Timing", "standing"]
@@ -36,7 +34,7 @@ ENDPOINTS = (CHAT, COMPLETIONS, MESSAGES)
 PROBE_TOKENS = 16
 # How a client's side of a connection ends, or what it sends is no HTTP.
 BROKEN = (ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ssl.SSLError, ValueError)
-HEAD_BYTES_MAX, BODY_BYTES_MAX = 2**16, 2**25
+BODY_BYTES_MAX = 2**25
 
 
 @dataclass
@@ -52,7 +50,8 @@ class Seen:
         probe: Whether it was a look (a GET, or a completion of at most PROBE_TOKENS tokens).
         billed: Whether a provider would charge for it: it asked for tokens.
         key: The credential that came with it.
-        prefilled: Whether the conversation ended with the assistant's own words.
+        begun: The assistant's own words that the conversation ended with.
+        status: What it was answered, 0 where there was no answer.
         left_ms: When the client left before the answer was over; None where it stayed.
         over_ms: When the wall was done with it; None while it is not.
         body: The request.
@@ -66,10 +65,16 @@ class Seen:
     probe: bool
     billed: bool
     key: str = ""
-    prefilled: bool = False
+    begun: str = ""
+    status: int = 0
     left_ms: float | None = None
     over_ms: float | None = None
     body: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def prefilled(self) -> bool:
+        """Whether the conversation ended with the assistant's own words."""
+        return bool(self.begun)
 
 
 @dataclass(frozen=True)
@@ -121,7 +126,7 @@ class FaultWall:
     async def _answer(self, request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         steps, seen = self._steps(request)
         try:
-            return await _play(steps, reader, writer)
+            return await _play(steps if seen is None else _noted(steps, seen), reader, writer)
         except (ConnectionError, _Left):
             if seen is not None:
                 seen.left_ms = self.now_ms()
@@ -185,7 +190,7 @@ class FaultWall:
             probe=request.method == "GET" or tiny,
             billed=bool(body),
             key=request.headers.get("authorization", request.headers.get("x-api-key", "")),
-            prefilled=isinstance(last, dict) and last.get("role") == "assistant",
+            begun=str(last.get("content")) if isinstance(last, dict) and last.get("role") == "assistant" else "",
             body=body,
         )
         self.log.append(seen)
@@ -194,7 +199,15 @@ class FaultWall:
     def _attempt(self, seen: Seen, wire: Wire) -> Attempt:
         stream = seen.body.get("stream") is True
         since_s = self._clock() - self._began_s
-        return Attempt(seen.number, since_s, time.time(), stream, wire, seen.prefilled, self.timing)
+        return Attempt(seen.number, since_s, time.time(), stream, wire, seen.begun, self.timing)
+
+
+def _noted(steps: Iterator[Step], seen: Seen) -> Iterator[Step]:
+    """Passes steps on; the first bytes say the status."""
+    for step in steps:
+        if isinstance(step, bytes) and step.startswith(b"HTTP/1.1 "):
+            seen.status = int(step[9:12])
+        yield step
 
 
 class _Left(Exception):
@@ -257,57 +270,6 @@ async def _wait(seconds: float, reader: asyncio.StreamReader) -> None:
     except TimeoutError:
         return
     raise _Left
-
-
-@dataclass(frozen=True)
-class Addresses:
-    """Where the wall is, with and without working connections; all but `named` end before `/v1`."""
-
-    url: str
-    expired: str
-    untrusted: str
-    black_hole: str
-    no_such_name: str = NO_SUCH_NAME
-
-
-@contextmanager
-def standing(wall: FaultWall, port: int = 0) -> Iterator[Addresses]:
-    """Serves the wall in a thread of its own, until the block ends."""
-    with closing(black_hole()) as hole, closing(socket.create_server(("127.0.0.1", port))) as listener:
-        started, found = threading.Event(), list[str]()
-        stop: list[Callable[[], object]] = []
-
-        async def serve() -> None:
-            over, loop = asyncio.Event(), asyncio.get_running_loop()
-            stop.append(partial(loop.call_soon_threadsafe, over.set))
-            async with AsyncExitStack() as stack:
-                found.extend([await _served(stack, wall, each) for each in _listeners(listener)])
-                started.set()
-                await over.wait()
-
-        thread = threading.Thread(target=lambda: asyncio.run(serve()), daemon=True)
-        thread.start()
-        if not started.wait(20):
-            raise RuntimeError("the wall did not start")
-        nowhere = f"http://127.0.0.1:{hole.getsockname()[1]}"
-        try:
-            yield Addresses(f"http://{found[0]}", f"https://{found[1]}", f"https://{found[2]}", nowhere)
-        finally:
-            stop[0]()
-            thread.join(20)
-
-
-def _listeners(plain: socket.socket) -> Iterator[dict[str, Any]]:
-    yield {"sock": plain}
-    for expired in (True, False):
-        yield {"host": "127.0.0.1", "port": 0, "ssl": certificate_context(expired=expired)}
-
-
-async def _served(stack: AsyncExitStack, wall: FaultWall, where: dict[str, Any]) -> str:
-    server = await asyncio.start_server(wall.connection, limit=HEAD_BYTES_MAX, **where)
-    # Not its own block: that would wait for the silent ones, which wait for minutes.
-    stack.callback(server.close)
-    return f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 
 def main() -> None:

@@ -53,7 +53,7 @@ class Attempt:
         now_s: The clock of the wall, for a Retry-After that is a date.
         stream: Whether events are wanted.
         wire: How the answer is written.
-        prefilled: Whether the last message is the assistant's own, to be continued.
+        begun: The last message where it is the assistant's own, to be continued; else "".
         timing: How long things take.
     """
 
@@ -62,8 +62,12 @@ class Attempt:
     now_s: float
     stream: bool
     wire: Wire
-    prefilled: bool
+    begun: str
     timing: Timing
+
+    @property
+    def prefilled(self) -> bool:
+        return bool(self.begun)
 
     @property
     def word_s(self) -> float:

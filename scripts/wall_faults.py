@@ -28,6 +28,15 @@ def ok_no_prefill(asked: Attempt) -> Iterator[Step]:
         yield from ok(asked)
 
 
+def ok_continues(asked: Attempt) -> Iterator[Step]:
+    """Healthy, and goes on natively with an answer that has begun."""
+    words = WORDS[len(asked.begun.split()) :]
+    if asked.stream:
+        yield from streamed(asked, [*asked.wire.words(words), asked.wire.done()])
+    else:
+        yield whole(200, asked.wire.body("".join(words)))
+
+
 def status(code: int, name: str, headers: dict[str, str] | None = None, *, first: int | None = None) -> Fault:
     """Returns a fault that answers a status: always, or the first so many times."""
 
@@ -248,6 +257,7 @@ def _erring(asked: Attempt, events: int) -> Iterator[Step]:
 FAULTS: dict[str, Fault] = {
     "ok": ok,
     "ok-no-prefill": ok_no_prefill,
+    "ok-continues": ok_continues,
     "429-once": throttled_once,
     "429-date": throttled_date,
     "429-day": status(429, "rate_limit", {"Retry-After": "86400"}),

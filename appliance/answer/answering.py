@@ -89,7 +89,7 @@ class Answering:
         self._off = dict(switched_off(service.upstreams, settings, box.policy.egress))
         self.health = Health(
             [_known(upstream, settings) for upstream in service.upstreams if upstream.name not in self._off],
-            Rules(open_s=settings.open_s, longest_s=settings.open_longest_s),
+            Rules(open_s=settings.open_s, longest_s=settings.open_longest_s, look_s=settings.look_s),
             probed=settings.probe_s > 0,
             clock=clock,
             chance=random.random,

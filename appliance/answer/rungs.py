@@ -32,8 +32,7 @@ from appliance.gateway.replay import Replays
 from appliance.gateway.turns import SHARES, shortened
 from appliance.gateway.upstream import Client
 from appliance.records.journal import NotKept
-from bundler.format.errors import Busy
-from bundler.format.service import DECLINE, DROP, LARGER, ModelSpec, RungSpec
+from bundler.format.service import CONTINUE, DECLINE, DROP, LARGER, ModelSpec, RungSpec
 
 NO_KNOWLEDGE = "the documents and FAQs are not loaded"
 NOTHING_TO_ASK = "the request holds no question"
@@ -113,7 +112,8 @@ class Rungs:
             raise self._judged(failure, rung, call) from failure
         if live is None:
             asking.whole()
-        chunks: ChunkStream | None = Counted(live, asking) if live is not None else None
+        trickle_s = asking.limits.trickle_s if call.route.stream == CONTINUE else 0.0
+        chunks: ChunkStream | None = Counted(live, asking, trickle_s) if live is not None else None
         if redaction is not None:
             whole = redaction.restored_in(whole)
             chunks = Restored(chunks, redaction) if chunks is not None else None
@@ -122,7 +122,11 @@ class Rungs:
 
     async def _model(self, rung: RungSpec, call: Call) -> Answer:
         body = relay.prepared(call, rung.target, drop=call.ignorable)
-        citations, context = await self._context(call, self._models[rung.target])
+        without = ""
+        try:
+            citations, context = await self._context(call, self._models[rung.target])
+        except Passed as unread:  # the model answers without them, and says so
+            citations, context, without = (), "", unread.reason
         if context:
             try:
                 messages = with_context(body["messages"], context)
@@ -135,7 +139,7 @@ class Rungs:
                 if not passed.incapable:
                     raise
                 # The passages made the request too long for this model: once more without them.
-        return await self._ask(rung, call, body, ())
+        return await self._ask(rung, call, body, (), without)
 
     async def _context(self, call: Call, model: ModelSpec) -> tuple[tuple[Citation, ...], str]:
         knowledge = self._box.knowledge
@@ -143,18 +147,17 @@ class Rungs:
             return (), ""
         if knowledge is None or call.wire != CHAT or not call.question.strip() or not self._box.service.collections:
             return (), ""
-        try:
-            evidence = await self._threads.run(lambda: knowledge.evidence(call.question))
-        except Busy:
-            return (), ""
+        evidence = await self._threads.asked(lambda: knowledge.evidence(call.question))
         if not evidence.answerable:
             return (), ""
         citations = citations_of(evidence)
         around = [(hit.source, hit.text) for hit in evidence.hits]
         return citations, passages(citations, around, model.context_tokens)
 
-    async def _ask(self, rung: RungSpec, call: Call, body: dict[str, Any], citations: tuple[Citation, ...]) -> Answer:
-        told = Told()
+    async def _ask(
+        self, rung: RungSpec, call: Call, body: dict[str, Any], citations: tuple[Citation, ...], without: str = ""
+    ) -> Answer:
+        told = Told(without=without)
         try:
             whole, live = await self._fitted(rung, call, body, told)
         except Failed as failure:
@@ -216,7 +219,7 @@ class Rungs:
 
     async def _faq(self, rung: RungSpec, call: Call) -> Answer:
         knowledge = self._asked(call)
-        result = await self._run(lambda: knowledge.faq(call.question))
+        result = await self._threads.asked(lambda: knowledge.faq(call.question))
         if result.match is None:
             raise Passed("no FAQ entry answers this question")
         citation = Citation(f"faq:{result.match.id}", 0, len(result.match.answer), result.match.answer)
@@ -224,7 +227,7 @@ class Rungs:
 
     async def _documents(self, rung: RungSpec, call: Call) -> Answer:
         knowledge = self._asked(call)
-        evidence = await self._run(lambda: knowledge.evidence(call.question))
+        evidence = await self._threads.asked(lambda: knowledge.evidence(call.question))
         if not evidence.answerable:
             raise Passed("the documents do not answer this question")
         citations = citations_of(evidence)
@@ -255,12 +258,6 @@ class Rungs:
         if not call.question.strip():
             raise Passed(NOTHING_TO_ASK)
         return knowledge
-
-    async def _run(self, work: Callable[[], Any]) -> Any:
-        try:
-            return await self._threads.run(work)
-        except Busy as busy:
-            raise Passed(busy.fact, busy=True) from busy
 
     def _fixed(
         self, rung: RungSpec, call: Call, text: str, citations: tuple[Citation, ...], confidence: float | None

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import TypeVar
 
 import anyio
 import anyio.to_thread
 
+from appliance.gateway.outcome import Passed
 from bundler.format.errors import Busy
 
 T = TypeVar("T")
+NOT_ASKED = "the documents and FAQs cannot be asked"
+
+log = logging.getLogger("lifeboat.knowledge")
 
 
 class BoundedThreads:
@@ -35,3 +40,17 @@ class BoundedThreads:
             return await anyio.to_thread.run_sync(call, limiter=self._limiter)
         finally:
             self._pending -= 1
+
+    async def asked(self, call: Callable[[], T]) -> T:
+        """Runs a question to what the box knows.
+
+        Raises:
+            Passed: Too many calls wait already, or it fails.
+        """
+        try:
+            return await self.run(call)
+        except Busy as busy:
+            raise Passed(busy.fact, busy=True) from busy
+        except Exception as error:  # native libraries raise what they like, and other rungs can serve
+            log.warning("what this box knows cannot be asked: %s", type(error).__name__)  # its words may quote a caller
+            raise Passed(NOT_ASKED) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
@@ -15,6 +16,7 @@ from appliance.answer import handoff
 from appliance.answer.handoff import Place
 from appliance.gateway.call import Call
 from appliance.gateway.origin import permitted
+from appliance.gateway.trusted import PEM, context_of
 from appliance.records.delivery import Verdict
 from appliance.records.entry import HANDOFF
 from appliance.records.mail_server import Account, send
@@ -107,13 +109,28 @@ class Tickets:
         key = await asyncio.to_thread(self._secret, self._spec.key) if self._spec.key else ""
         if self._spec.key and not key:
             return Verdict(sent=False, words=f"its key {self._spec.key} is not set on this box", destination=True)
+        try:
+            trusted = await asyncio.to_thread(self._trusted) if self._spec.ca else None
+        except ValueError as error:
+            return Verdict(sent=False, words=str(error), destination=True)
         if not self._spec.url.startswith("smtp"):
-            return await post(self._spec.url, key, name, handoff.as_json(name, ticket, self._place))
+            return await post(self._spec.url, key, name, handoff.as_json(name, ticket, self._place), trusted)
         if not self._spec.recipients:
             return Verdict(sent=False, words="no address is set that mail goes to", destination=True)
         mail = handoff.as_mail(name, ticket, self._place, self._spec)
-        account = Account(self._spec.url, self._spec.user, key)
+        account = Account(self._spec.url, self._spec.user, key, trusted)
         return await asyncio.to_thread(send, account, mail, self._spec.recipients)
+
+    def _trusted(self) -> ssl.SSLContext:
+        """Returns whom the receiver's certificate must be signed by, as it is now; raises ValueError."""
+        ca = self._spec.ca
+        pem = ca if PEM in ca else self._secret(ca)
+        if not pem:
+            raise ValueError(f"its authority {ca} is not set on this box")
+        try:
+            return context_of(pem)
+        except ValueError:
+            raise ValueError("its authority is no certificate in PEM") from None
 
 
 def _permitted(url: str, egress: Sequence[str]) -> bool:

@@ -12,6 +12,8 @@ CONNECTIONS_MAX = 512
 SHUTDOWN_S = 30
 # How long the rest of a request is read whose answer was the connection's last.
 LINGER_S = 2
+# How much of an answer is put together before it is written.
+PACKET_BYTES = 64 * 2**10
 
 
 def header_bytes(headers: Iterable[tuple[bytes, bytes]]) -> int:

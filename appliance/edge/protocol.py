@@ -13,7 +13,7 @@ from typing import cast
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from appliance.edge.caller import CALLER, Caller
-from appliance.edge.limits import HEADER_BYTES_MAX, HEADERS_S, LINGER_S
+from appliance.edge.limits import HEADER_BYTES_MAX, HEADERS_S, LINGER_S, PACKET_BYTES
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -31,6 +31,7 @@ class BoundedProtocol(HttpToolsProtocol):
     _deadline: asyncio.TimerHandle | None = None
     _leaving: asyncio.TimerHandle | None = None
     _lingering: asyncio.TimerHandle | None = None
+    _answers: _Answers | None = None  # of the newest request
     _head_bytes = 0
     _callers: tuple[tuple[RequestResponseCycle, Caller], ...] = ()
 
@@ -55,11 +56,17 @@ class BoundedProtocol(HttpToolsProtocol):
         self._stay()
         self._expect_headers()
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._deadline is None:  # a trailer: whoever stands in front has not looked at it (RFC 9110, 6.5.1)
+            return
+        super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
         self._have_headers()
         super().on_headers_complete()
         if self.cycle is not None:
-            self.cycle.transport = cast("asyncio.Transport", _Answers(self))
+            self._answers = _Answers(self)
+            self.cycle.transport = cast("asyncio.Transport", self._answers)
             caller = Caller()
             self.cycle.scope[CALLER] = caller  # type: ignore[literal-required]  # an extension of our own
             # More than one where a client sends requests ahead of their answers.
@@ -72,6 +79,11 @@ class BoundedProtocol(HttpToolsProtocol):
             self._callers[-1][1].has_sent = True
         if self._lingering is not None:
             self.transport.close()
+
+    def on_response_complete(self) -> None:
+        if self._answers is not None:
+            self._answers.flush()  # nothing comes behind it
+        super().on_response_complete()
 
     def close_after_body(self) -> None:
         """Closes the connection; if its last answer came before the whole request, once that has come too."""
@@ -111,31 +123,32 @@ class BoundedProtocol(HttpToolsProtocol):
 
 
 class _Answers:
-    """The transport as an answer sees it: its head goes out with what follows at once, in one packet."""
+    """The transport as an answer sees it: what is written in one turn of the loop leaves in one packet.
+
+    So the head of an answer goes with its body, and the pieces of a stream that came together leave together.
+    """
 
     def __init__(self, protocol: BoundedProtocol) -> None:
-        self._protocol, self._cycle = protocol, protocol.cycle
-        self._head = b""
-        self._begun = False
+        self._protocol = protocol
+        self._parts: list[bytes] = []
+        self._bytes = 0
 
     def write(self, data: bytes) -> None:
-        if self._cycle.response_started and not self._begun:
-            self._begun, self._head = True, data
-            self._protocol.loop.call_soon(self._flush)  # where the body takes its time, the head does not wait for it
-        else:
-            self._protocol.transport.write(self._taken() + data)
+        self._parts.append(data)
+        self._bytes += len(data)
+        if self._bytes >= PACKET_BYTES:  # the transport's own limit is what slows a writer down
+            self.flush()
+        elif len(self._parts) == 1:
+            self._protocol.loop.call_soon(self.flush)
+
+    def flush(self) -> None:
+        parts, self._parts, self._bytes = self._parts, [], 0
+        if parts and not self._protocol.transport.is_closing():
+            self._protocol.transport.write(b"".join(parts))
 
     def is_closing(self) -> bool:
         return self._protocol.transport.is_closing()
 
     def close(self) -> None:
-        self._flush()
+        self.flush()
         self._protocol.close_after_body()
-
-    def _flush(self) -> None:
-        if self._head and not self._protocol.transport.is_closing():
-            self._protocol.transport.write(self._taken())
-
-    def _taken(self) -> bytes:
-        head, self._head = self._head, b""
-        return head

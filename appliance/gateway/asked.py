@@ -6,12 +6,14 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeVar
 
+from appliance.gateway import trickle
 from appliance.gateway.call import Call, Chunk
 from appliance.gateway.classify import classify
 from appliance.gateway.health import Asking
 from appliance.gateway.held import Held
-from appliance.gateway.outcome import Failed
+from appliance.gateway.outcome import Failed, Kind
 from appliance.gateway.relay import LiveStream
+from appliance.gateway.trickle import Trickle, chars_of
 
 T = TypeVar("T")
 
@@ -33,10 +35,17 @@ async def asked(asking: Asking, call: Call, attempt: Callable[[], Awaitable[T]])
 
 
 class Counted:
-    """A stream of an upstream that tells how it ended; the mean gap of its pieces is learned."""
+    """A stream of an upstream that tells how it ended; the mean gap of its pieces is learned.
 
-    def __init__(self, inner: LiveStream | Held, asking: Asking) -> None:
+    Args:
+        inner: The stream.
+        asking: Whom it is told.
+        trickle_s: As in `pace.Limits`: where another rung can go on, a stream that trickles is one that broke.
+    """
+
+    def __init__(self, inner: LiveStream | Held, asking: Asking, trickle_s: float = 0.0) -> None:
         self._inner, self._asking = inner, asking
+        self._trickle = Trickle(trickle_s) if trickle_s else None
 
     def close(self) -> None:
         self._inner.close()
@@ -46,7 +55,13 @@ class Counted:
         try:
             async for chunk in self._inner:
                 yield chunk
+                if self._trickle is not None:
+                    self._look(self._trickle, chunk)
         except Failed as failure:
             self._asking.ended(classify(failure))
             raise
         self._asking.streamed(self._inner.gap_s)
+
+    def _look(self, pace: Trickle, chunk: Chunk) -> None:
+        if pace.slow(self._inner.waited_s, chars_of(chunk.value)):
+            raise Failed(Kind.STALLED, trickle.REASON)

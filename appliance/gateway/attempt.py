@@ -39,12 +39,14 @@ async def attempt(
     if asking is not None:
         asking.began()
     live.told = told
-    return None, live if call.route.stream != HOLD else await _held(live, call, told, room, client.target.model)
+    if call.route.stream != HOLD:
+        return None, live
+    held = Held(live, room, told, trickle_s=0.0 if limits is None else limits.trickle_s)
+    return None, await _gathered(held, call, told, client.target.model)
 
 
-async def _held(live: LiveStream, call: Call, told: Told, room: Room, model: str) -> Held:
+async def _gathered(held: Held, call: Call, told: Told, model: str) -> Held:
     now_s = time.monotonic()
-    held = Held(live, room, told)
     try:
         if await held.gather(now_s + max(0.0, call.deadline_s - now_s) / HOLD_SHARE):
             _check_held(held, call, told, model)

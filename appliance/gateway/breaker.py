@@ -3,120 +3,53 @@
 Rules:
 
 1. CLOSED opens after `streak` failures one after the other (a costly one counts more), or where of at least `calls`
-   in the last minute half failed, or four fifths were slow. A dead key or a retired model opens it at once.
-2. OPEN: nobody asks. It lasts `open_s` times two for each opening since the upstream was last well, with +-20 % of
-   chance, at most `longest_s`. Where probes run they find out sooner what is up, and a good billed one ends the open
-   time; then a request may try by itself only every `touch_s`, or every `blind_s` while the unbilled probe fails.
-3. HALF_OPEN: one request at a time, and each outcome gives its permit back, also one that says nothing. `good` good
+   in the last minute half failed, or four fifths were slow. A dead key or a retired model opens it at once. Where
+   probes run, `streak_again` failures are enough where then a second passed without an answer: who has few requests
+   does not send the next one to the same end.
+2. OPEN: nobody asks. Where probes run they find out what is up, and a good billed one ends the open time. Beside them a
+   request may try: `look_s` after the last look, at once where the unbilled probe is good again, and only every
+   `blind_s` while it fails. In each minute `touches` requests at most find it bad.
+3. Without probes it is open for `open_s` times two for each opening since it was last well, with +-20 % of chance, at
+   most `longest_s`.
+4. HALF_OPEN: one request at a time, and each outcome gives its permit back, also one that says nothing. `good` good
    ones close it; a failure opens it again. Who climbs races that request with the box's own rungs.
-4. After it closes, a tenth, then half of the requests for 15 s each, and never fewer than one a second: a small box
-   is back at once, a busy one does not bury what has just come up.
-5. A throttled upstream is asked by nobody until the time that it named. That says nothing about its health: it moves
+5. After it closes, a tenth, then half of the requests for 15 s each, and never fewer than one a second: a small box
+   is back at once, a busy one does not bury what has just come up. `streak_again` failures open it again.
+6. A throttled upstream is asked by nobody until the time that it named. That says nothing about its health: it moves
    no count and no state.
-6. An outcome of a request from before the last change of state moves nothing.
+7. An outcome of a request from before the last change of state moves nothing.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
+from appliance.gateway.breaker_state import (
+    BUCKET_S,
+    CLOSED,
+    HALF_OPEN,
+    OPEN,
+    STATES,
+    WINDOW_S,
+    Breaker,
+    Bucket,
+    Permit,
+    Rules,
+)
 from appliance.gateway.outcome import Meaning, Verdict
 
-CLOSED, OPEN, HALF_OPEN = STATES = ("closed", "open", "half-open")
-WINDOW_S, BUCKET_S = 60.0, 5.0
-JITTER = 0.2
+__all__ = ["BUCKET_S", "CLOSED", "HALF_OPEN", "OPEN", "STATES", "WINDOW_S", "Breaker", "Bucket", "Permit", "Rules"]
+
+JITTER, LOOK_JITTER = 0.2, 0.05
 RAMP = ((15.0, 0.1), (30.0, 0.5))
 RAMP_FREE_PER_S = 1.0
 COSTLY_S, WEIGHT_MAX = 5.0, 3.0
 THROTTLE_LONGEST_S = 600.0
+# What is asked so soon after was under way together, or is the same request once more.
+SAME_TOUCH_S = DOUBT_S = 1.0
 OUT_OF_REACH = "it is out of reach"
 _FATAL = frozenset({Meaning.CREDENTIAL, Meaning.RETIRED})
 _NEUTRAL = frozenset({Meaning.NEUTRAL, Meaning.CALLER, Meaning.INCAPABLE})
-
-
-@dataclass(frozen=True)
-class Rules:
-    """The numbers; seconds are monotonic.
-
-    Args:
-        open_s: The first open time.
-        longest_s: The longest.
-        touch_s: Where probes run: the least time between two requests that try an upstream which no probe vouches for.
-        blind_s: The same while the unbilled probe fails.
-        fatal_s: The first open time of a dead key or a retired model.
-        fatal_longest_s: The longest.
-    """
-
-    open_s: float = 5.0
-    longest_s: float = 20.0
-    touch_s: float = 30.0
-    blind_s: float = 120.0
-    fatal_s: float = 60.0
-    fatal_longest_s: float = 600.0
-    streak: float = 3.0
-    calls: int = 5
-    failed_share: float = 0.5
-    slow_share: float = 0.8
-    good: int = 2
-
-
-@dataclass(frozen=True)
-class Bucket:
-    """What happened in BUCKET_S from `slot` times BUCKET_S on; a soft failure is half a failed one."""
-
-    slot: int
-    calls: int = 0
-    failed: float = 0.0
-    slow: int = 0
-
-
-@dataclass(frozen=True)
-class Permit:
-    """Leave to ask once; `trial` where the upstream is half open."""
-
-    epoch: int
-    trial: bool = False
-
-
-@dataclass(frozen=True)
-class Breaker:
-    """What is known of one upstream, model and credential. The default is an upstream of which nothing bad is known.
-
-    Args:
-        state: CLOSED, OPEN or HALF_OPEN.
-        reason: Why it last failed, in our own words; "" once it was well again.
-        streak: Weighed failures one after the other.
-        buckets: The last minute, oldest first.
-        opened: How often it opened since it was last well.
-        until_s: When the open time is over.
-        touched_s: When a request last found it bad.
-        reachable: Whether the last unbilled probe since then was good; None where there was none, or it told nothing.
-        throttled_s: Until when it wants to be left alone.
-        throttles: How often it said so since it last answered.
-        trial: Whether the permit of the half-open state is out.
-        good: Good outcomes since it is half open.
-        closed_s: When it closed after an outage, or None.
-        credit: What the ramp has saved up, from 0 to 1.
-        admitted_s: When the ramp last let a request through.
-        epoch: Counts the changes of state.
-    """
-
-    state: str = CLOSED
-    reason: str = ""
-    streak: float = 0.0
-    buckets: tuple[Bucket, ...] = field(default=())
-    opened: int = 0
-    until_s: float = 0.0
-    touched_s: float = 0.0
-    reachable: bool | None = None
-    throttled_s: float = 0.0
-    throttles: int = 0
-    trial: bool = False
-    good: int = 0
-    closed_s: float | None = None
-    credit: float = 0.0
-    admitted_s: float = 0.0
-    epoch: int = 0
 
 
 def admit(
@@ -131,6 +64,8 @@ def admit(
         probed: Whether probes run.
         alternatives: Whether another rung could serve; without one the ramp holds nobody back.
     """
+    if probed and alternatives and _doubted(breaker, now_s, rules):
+        breaker = _opened(breaker, breaker.reason, now_s, rules, 0.5, cost_s=now_s - breaker.touches[-1])
     if now_s < breaker.throttled_s or now_s < _asked_at(breaker, rules, probed=probed):
         return breaker, None
     if breaker.state == CLOSED:
@@ -139,7 +74,8 @@ def admit(
         return breaker, None
     if breaker.state == OPEN:
         breaker = replace(breaker, state=HALF_OPEN, good=0, epoch=breaker.epoch + 1)
-    return replace(breaker, trial=True), Permit(breaker.epoch, trial=True)
+    touches = _touched(breaker, now_s, rules)
+    return replace(breaker, trial=True, touches=touches), Permit(breaker.epoch, trial=True)
 
 
 def after(
@@ -172,11 +108,15 @@ def after(
         return throttled(breaker, verdict, now_s, rules, chance)
     if verdict.meaning in _NEUTRAL or not current:
         return breaker
+    if verdict.meaning in (*_FATAL, Meaning.FAILURE):
+        breaker = replace(breaker, touches=_touched(breaker, now_s - cost_s, rules))
     if verdict.meaning in _FATAL:
-        return _opened(breaker, verdict.reason, now_s, rules, chance, fatal=True)
+        return _opened(breaker, verdict.reason, now_s, rules, chance, fatal=True, cost_s=cost_s)
     if breaker.state == HALF_OPEN:
-        return _tried(breaker, verdict, now_s, rules, chance)
-    return _counted(breaker, verdict, now_s, rules, chance, _weight(verdict, cost_s), slow=slow)
+        return _tried(breaker, verdict, now_s, rules, chance, cost_s)
+    breaker = _counted(breaker, verdict, now_s, _weight(verdict, cost_s), slow=slow)
+    reason = _too_bad(breaker, verdict, now_s, rules, slow=slow)
+    return _opened(breaker, reason, now_s, rules, chance, cost_s=cost_s) if reason else breaker
 
 
 def throttled(breaker: Breaker, verdict: Verdict, now_s: float, rules: Rules, chance: float) -> Breaker:
@@ -197,15 +137,25 @@ def reached(breaker: Breaker, now_s: float, rules: Rules, chance: float, *, good
     """Returns the state after an unbilled probe: a half-open upstream that is out of reach is open again.
 
     Out of reach counts as one more failure of a closed one whose last request failed; alone it is no reason to stop
-    asking what serves.
+    asking what serves. That an open one is in reach again is news: a request may try it at once.
     """
     if breaker.state == CLOSED:
+        if good is not False or not breaker.streak:
+            return breaker
         doubt = Verdict(Meaning.FAILURE, OUT_OF_REACH)
-        counts = good is False and breaker.streak > 0
-        return _counted(breaker, doubt, now_s, rules, chance, 1.0, slow=False) if counts else breaker
+        breaker = _counted(breaker, doubt, now_s, 1.0, slow=False)
+        reason = _too_bad(breaker, doubt, now_s, rules, slow=False)
+        return _opened(breaker, reason, now_s, rules, chance) if reason else breaker
     if breaker.state == HALF_OPEN and good is False and not breaker.trial:
         return replace(breaker, state=OPEN, good=0, reachable=False, epoch=breaker.epoch + 1)
-    return replace(breaker, reachable=good)
+    news = good is True and (breaker.reachable is False or breaker.unclear)
+    due_s = min(breaker.due_s, now_s) if news else breaker.due_s
+    return replace(breaker, reachable=good, unclear=good is None, due_s=due_s)
+
+
+def looked(breaker: Breaker, now_s: float, rules: Rules, chance: float) -> Breaker:
+    """Returns the state after a billed probe was sent: the next look comes no sooner than after any other."""
+    return replace(breaker, due_s=now_s + _rest_s(breaker.opened, rules, chance))
 
 
 def vouched(breaker: Breaker, verdict: Verdict, now_s: float, rules: Rules, chance: float) -> Breaker:
@@ -218,8 +168,8 @@ def vouched(breaker: Breaker, verdict: Verdict, now_s: float, rules: Rules, chan
         if breaker.trial or verdict.meaning in _NEUTRAL:
             return breaker
         fatal = verdict.meaning in _FATAL
-        touched_s = breaker.touched_s
-        return replace(_opened(breaker, verdict.reason, now_s, rules, chance, fatal=fatal), touched_s=touched_s)
+        again = _opened(breaker, verdict.reason, now_s, rules, chance, fatal=fatal)
+        return replace(again, touched_s=breaker.touched_s, due_s=breaker.due_s)
     if breaker.state == OPEN:
         breaker = replace(breaker, state=HALF_OPEN, good=0, epoch=breaker.epoch + 1)
     return _tried(breaker, verdict, now_s, rules, chance)
@@ -231,12 +181,35 @@ def waits_s(breaker: Breaker, now_s: float, rules: Rules, *, probed: bool) -> fl
 
 
 def _asked_at(breaker: Breaker, rules: Rules, *, probed: bool) -> float:
-    if breaker.state != OPEN:
+    if breaker.state == CLOSED:
         return 0.0
     if not probed:
-        return breaker.until_s
-    rest_s = rules.blind_s if breaker.reachable is False else rules.touch_s
-    return max(breaker.until_s, breaker.touched_s + rest_s)
+        return breaker.until_s if breaker.state == OPEN else 0.0
+    full = len(breaker.touches) >= rules.touches
+    spared_s = breaker.touches[0] + WINDOW_S if full else 0.0
+    if breaker.state == HALF_OPEN:
+        return 0.0 if breaker.good else spared_s
+    until_s = breaker.until_s if breaker.fatal else 0.0
+    if breaker.reachable is False:
+        return max(until_s, breaker.touched_s + rules.blind_s)
+    return max(until_s, breaker.due_s, spared_s)
+
+
+def _doubted(breaker: Breaker, now_s: float, rules: Rules) -> bool:
+    """Says whether a closed one failed twice in a row, and has not answered since."""
+    bad = breaker.state == CLOSED and breaker.streak >= rules.streak_again and bool(breaker.touches)
+    return bad and DOUBT_S <= now_s - breaker.touches[-1] < WINDOW_S
+
+
+def _touched(breaker: Breaker, began_s: float, rules: Rules) -> tuple[float, ...]:
+    if breaker.touches and began_s - breaker.touches[-1] < SAME_TOUCH_S:
+        return breaker.touches
+    return (*breaker.touches, began_s)[-rules.touches :]
+
+
+def _rest_s(opened: int, rules: Rules, chance: float) -> float:
+    rest_s = rules.look_s * 2.0 ** min(opened // rules.look_steps, 10)
+    return min(rest_s, rules.look_longest_s) * (1 + LOOK_JITTER * chance)
 
 
 def _ramped(breaker: Breaker, now_s: float) -> tuple[Breaker, Permit | None]:
@@ -254,56 +227,79 @@ def _ramps(breaker: Breaker, now_s: float) -> bool:
 
 
 def _opened(
-    breaker: Breaker, reason: str, now_s: float, rules: Rules, chance: float, *, fatal: bool = False
+    breaker: Breaker,
+    reason: str,
+    now_s: float,
+    rules: Rules,
+    chance: float,
+    *,
+    fatal: bool = False,
+    cost_s: float = 0.0,
 ) -> Breaker:
+    """It opens; what is waited for counts from the beginning of the attempt that it opened for."""
     first_s, longest_s = (rules.fatal_s, rules.fatal_longest_s) if fatal else (rules.open_s, rules.longest_s)
     open_s = min(first_s * 2.0 ** min(breaker.opened, 20), longest_s) * (1 + JITTER * (2 * chance - 1))
     return Breaker(
         state=OPEN,
         reason=reason,
         opened=breaker.opened + 1,
+        fatal=fatal,
         until_s=now_s + open_s,
+        due_s=now_s - cost_s + _rest_s(breaker.opened + 1, rules, chance),
         touched_s=now_s,
+        touches=breaker.touches,
+        reachable=False if breaker.reachable is False else None,  # so that it is news when it is there
+        unclear=breaker.unclear,
         throttled_s=breaker.throttled_s,
         throttles=breaker.throttles,
         epoch=breaker.epoch + 1,
     )
 
 
-def _tried(breaker: Breaker, verdict: Verdict, now_s: float, rules: Rules, chance: float) -> Breaker:
+def _tried(
+    breaker: Breaker, verdict: Verdict, now_s: float, rules: Rules, chance: float, cost_s: float = 0.0
+) -> Breaker:
     """A good or bad outcome of a half-open upstream; an answer that is merely poor leaves it as it is."""
     if verdict.meaning is Meaning.FAILURE:
-        return _opened(breaker, verdict.reason, now_s, rules, chance)
+        return _opened(breaker, verdict.reason, now_s, rules, chance, cost_s=cost_s)
     if verdict.meaning is Meaning.SOFT:
         return replace(breaker, reason=verdict.reason)
     if breaker.good + 1 < rules.good:
         return replace(breaker, good=breaker.good + 1, throttles=0)
     return Breaker(
-        opened=breaker.opened, throttled_s=breaker.throttled_s, closed_s=now_s, credit=1.0, epoch=breaker.epoch + 1
+        opened=breaker.opened,
+        touches=breaker.touches,
+        throttled_s=breaker.throttled_s,
+        closed_s=now_s,
+        credit=1.0,
+        epoch=breaker.epoch + 1,
     )
 
 
-def _counted(
-    breaker: Breaker, verdict: Verdict, now_s: float, rules: Rules, chance: float, weight: float, *, slow: bool
-) -> Breaker:
-    """An outcome of a closed one: adds to the counts, and opens where they say so."""
+def _counted(breaker: Breaker, verdict: Verdict, now_s: float, weight: float, *, slow: bool) -> Breaker:
+    """An outcome of a closed one: adds to the counts."""
     well = verdict.meaning is Meaning.SUCCESS
-    breaker = replace(
+    over = well and not _ramps(breaker, now_s)  # what was before is forgotten
+    return replace(
         breaker,
         streak=0.0 if well else breaker.streak + weight,
         buckets=_added(breaker.buckets, now_s, min(weight, 1.0), slow=slow),
         reason="" if well else verdict.reason,
-        opened=0 if well and not _ramps(breaker, now_s) else breaker.opened,
+        opened=0 if over else breaker.opened,
+        touches=() if over else breaker.touches,
         throttles=0 if well else breaker.throttles,
     )
+
+
+def _too_bad(breaker: Breaker, verdict: Verdict, now_s: float, rules: Rules, *, slow: bool) -> str:
+    """Says why a closed one opens after its last outcome, or ""."""
     calls = sum(bucket.calls for bucket in breaker.buckets)
     failed, slowed = sum(b.failed for b in breaker.buckets), sum(b.slow for b in breaker.buckets)
-    many = calls >= rules.calls
-    if breaker.streak >= rules.streak or (many and not well and failed >= rules.failed_share * calls):
-        return _opened(breaker, verdict.reason, now_s, rules, chance)
-    if many and slow and slowed >= rules.slow_share * calls:
-        return _opened(breaker, "it is far slower than usual", now_s, rules, chance)
-    return breaker
+    many, well = calls >= rules.calls, verdict.meaning is Meaning.SUCCESS
+    streak = rules.streak_again if _ramps(breaker, now_s) else rules.streak
+    if breaker.streak >= streak or (many and not well and failed >= rules.failed_share * calls):
+        return verdict.reason
+    return "it is far slower than usual" if many and slow and slowed >= rules.slow_share * calls else ""
 
 
 def _weight(verdict: Verdict, cost_s: float) -> float:

@@ -160,6 +160,7 @@ class Told:
         held: Why an answer that was held is given before its end, or "".
         damaged_chunks: How many chunks could not be read and are missing.
         dropped_turns: How many of the oldest turns the rung did not see, because all were too long for it.
+        without: Why a local model answers without the passages of the documents, or "".
         redacted: How many texts were taken out of the request before it left.
         upstream: What another box says of itself that gave the answer.
         mode: The box's mode when another rung went on with the answer, or "".
@@ -172,6 +173,7 @@ class Told:
     held: str = ""
     damaged_chunks: int = 0
     dropped_turns: int = 0
+    without: str = ""
     upstream: dict[str, str] = field(default_factory=dict)
     redacted: int = 0
     mode: str = ""

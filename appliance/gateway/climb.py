@@ -16,6 +16,7 @@ from bundler.format.service import RungSpec
 OpenRung = Callable[[RungSpec, Call, Asking | None], Awaitable[Answer]]
 UPSTREAM = "upstream"
 _SERVES_AS_WELL = (UPSTREAM, "model")
+TRIED, LATE = "it is being tried again beside this answer", "it takes longer than this answer"
 
 
 class NoRung(Exception):
@@ -41,6 +42,10 @@ class Climb:
     call: Call
     open_rung: OpenRung
     skips: list[Skip] = field(default_factory=list)
+
+    def passed(self, name: str) -> bool:
+        """Says whether a rung was passed already."""
+        return any(skip.rung == name for skip in self.skips)
 
 
 class Climber:
@@ -113,7 +118,13 @@ class Climber:
             if isinstance(asking, str):
                 climb.skips.append(Skip(rung.name, asking, busy=self.health.throttled(rung.target)))
             elif asking is not None and asking.trial and others:
-                return await self._on_trial(climb, rung, asking, others)
+                race = self.race.first(self._open(climb, rung, asking), self._up(climb, others))
+                return await self._beside(climb, Skip(rung.name, TRIED), asking, others, race)
+            elif asking is not None and (late := self._late(climb, rung, asking, others)):
+                try:
+                    return await late
+                except Passed:
+                    return await self._up(climb, [other for other in others if not climb.passed(other.name)])
             else:
                 try:
                     return await self._open(climb, rung, asking)
@@ -121,16 +132,38 @@ class Climber:
                     continue
         raise Passed("no rung served")
 
-    async def _on_trial(self, climb: Climb, rung: RungSpec, asking: Asking, others: Sequence[RungSpec]) -> Answer:
+    def _late(
+        self, climb: Climb, rung: RungSpec, asking: Asking, others: Sequence[RungSpec]
+    ) -> Awaitable[Answer] | None:
+        """Returns an attempt at a whole answer that others join once it takes long; None for an ordinary one.
+
+        A stream tells silence by its first token. An answer in one piece tells nothing until it is there.
+        """
+        wait_s = 0.0 if climb.call.stream else asking.limits.beside_s
+        beside = [other for other in others if other.kind in _SERVES_AS_WELL] if wait_s else []
+        if not beside:
+            return None
+        race = self.race.late(self._open(climb, rung, asking), wait_s, lambda: self._up(climb, beside))
+        return self._beside(climb, Skip(rung.name, LATE), asking, beside, race)
+
+    async def _beside(
+        self,
+        climb: Climb,
+        lost: Skip,
+        asking: Asking,
+        others: Sequence[RungSpec],
+        race: Awaitable[tuple[Answer, bool]],
+    ) -> Answer:
+        """Returns the answer of a race of a rung with others; `lost` is said of it where another one is first."""
         try:
-            answer, tried = await self.race.first(self._open(climb, rung, asking), self._up(climb, others))
+            answer, first = await race
         except BaseException:
             asking.release()  # a task that was ended before it began has let go of nothing
             raise
-        if tried:
+        if first:
             climb.skips[:] = [skip for skip in climb.skips if skip.rung not in {other.name for other in others}]
-        elif not any(skip.rung == rung.name for skip in climb.skips):
-            climb.skips.append(Skip(rung.name, "it is being tried again beside this answer"))
+        elif not climb.passed(lost.rung):
+            climb.skips.append(lost)
         return answer
 
     async def _open(self, climb: Climb, rung: RungSpec, asking: Asking | None) -> Answer:

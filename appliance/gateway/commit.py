@@ -36,10 +36,11 @@ class StreamReader:
 
     Args:
         choices: How many answers were asked for: the stream is whole when as many have said why they ended.
+        begun: The answer has begun elsewhere, so that nothing more may be all that is left to say.
     """
 
-    def __init__(self, choices: int = 1) -> None:
-        self._choices, self._ended = choices, set[int]()
+    def __init__(self, choices: int = 1, *, begun: bool = False) -> None:
+        self._choices, self._begun, self._ended = choices, begun, set[int]()
         self._events = EventReader()
         self._waiting: list[Chunk] = []
         self.damaged = 0
@@ -83,7 +84,7 @@ class StreamReader:
 
     def _chunk(self, raw: bytes) -> Chunk | None:
         value = object_of(raw)
-        if value is None:
+        if value is None or not _readable(value.get("choices")):
             self.damaged += 1
             if self.damaged >= BAD_CHUNKS_MAX:
                 raise Failed(Kind.NOT_JSON, "its stream is not of OpenAI's wire")
@@ -101,7 +102,7 @@ class StreamReader:
         self._ended |= _ended(chunk.value)
         self.finished = len(self._ended) >= self._choices
         # "stop" without a delta is an empty answer; any other reason is an outcome that the caller must see.
-        self.committed = self.committed or progress or finish not in (None, "stop")
+        self.committed = self.committed or progress or finish not in (None, "" if self._begun else "stop")
         self._waiting.append(chunk)
         if self.committed:
             ready.extend(self._waiting)
@@ -118,6 +119,11 @@ def in_band(error: object) -> Failed:
     """Returns the failure that an `error` object inside a 200 answer means."""
     code = error.get("code") if isinstance(error, dict) else None
     return Failed(Kind.IN_BAND, code=str(code) if isinstance(code, str | int) else "")
+
+
+def _readable(choices: object) -> bool:
+    """Says whether the choices of a chunk can be looked at: whoever reads them after this relies on it."""
+    return choices is None or (isinstance(choices, list) and all(isinstance(choice, dict) for choice in choices))
 
 
 def _ended(value: dict[str, Any]) -> set[int]:

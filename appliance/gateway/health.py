@@ -10,6 +10,7 @@ import hashlib
 import hmac
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from appliance.gateway import breaker as breakers
 from appliance.gateway import modes, pace
@@ -211,7 +212,7 @@ class Asking:
     def trial(self) -> bool:
         return self.permit.trial
 
-    @property
+    @cached_property
     def limits(self) -> Limits:
         """How long the attempt may take; a trial has the time, as the caller is served by others meanwhile."""
         return self.health.limits(self.name, self.size, patient=self.trial)

@@ -10,9 +10,12 @@ import time
 import weakref
 from collections.abc import AsyncIterator
 
+from appliance.gateway import trickle
 from appliance.gateway.call import Chunk, Told
 from appliance.gateway.foreign_json import object_of
+from appliance.gateway.outcome import Failed, Kind
 from appliance.gateway.relay import LiveStream
+from appliance.gateway.trickle import Trickle, chars_of
 
 ANSWER_BYTES_MAX = 2**20
 ROOM_BYTES = 32 * 2**20
@@ -43,9 +46,19 @@ class Held:
         room: Where the memory is counted.
         told: Gets the reason where a bound was met.
         answer_bytes: The most for this answer.
+        trickle_s: As in `pace.Limits`.
     """
 
-    def __init__(self, live: LiveStream, room: Room, told: Told, answer_bytes: int = ANSWER_BYTES_MAX) -> None:
+    def __init__(
+        self,
+        live: LiveStream,
+        room: Room,
+        told: Told,
+        answer_bytes: int = ANSWER_BYTES_MAX,
+        *,
+        trickle_s: float = 0.0,
+    ) -> None:
+        self._trickle = Trickle(trickle_s)
         self._live, self._room, self._told, self._answer_bytes = live, room, told, answer_bytes
         self._raws: list[bytes] = []
         self._rest: AsyncIterator[Chunk] | None = None
@@ -61,11 +74,13 @@ class Held:
             until_s: Monotonic time until which the answer is held.
 
         Raises:
-            Failed: The stream broke; nothing of it was handed out.
+            Failed: The stream broke, or trickles; nothing of it was handed out.
         """
         chunks = aiter(self._live)
         async for chunk in chunks:
             self._keep(chunk.raw)
+            if self._trickle.slow(self._live.waited_s, chars_of(chunk.value)):
+                raise Failed(Kind.STALLED, trickle.REASON)
             self._told.held = self._over(until_s)
             if self._told.held:
                 self._rest = chunks
@@ -76,6 +91,11 @@ class Held:
     def gap_s(self) -> float | None:
         """How long the upstream took for a piece of content on average."""
         return self._live.gap_s
+
+    @property
+    def waited_s(self) -> float:
+        """How long the upstream was waited for since its first content."""
+        return self._live.waited_s
 
     def values(self) -> list[Chunk]:
         """Returns the chunks so far."""

@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from appliance.gateway.breaker import CLOSED, OPEN, THROTTLE_LONGEST_S, Breaker, Rules
-from appliance.gateway.probe import Probes
+from appliance.gateway.breaker import CLOSED, JITTER, OPEN, THROTTLE_LONGEST_S, Breaker, Rules
+from appliance.gateway.probe import BILLED_EVERY_S, Probes
 
 FORMAT = 1
 CLOCKS_DIFFER_MS = 1_000
 OPENED_MAX = 30
 REASON_CHARS_MAX = 200
+_TIMES = ("until_ms", "touched_ms", "throttled_ms", "billed_ms")
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class KeptUpstream:
     throttled_ms: int
     probe_day: int
     probes_today: int
+    billed_ms: int = 0
 
 
 @dataclass(frozen=True)
@@ -79,15 +81,19 @@ def alike(one: Kept, other: Kept) -> bool:
 def restored(record: KeptUpstream, clocks: Clocks, rules: Rules) -> tuple[Breaker, Probes]:
     """Returns what a record says, now; a half-open upstream is open again, and due at once."""
     throttled_s = clocks.monotonic_s + clocks.left_s(record.throttled_ms, THROTTLE_LONGEST_S)
-    probes = Probes(day=record.probe_day, today=max(0, record.probes_today))
+    billed_s = min(max(clocks.unix_s - record.billed_ms / 1000, 0.0), BILLED_EVERY_S)
+    probes = Probes(billed_s=clocks.monotonic_s - billed_s, day=record.probe_day, today=max(0, record.probes_today))
     if record.state == CLOSED:
         return Breaker(throttled_s=throttled_s, reason=_words(record.reason)), probes
     age_s = min(max(clocks.unix_s - record.touched_ms / 1000, 0.0), rules.blind_s)
+    left_s = clocks.left_s(record.until_ms, rules.fatal_longest_s)
     breaker = Breaker(
         state=OPEN,
         reason=_words(record.reason),
         opened=min(max(record.opened, 1), OPENED_MAX),
-        until_s=clocks.monotonic_s + clocks.left_s(record.until_ms, rules.fatal_longest_s),
+        fatal=left_s > rules.longest_s * (1 + JITTER),  # longer than any other open time
+        until_s=clocks.monotonic_s + left_s,
+        due_s=clocks.monotonic_s + rules.look_s,  # a probe comes first
         touched_s=clocks.monotonic_s - age_s,
         throttled_s=throttled_s,
     )
@@ -108,13 +114,14 @@ def _record(key: tuple[str, str, str], breaker: Breaker, probes: Probes, clocks:
         throttled_ms=clocks.unix_ms(breaker.throttled_s),
         probe_day=probes.day,
         probes_today=probes.today,
+        billed_ms=0 if probes.billed_s is None else clocks.unix_ms(probes.billed_s),
     )
 
 
 def _alike(one: KeptUpstream, other: KeptUpstream) -> bool:
-    same = replace(one, until_ms=other.until_ms, touched_ms=other.touched_ms, throttled_ms=other.throttled_ms) == other
-    times = ((one.until_ms, other.until_ms), (one.touched_ms, other.touched_ms), (one.throttled_ms, other.throttled_ms))
-    return same and all(abs(a - b) < CLOCKS_DIFFER_MS for a, b in times)
+    times = {field: getattr(other, field) for field in _TIMES}
+    near = all(abs(getattr(one, field) - time_ms) < CLOCKS_DIFFER_MS for field, time_ms in times.items())
+    return near and replace(one, **times) == other
 
 
 def _words(reason: str) -> str:

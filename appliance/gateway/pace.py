@@ -4,7 +4,9 @@ The first token may take three times the 95th percentile of what it took before,
 samples are there; a pause may take twenty times the median gap, from 5 to 30 s, and 10 s until then. What the profile
 sets is the cap. A profile that gives more than 30 s says that the model thinks long before it speaks: its number holds
 until the samples are there, and is the upper end then. An answer in one piece may take as long as a stream would until
-its end, three times the limit of a first token, until samples of whole answers are there.
+its end, three times the limit of a first token, until samples of whole answers are there; where it is not there
+when the first token of a stream would have to be, or later than 95 of 100 such answers, others are asked beside it.
+Who waits for the end of a stream waits for none that trickles; an upstream whose pieces are known to come slowly may.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ SAMPLES_LEAST, SAMPLES_KEPT = 20, 100
 FIRST_UNKNOWN_S, FIRST_LEAST_S, FIRST_MOST_S, FIRST_FACTOR = 10.0, 2.0, 30.0, 3.0
 STALL_UNKNOWN_S, STALL_LEAST_S, STALL_MOST_S, STALL_FACTOR = 10.0, 5.0, 30.0, 20.0
 WHOLE_FACTOR = 3.0
+TRICKLE_LEAST_S, TRICKLE_MOST_S, TRICKLE_GAP_S = 5.0, 10.0, 0.5
 SLOW_FACTOR = 2.0
 BYTES_PER_TOKEN = 4
 SIZES_TOKENS = (512, 2_048, 8_192, 32_768)
@@ -31,11 +34,15 @@ class Limits:
         first_token_s: Until the first content of a stream.
         whole_s: Until an answer in one piece is there.
         stall_s: Between two pieces of content.
+        beside_s: Until others are asked beside an answer in one piece; 0 for not at all.
+        trickle_s: The seconds over which a stream whose end is waited for must not trickle; 0 where it may.
     """
 
     first_token_s: float
     whole_s: float
     stall_s: float
+    beside_s: float = 0.0
+    trickle_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -75,10 +82,13 @@ def limits(pace: Pace, profile: Limits, *, patient: bool = False) -> Limits:
     """
     first_s = _first(pace, profile.first_token_s, patient=patient)
     if len(pace.whole_s) >= SAMPLES_LEAST and not patient:
-        whole_s = _between(FIRST_FACTOR * p95(pace.whole_s), FIRST_LEAST_S, profile.whole_s)
+        usual_s = p95(pace.whole_s)
+        whole_s, beside_s = _between(FIRST_FACTOR * usual_s, FIRST_LEAST_S, profile.whole_s), max(usual_s, first_s)
     else:
-        whole_s = min(WHOLE_FACTOR * first_s, profile.whole_s)
-    return Limits(first_s, whole_s, _stall(pace.gaps_s, profile.stall_s))
+        whole_s, beside_s = min(WHOLE_FACTOR * first_s, profile.whole_s), first_s
+    stall_s = _stall(pace.gaps_s, profile.stall_s)
+    beside_s = beside_s if beside_s < whole_s and not patient else 0.0
+    return Limits(first_s, whole_s, stall_s, beside_s, _trickle(pace.gaps_s, stall_s))
 
 
 def size_of(prompt_bytes: int) -> int:
@@ -124,6 +134,11 @@ def _stall(samples: Sequence[float], profile_s: float) -> float:
         return profile_s if thinks else min(profile_s, STALL_UNKNOWN_S)
     most_s = profile_s if thinks else min(profile_s, STALL_MOST_S)
     return _between(STALL_FACTOR * statistics.median(samples), STALL_LEAST_S, most_s)
+
+
+def _trickle(samples: Sequence[float], stall_s: float) -> float:
+    slow = len(samples) >= SAMPLES_LEAST and statistics.median(samples) > TRICKLE_GAP_S
+    return 0.0 if slow else _between(stall_s, TRICKLE_LEAST_S, TRICKLE_MOST_S)
 
 
 def _between(value: float, least: float, most: float) -> float:

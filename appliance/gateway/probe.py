@@ -1,8 +1,8 @@
 """When an upstream is probed, and what a probe found. Pure.
 
 The unbilled probe asks for the list of models, every `every_s` while the upstream is not well or there is a doubt,
-twice as often where its first tokens come late. The billed one asks for 16 tokens, once the unbilled one was good, at
-most one a minute and `daily` a day, and never while a request is on trial.
+twice as often where its first tokens come late. The billed one asks for 16 tokens, once the unbilled one was good and
+the last look is a while ago, at most one a minute and `daily` a day, and never while a request is on trial.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Probes:
         """Returns which probe is due, if any."""
         if now_s < breaker.throttled_s or not (breaker.state != CLOSED or watched or in_doubt(breaker, now_s)):
             return None
-        if breaker.state != CLOSED and breaker.reachable and not breaker.trial:
+        if breaker.state != CLOSED and breaker.reachable and not breaker.trial and now_s >= breaker.due_s:
             rested = self.billed_s is None or now_s - self.billed_s >= BILLED_EVERY_S
             if rested and self._spent(unix_s) < daily:
                 return BILLED

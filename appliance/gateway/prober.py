@@ -14,7 +14,7 @@ from appliance.gateway.call import CHAT, Call
 from appliance.gateway.classify import classify
 from appliance.gateway.health import Health
 from appliance.gateway.outcome import SUCCEEDED, Failed, Meaning, Verdict
-from appliance.gateway.probe import UNBILLED, Probes
+from appliance.gateway.probe import BILLED, UNBILLED, Probes
 from appliance.gateway.upstream import Client
 
 UNBILLED_S = 5.0
@@ -55,13 +55,19 @@ class Prober:
         for name in self._health.names if self.every_s else ():
             kind = None if name in self._running or away(name) else self._due(name)
             if kind is not None:
-                self.probes[name] = self.probes[name].asked(kind, self._health.clock(), self._unix())
+                self._begun(name, kind)
                 self._running[name] = asyncio.create_task(self._probe(name, kind))
 
     async def close(self) -> None:
         for task in self._running.values():
             task.cancel()
         await asyncio.gather(*self._running.values(), return_exceptions=True)
+
+    def _begun(self, name: str, kind: str) -> None:
+        health, now_s = self._health, self._health.clock()
+        self.probes[name] = self.probes[name].asked(kind, now_s, self._unix())
+        if kind == BILLED:
+            health.put(name, breakers.looked(health.breaker(name), now_s, health.rules, health.chance()))
 
     def _due(self, name: str) -> str | None:
         return self.probes[name].due(

@@ -1,12 +1,13 @@
-"""A trial of a half-open upstream beside the rungs that serve meanwhile: nobody waits for a trial.
+"""An attempt beside the rungs after it: nobody waits for the trial of a half-open upstream, nor for silence.
 
-Whichever has an answer first serves. A trial that lost goes on until its own outcome is known, and is told to nobody.
+Whichever has an answer first serves. An attempt that lost goes on until its own outcome is known, and is told to
+nobody. The rungs after it begin with a trial, and with any other attempt once that took long.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from appliance.gateway.call import Answer
@@ -35,7 +36,23 @@ class Race:
             Refused: One of them was refused the request itself.
             Exception: What the trial ended with, where both failed.
         """
-        trying, climbing = asyncio.create_task(trial), asyncio.create_task(rest)
+        return await self._first(asyncio.create_task(trial), asyncio.create_task(rest))
+
+    async def late(
+        self, attempt: Coroutine[Any, Any, Answer], wait_s: float, rest: Callable[[], Coroutine[Any, Any, Answer]]
+    ) -> tuple[Answer, bool]:
+        """Does the same with an attempt of which there is nothing after `wait_s`; before that it is alone."""
+        trying = asyncio.create_task(attempt)
+        try:
+            await asyncio.wait({trying}, timeout=wait_s)
+        except asyncio.CancelledError:
+            await _ended(trying)
+            raise
+        if trying.done():
+            return trying.result(), True
+        return await self._first(trying, asyncio.create_task(rest()))
+
+    async def _first(self, trying: asyncio.Task[Answer], climbing: asyncio.Task[Answer]) -> tuple[Answer, bool]:
         try:
             await asyncio.wait({trying, climbing}, return_when=asyncio.FIRST_COMPLETED)
             if not _answered(trying) and not _refused(trying, climbing):

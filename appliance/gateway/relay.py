@@ -82,7 +82,7 @@ async def stream(client: Client, call: Call, body: dict[str, Any], limits: Limit
     bounds = limits or client.target
     limit_s = _limit_s(bounds.first_token_s, call.deadline_s)
     response: Reply | None = None
-    reader = StreamReader(call.choices)
+    reader = StreamReader(call.choices, begun=call.continues)
     try:
         async with asyncio.timeout(limit_s):
             response = await client.post(PATHS[call.wire], body, _standing(client, call))
@@ -108,6 +108,11 @@ class LiveStream:
     def gap_s(self) -> float | None:
         """How long the upstream took for a read with content on average, None where there was none after the first."""
         return self._waited_s / self._pieces if self._pieces else None
+
+    @property
+    def waited_s(self) -> float:
+        """How long it was waited for since its first content."""
+        return self._waited_s
 
     def _tell(self) -> None:
         self.told.damaged_chunks, self.told.upstream = self._reader.damaged, self._reader.upstream

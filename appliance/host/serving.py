@@ -167,13 +167,13 @@ class Serving:
             loaded = await self._loader.open(number)
             try:
                 await self._warm(loaded, trial, ended)
+                loaded.own_engines()
             except BaseException:
                 await loaded.close()
                 raise
         except BaseException:
             start_again(ended)
             raise
-        loaded.own_engines()
         self._current = loaded
         settle()
         if old is not None:

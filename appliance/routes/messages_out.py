@@ -18,6 +18,7 @@ from appliance.gateway.sse import DONE, KEEPALIVE, EventReader
 from appliance.routes.errors import MESSAGE_TYPES
 
 STOPS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use", "content_filter": "refusal"}
+UNKNOWN_CALL = "a tool was called in a form that is none"
 PING = b'event: ping\ndata: {"type":"ping"}\n\n'
 
 
@@ -25,20 +26,15 @@ def whole(value: Mapping[str, Any], *, thinking: bool) -> dict[str, Any]:
     """Returns a completion as a message.
 
     Raises:
-        Failed: A tool was called with arguments that are no JSON object.
+        Failed: A tool was called in a form that is none, or with arguments that are no JSON object.
     """
     choice = value["choices"][0]
-    message = choice.get("message") or {}
+    message = _table(choice.get("message"))
     blocks: list[dict[str, Any]] = []
-    if thinking and (thoughts := message.get("reasoning_content")):
+    if thinking and (thoughts := _text(message, "reasoning_content")):
         blocks.append({"type": "thinking", "thinking": thoughts, "signature": ""})
-    blocks += [{"type": "text", "text": text} for name in ("content", "refusal") if (text := message.get(name))]
-    for called in message.get("tool_calls") or ():
-        function = called["function"]
-        arguments = object_of((function.get("arguments") or "{}").encode())
-        if arguments is None:
-            raise Failed(Kind.NOT_JSON, "a tool was called with arguments that are no JSON object")
-        blocks.append({"type": "tool_use", "id": called["id"], "name": function["name"], "input": arguments})
+    blocks += [{"type": "text", "text": text} for name in ("content", "refusal") if (text := _text(message, name))]
+    blocks += [_called(call) for call in _rows(message.get("tool_calls"))]
     return {
         **_head(value),
         "content": blocks,
@@ -48,12 +44,22 @@ def whole(value: Mapping[str, Any], *, thinking: bool) -> dict[str, Any]:
     }
 
 
+def _called(call: object) -> dict[str, Any]:
+    function = _table(_table(call).get("function"))
+    name, number = _text(function, "name"), _text(_table(call), "id")
+    if not (name and number):
+        raise Failed(Kind.NOT_JSON, UNKNOWN_CALL)
+    arguments = object_of((_text(function, "arguments") or "{}").encode())
+    if arguments is None:
+        raise Failed(Kind.NOT_JSON, "a tool was called with arguments that are no JSON object")
+    return {"type": "tool_use", "id": number, "name": name, "input": arguments}
+
+
 def usage_of(usage: object) -> dict[str, int]:
     """Returns a usage in Anthropic's words: the input does not count what was read from a cache."""
-    fields = usage if isinstance(usage, Mapping) else {}
-    details = fields.get("prompt_tokens_details")
-    cached = details.get("cached_tokens") or 0 if isinstance(details, Mapping) else 0
-    prompt, answer = fields.get("prompt_tokens") or 0, fields.get("completion_tokens") or 0
+    fields = _table(usage)
+    cached = _count(_table(fields.get("prompt_tokens_details")), "cached_tokens")
+    prompt, answer = _count(fields, "prompt_tokens"), _count(fields, "completion_tokens")
     found = {"input_tokens": max(0, prompt - cached), "output_tokens": answer}
     return found | ({"cache_read_input_tokens": cached} if cached else {})
 
@@ -96,9 +102,9 @@ class EventWriter:
         self._usage = value.get("usage") or self._usage
         self._lifeboat = value.get("lifeboat") or self._lifeboat
         found = self._start(value)
-        for choice in value.get("choices") or ():
+        for choice in map(_table, _rows(value.get("choices"))):
             self._stop = choice.get("finish_reason") or self._stop
-            found += self._delta(choice.get("delta") or {})
+            found += self._delta(_table(choice.get("delta")))
         return found
 
     def _start(self, value: Mapping[str, Any]) -> list[bytes]:
@@ -110,30 +116,32 @@ class EventWriter:
 
     def _delta(self, delta: Mapping[str, Any]) -> list[bytes]:
         found: list[bytes] = []
-        if self._thinking and (thoughts := delta.get("reasoning_content")):
+        if self._thinking and (thoughts := _text(delta, "reasoning_content")):
             found += self._into("thinking", 0, {"type": "thinking", "thinking": "", "signature": ""})
             found.append(self._piece({"type": "thinking_delta", "thinking": thoughts}))
         for name in ("content", "refusal"):
-            if text := delta.get(name):
+            if text := _text(delta, name):
                 found += self._into("text", 0, {"type": "text", "text": ""})
                 found.append(self._piece({"type": "text_delta", "text": text}))
-        for called in delta.get("tool_calls") or ():
+        for called in _rows(delta.get("tool_calls")):
             if self.over:
                 break
-            found += self._tool(called)
+            found += self._tool(_table(called))
         return found
 
     def _tool(self, called: Mapping[str, Any]) -> list[bytes]:
-        index, function = called.get("index") or 0, called.get("function") or {}
+        index, function = _count(called, "index"), called.get("function")
+        if not isinstance(function, Mapping):
+            return self._error({"message": UNKNOWN_CALL}, None)
         if index > self._tools:
             self._tools = index
-            named = {"id": called.get("id"), "name": function.get("name")}
+            named = {"id": _text(called, "id"), "name": _text(function, "name")}
             found = self._into("tool_use", index, {"type": "tool_use", **named, "input": {}})
         elif self._open == ("tool_use", index):
             found = []
         else:  # a block that has ended cannot be gone on with, and half a call must not be run
             return self._error({"message": "the calls of tools came mixed up"}, None)
-        if arguments := function.get("arguments"):
+        if arguments := _text(function, "arguments"):
             found.append(self._piece({"type": "input_json_delta", "partial_json": arguments}))
         return found
 
@@ -168,6 +176,26 @@ class EventWriter:
         told = {"type": kind, "message": error.get("message")}
         told |= {name: error[name] for name in ("code", "partial", "resume_id") if name in error}
         return [_event("error", error=told, **({"lifeboat": lifeboat} if lifeboat else {}))]
+
+
+def _table(value: object) -> Mapping[str, Any]:
+    """Returns a table of a provider's, an empty one for anything else."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def _rows(value: object) -> list[Any]:
+    """Returns a list; anything else that is there is one thing that is none of what it should be."""
+    return value if isinstance(value, list) else [value] if value else []
+
+
+def _text(table: Mapping[str, Any], name: str) -> str:
+    value = table.get(name)
+    return value if isinstance(value, str) else ""
+
+
+def _count(table: Mapping[str, Any], name: str) -> int:
+    value = table.get(name)
+    return value if isinstance(value, int) and value > 0 else 0
 
 
 def _stop(reason: object) -> str:

@@ -167,4 +167,5 @@ def _lines(made: Any) -> list[str]:
     lines += [f"embedding model {made.embedding}"] if made.embedding else []
     lines += [f"no licence is known for {source}" for source in made.unlicensed]
     lines += [f"no licence text comes with {source}: name one with licence_file" for source in made.without_text]
+    lines += made.outgoing
     return [*lines, *(f"warning: {warning}" for warning in made.warnings)]

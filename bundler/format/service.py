@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from bundler.format.dependency import DependencySpec
 from bundler.format.record import LATER
 
 RUNG_KINDS = ("upstream", "model", "cache", "faq", "documents", "message")
@@ -266,6 +267,8 @@ class HandoffSpec:
         recipients: The addresses that it goes to.
         keep_s: How long a ticket waits for the network at most, and its outcome is known after.
         words: What an answer says of its ticket; holds `{ticket}`.
+        ca: Certificates as PEM, or the name of a secret of the box that holds them, of which one must have signed the
+            receiver's; "" for the authorities of the machine.
     """
 
     url: str
@@ -275,6 +278,7 @@ class HandoffSpec:
     recipients: tuple[str, ...]
     keep_s: int
     words: str
+    ca: str = field(default="", metadata=LATER)
 
 
 @dataclass(frozen=True)
@@ -309,24 +313,6 @@ class SelftestSpec:
     model_ms: int = field(default=MODEL_MS, metadata=LATER)
     search_ms: int = field(default=SEARCH_MS, metadata=LATER)
     memory_mb: int = field(default=0, metadata=LATER)
-
-
-@dataclass(frozen=True)
-class DependencySpec:
-    """A line of the dependency inventory (R67 to R69)."""
-
-    service: str
-    business_function: str
-    cloud_provider: str
-    region: str
-    ai_model_provider: str
-    auth_method: str
-    criticality: str
-    failover_plan: str
-    rto: str
-    rpo: str
-    owner: str
-    contacts: tuple[str, ...]
 
 
 @dataclass(frozen=True)

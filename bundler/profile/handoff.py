@@ -1,13 +1,15 @@
-"""`[handoff]`: where the tickets of the last rung go. Pure."""
+"""`[handoff]`: where the tickets of the last rung go."""
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from bundler.format.service import HandoffSpec
 from bundler.format.trust.policy import origin
 from bundler.profile.table import Table
+from bundler.profile.wire import read_ca
 
 WORDS = "Your request is kept as ticket {ticket} and goes to a person as soon as the network is there."
 KEEP, KEEP_LEAST_S, KEEP_MOST_S = "30d", 3_600, 366 * 86_400
@@ -18,8 +20,8 @@ _ADDRESS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,64}@[A-Za-z0-9]([A-Za-
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
-def read_handoff(table: Table) -> HandoffSpec:
-    """Reads the table; every issue is noted at it."""
+def read_handoff(table: Table, base: Path) -> HandoffSpec:
+    """Reads the table, with the certificates of a `ca = "file:..."` from `base`; every issue is noted at it."""
     by_mail = table.has("smtp")
     if by_mail == table.has("webhook"):
         table.issue('takes either smtp = "smtps://host:port" or webhook = "https://..."')
@@ -36,6 +38,7 @@ def read_handoff(table: Table) -> HandoffSpec:
         recipients=table.texts("to") if by_mail else (),
         keep_s=table.duration("keep", KEEP, KEEP_LEAST_S, KEEP_MOST_S),
         words=table.text("words", WORDS),
+        ca=read_ca(table, base),
     )
     _check(table, spec, by_mail=by_mail)
     table.close()

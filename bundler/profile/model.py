@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from bundler.format.dependency import DependencySpec
 from bundler.format.service import (
     CHAT,
-    DependencySpec,
     HandoffSpec,
     LadderSpec,
     LimitsSpec,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
+from bundler.format.dependency import DependencySpec
 from bundler.format.errors import BadInput, BadInputs
 from bundler.format.service import (
     ABILITIES,
@@ -20,7 +21,6 @@ from bundler.format.service import (
     SEARCH_MS,
     SERVES,
     UPSTREAM_KINDS,
-    DependencySpec,
     LadderSpec,
     LimitsSpec,
     RungSpec,
@@ -95,7 +95,7 @@ def parse_profile(values: object, base: Path, subject: str, addresses: Mapping[s
         selftest=_selftest(top.table("selftest")) if top.has("selftest") else None,
         inventory=tuple(_dependency(table) for table in top.tables("service")),
         routes=read_routes(routes, rungs, upstreams),
-        handoff=read_handoff(top.table("handoff")) if top.has("handoff") else None,
+        handoff=read_handoff(top.table("handoff"), base) if top.has("handoff") else None,
         redact=read_redact(top.tables("redact")),
     )
     if not (any(model.serves == CHAT for model in models) or upstreams or any(contents.values())):

@@ -47,7 +47,7 @@ def read_wire(table: Table, base: Path) -> WireSpec:
         body=_json(table, body),
         without=without,
         proxy=_proxy(table),
-        ca=_ca(table, base),
+        ca=read_ca(table, base),
     )
 
 
@@ -98,7 +98,7 @@ def _proxy(table: Table) -> str:
     return proxy
 
 
-def _ca(table: Table, base: Path) -> str:
+def read_ca(table: Table, base: Path) -> str:
     """Returns certificates as PEM, or the name of a secret of the box that holds them."""
     ca = table.text("ca", "")
     if not ca.startswith(FILE):

@@ -91,3 +91,13 @@ def test_an_outage(rules: Any, judged: Any, facts: dict[str, Any], word: str) ->
     """Every request is served while it lasts, and the primary serves again soon after."""
     good = {"asked": 15, "served": 15, "attempts": 3, "back_s": 4.0, "hung": 0, "later_s": 0.1}
     assert judged("S15", outage=rules.Outage(**{**good, **facts})) == word
+
+
+@pytest.mark.parametrize(
+    ("facts", "word"),
+    [({"billed_s": (1.0, 61.2)}, "pass"), ({"billed_s": (1.0, 41.0)}, "fail"), ({"blind": 1}, "fail")],
+)
+def test_what_an_outage_may_cost(rules: Any, judged: Any, facts: dict[str, Any], word: str) -> None:
+    """A gateway that pays for its looks pays once a minute, and never where a look for nothing says enough."""
+    outage = rules.Outage(asked=15, served=15, attempts=3, back_s=4.0, hung=0, later_s=0.1)
+    assert judged("S15", outage=outage, **facts) == word

@@ -27,7 +27,17 @@ QUICK = {
     "down_s": 60.0,
     "word_s": 0.0,
 }
-HEALTHY = {"ok", "ok-no-prefill", "crlf", "no-done", "no-finish", "slow-first-token", "wrong-model", "revoked"}
+HEALTHY = {
+    "ok",
+    "ok-no-prefill",
+    "ok-continues",
+    "crlf",
+    "no-done",
+    "no-finish",
+    "slow-first-token",
+    "wrong-model",
+    "revoked",
+}
 
 
 @dataclass
@@ -175,6 +185,18 @@ def test_a_prefill_is_refused_where_it_is_not_known(stands: Standing) -> None:
     with pytest.raises(openai.BadRequestError):
         stands.client.chat.completions.create(model="ok-no-prefill", messages=messages)
     assert [seen.prefilled for seen in stands.wall.log] == [True]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_that_has_begun_is_gone_on_with(stands: Standing, stream: bool) -> None:
+    """Word by word, and nothing of it is said again."""
+    words = stands.text.split()
+    messages = [{"role": "user", "content": "why"}, {"role": "assistant", "content": " ".join(words[:40])}]
+    answer = stands.client.chat.completions.create(model="ok-continues", messages=messages, stream=stream)
+    parts = [answer] if not stream else list(answer)
+    text = "".join((each.choices[0].delta if stream else each.choices[0].message).content or "" for each in parts)
+    assert text.split() == words[40:]
+    assert stands.wall.log[-1].begun == " ".join(words[:40])
 
 
 def test_outages_begin_with_a_reset(fault_wall: Any) -> None:

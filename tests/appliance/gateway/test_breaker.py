@@ -143,13 +143,82 @@ def test_throttling_is_neutral_and_a_floor() -> None:
 
 
 def test_a_good_probe_ends_the_open_time() -> None:
-    """It is the first of two good outcomes; an unbilled one alone only shortens the wait of a request."""
+    """It is the first of two good outcomes; an unbilled one alone leaves it to a request, some time after the last."""
     state = b.reached(_open(), 0.0, RULES, 0.5, good=True)
-    assert not _admit(state, 20.0, probed=True)[1]
-    assert _admit(state, RULES.touch_s, probed=True)[1]
+    assert not _admit(state, RULES.look_s - 0.1, probed=True)[1]
+    assert _admit(state, RULES.look_s * (1 + b.LOOK_JITTER), probed=True)[1]
     state = b.vouched(state, SUCCEEDED, 2.0, RULES, 0.5)
     assert (state.state, state.good) == (HALF_OPEN, 1)
     assert _asked(state, 2.0, SUCCEEDED).state == CLOSED
+
+
+def test_the_wait_counts_from_the_beginning_of_what_failed() -> None:
+    """Ten seconds of silence say nothing of its last nine."""
+    state = _asked(Breaker(), 20.0, FAILED, 10.0)
+    assert not _admit(state, 22.9, probed=True)[1]
+    assert _admit(state, 24.0, probed=True)[1]
+
+
+def test_a_billed_probe_is_a_look_like_any_other() -> None:
+    """No request tries it right behind one."""
+    state = b.looked(_open(), 10.0, RULES, 0.5)
+    assert not _admit(state, 22.9, probed=True)[1]
+    assert _admit(state, 24.0, probed=True)[1]
+
+
+def test_what_is_in_reach_again_is_tried_at_once() -> None:
+    """And is not tried before."""
+    state = b.reached(_open(), 0.0, RULES, 0.5, good=False)
+    assert not _admit(state, 100.0, probed=True)[1]
+    assert _admit(b.reached(state, 6.0, RULES, 0.5, good=True), 6.0, probed=True)[1]
+
+
+def test_what_is_no_portal_any_more_is_tried_at_once() -> None:
+    """A page in place of the list tells nothing, and its end something."""
+    state = b.reached(_open(), 0.0, RULES, 0.5, good=None)
+    assert not _admit(state, 6.0, probed=True)[1]
+    assert _admit(b.reached(state, 6.0, RULES, 0.5, good=True), 6.0, probed=True)[1]
+
+
+def test_three_requests_a_minute_find_it_bad() -> None:
+    """The fourth waits for the minute's end, and no unbilled probe shortens that."""
+    state, tried_s = _open(), list[int]()
+    for now_s in range(1, 120):
+        state, permit = b.admit(state, float(now_s), RULES, probed=True, alternatives=True)
+        if permit is not None:
+            state = b.after(state, permit, FAILED, float(now_s), RULES)
+            tried_s.append(now_s)
+        state = b.reached(state, float(now_s), RULES, 0.5, good=now_s % 2 == 0)
+    assert sum(at_s < 60 for at_s in tried_s) == 2
+    assert sum(60 <= at_s < 120 for at_s in tried_s) <= 3
+
+
+def test_failures_between_answers_are_no_outage() -> None:
+    """They do not count among the three that one has."""
+    state = Breaker()
+    for number in range(2):
+        state = _asked(_asked(state, 10.0 * number, FAILED), 10.0 * number + 1, SUCCEEDED)
+    state = _asked(state, 31.0, FAILED, 10.0)
+    assert (state.state, len(state.touches)) == (OPEN, 1)
+    assert _admit(state, 21.0 + RULES.look_s * (1 + b.LOOK_JITTER), probed=True)[1]
+
+
+def test_after_a_failure_and_its_retry_the_next_request_goes_elsewhere() -> None:
+    """Where nothing answered for a second, probes run, and somebody else can serve."""
+    state = _asked(_asked(Breaker(), 0.0, FAILED), 0.3, FAILED)
+    assert _admit(state, 0.5, probed=True)[1]
+    assert _admit(state, 4.0, probed=False)[1]
+    assert _admit(state, 4.0, probed=True, alternatives=False)[1]
+    state, passed = _admit(state, 4.0, probed=True)
+    assert (state.state, passed) == (OPEN, False)
+
+
+def test_what_has_just_come_back_and_fails_twice_is_open_again() -> None:
+    """In the first half minute; later it takes three."""
+    for since_s, left in ((10.0, OPEN), (40.0, CLOSED)):
+        state = _asked(_asked(_open(), 5.0, SUCCEEDED), 5.0, SUCCEEDED)
+        state = _asked(_asked(state, 5.0 + since_s, FAILED), 5.0 + since_s, FAILED)
+        assert state.state == left
 
 
 def test_an_upstream_out_of_reach_is_touched_rarely() -> None:
@@ -240,6 +309,11 @@ class Life(RuleBasedStateMachine):
         self.state = b.vouched(before, Verdict(meaning, "reason"), self.now_s, RULES, chance)
         if meaning is Meaning.SUCCESS:
             assert self.state.state != OPEN
+
+    @rule(chance=st.floats(0, 1))
+    def a_billed_probe_is_sent(self, chance: float) -> None:
+        before, self.state = self.state, b.looked(self.state, self.now_s, RULES, chance)
+        assert replace(self.state, due_s=0.0) == replace(before, due_s=0.0), "it is a look, and no outcome"
 
     @invariant()
     def a_trial_is_out_only_while_half_open(self) -> None:

@@ -20,7 +20,7 @@ class Live:
     """A stream of so many chunks."""
 
     def __init__(self, count: int) -> None:
-        self.count, self.closed, self.gap_s = count, False, None
+        self.count, self.closed, self.gap_s, self.waited_s = count, False, None, 0.0
 
     def close(self) -> None:
         self.closed = True

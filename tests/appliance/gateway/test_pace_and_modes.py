@@ -18,6 +18,11 @@ def _pace(first_s: float = 1.0, gap_s: float = 0.05, times: int = SAMPLES_LEAST)
     return Pace((first_s,) * times, (3 * first_s,) * times, (gap_s,) * times)
 
 
+def _as_set(found: Limits) -> Limits:
+    """Returns what a profile sets of it."""
+    return Limits(found.first_token_s, found.whole_s, found.stall_s)
+
+
 def test_ten_seconds_until_it_is_known() -> None:
     """Nineteen samples are not known: a first token of twenty seconds is rescued inside fifteen."""
     for pace in (Pace(), _pace(0.1, times=SAMPLES_LEAST - 1)):
@@ -40,14 +45,14 @@ def test_twenty_times_the_usual_gap(gap_s: float, limit_s: float) -> None:
 def test_what_the_profile_sets_is_the_cap() -> None:
     """Also below the least."""
     short = Limits(1, 3, 1)
-    assert limits(Pace(), short) == short
-    assert limits(_pace(20, 5), short) == short
+    assert _as_set(limits(Pace(), short)) == short
+    assert _as_set(limits(_pace(20, 5), short)) == short
 
 
 def test_a_profile_that_lets_a_model_think_is_followed() -> None:
     """More than thirty seconds are meant; what is known later makes them shorter again."""
     thinks = Limits(90, 270, 60)
-    assert limits(Pace(), thinks) == thinks
+    assert _as_set(limits(Pace(), thinks)) == thinks
     assert limits(_pace(20), thinks).first_token_s == 60
     assert limits(_pace(40), thinks).first_token_s == 90
 
@@ -73,6 +78,17 @@ def test_no_limit_passes_the_profile(samples: list[float], first_s: float, stall
     assert 0 < found.whole_s <= 3 * first_s
     assert 0 < found.stall_s <= stall_s
     assert len(pace.first_s) <= 100
+
+
+@pytest.mark.parametrize(
+    ("usual_s", "beside_s"), [(None, 10.0), (0.5, 0.0), (3.0, 0.0), (4.0, 10.0), (9.0, 10.0), (15.0, 15.0), (40.0, 0.0)]
+)
+def test_when_others_are_asked_beside_a_whole_answer(usual_s: float | None, beside_s: float) -> None:
+    """When a stream would have begun, or later than usual; not where its own limit comes sooner."""
+    known = Pace() if usual_s is None else Pace(whole_s=(usual_s,) * SAMPLES_LEAST)
+    found = limits(known, Limits(10.0, 30.0, 15.0))
+    assert found.beside_s == beside_s
+    assert limits(known, Limits(10.0, 30.0, 15.0), patient=True).beside_s == 0.0
 
 
 def test_prompts_of_a_size_share_a_pace() -> None:

@@ -65,6 +65,7 @@ def test_the_billed_probe_needs_a_good_unbilled_one() -> None:
     assert _due(Probes(unbilled_s=99.0, billed_s=41.0), well) is None
     assert _due(Probes(unbilled_s=99.0, billed_s=40.0), well) == BILLED
     assert _due(Probes(unbilled_s=99.0), replace(well, state=HALF_OPEN, trial=True)) is None
+    assert _due(Probes(unbilled_s=99.0), replace(well, due_s=101.0)) is None
 
 
 def test_a_day_has_so_many_billed_probes() -> None:
@@ -109,12 +110,23 @@ def test_a_refused_probe_comes_from_who_is_up(meaning: Meaning) -> None:
 
 def test_what_was_open_is_open_after_a_restart() -> None:
     """For what is left of its time, on a monotonic clock that began anew."""
-    record = kept({KEY: (OPENED, Probes(day=3, today=2))}, Clocks(102.0, 5_000.0)).upstreams[0]
+    record = kept({KEY: (OPENED, Probes(billed_s=90.0, day=3, today=2))}, Clocks(102.0, 5_000.0)).upstreams[0]
     breaker, probes = restored(record, Clocks(7.0, 5_001.0), RULES)
     assert (breaker.state, breaker.reason, breaker.opened) == (OPEN, "it answered 503", 1)
     assert breaker.until_s == pytest.approx(9.0)
     assert breaker.touched_s == pytest.approx(4.0)
+    assert breaker.due_s == pytest.approx(7.0 + RULES.look_s), "a probe comes before a request"
     assert (probes.day, probes.today) == (3, 2)
+    assert probes.billed_s == pytest.approx(7.0 - 13.0)
+
+
+def test_a_dead_key_is_dead_after_a_restart() -> None:
+    """Its open time is longer than any other's."""
+    for until_s, fatal in ((105.0, False), (160.0, True)):
+        record = kept({KEY: (replace(OPENED, until_s=until_s), Probes())}, Clocks(102.0, 5_000.0)).upstreams[0]
+        breaker, _ = restored(record, Clocks(7.0, 5_000.0), RULES)
+        assert breaker.fatal is fatal
+        assert waits_s(breaker, 7.0, RULES, probed=True) >= until_s - 102.0
 
 
 def test_what_is_well_is_not_kept() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -150,5 +151,48 @@ def test_a_race_that_ends_leaves_no_trial() -> None:
         await race.first(trial.run(), rest.run())
         await race.close()
         assert trial.ended
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("attempt", "rest", "early", "end"),
+    [
+        ("answer", "answer", True, "trial"),
+        ("passed", "answer", True, "Passed trial"),
+        ("refused", "answer", True, "Refused trial"),
+        ("answer", "passed", False, "trial"),
+        ("passed", "answer", False, "rest"),
+        ("passed", "passed", False, "Passed trial"),
+        ("answer", "answer", False, "rest"),
+    ],
+)
+def test_others_join_what_takes_long(attempt: str, rest: str, *, early: bool, end: str) -> None:
+    """Whoever answers before the time is alone; after it the first answer serves, and nobody is left open."""
+
+    async def run() -> None:
+        race, one, other = Race(), Side("trial", attempt), Side("rest", rest)
+        joined = list[bool]()
+
+        def others() -> Any:
+            joined.append(True)
+            return other.run()
+
+        racing = asyncio.create_task(race.late(one.run(), 60.0 if early else 0.0, others))
+        await _steps()
+        for side in (one,) if early else (other, one):
+            side.go.set()
+            await _steps()
+        try:
+            found = (await racing)[0].rung
+        except (Passed, Refused) as error:
+            found = f"{type(error).__name__} {error}"
+        await _steps()
+        await race.close()
+        await _steps()
+        assert found == end
+        assert joined == ([] if early else [True])
+        for name, side in {"trial": one, "rest": other}.items():
+            assert side.stream.closed == (side.gave and name != end), name
 
     asyncio.run(run())

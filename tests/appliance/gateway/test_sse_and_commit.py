@@ -122,6 +122,16 @@ def test_an_end_that_is_not_whole_is_a_failure(pieces: tuple[bytes, ...], kind: 
     assert caught.value.kind is kind
 
 
+def test_nothing_may_be_left_to_say() -> None:
+    """Where an answer has begun elsewhere its end alone is an answer; an end that is not said is none."""
+    reader = StreamReader(begun=True)
+    ready, _ = reader.feed(_chunk({}, "stop"))
+    reader.end()
+    assert len(ready) == 1
+    with pytest.raises(Failed):
+        StreamReader(begun=True).end()
+
+
 @pytest.mark.parametrize("last", [_chunk({}, "stop"), event(b"[DONE]")])
 def test_finish_reason_or_done_is_an_end(last: bytes) -> None:
     """Either suffices."""

@@ -128,7 +128,7 @@ class Wall:
         self.asked.append(body)
         self.headers.append({**request.headers, "?": request.rel_url.raw_query_string})
         fault = self.behaviour
-        await asyncio.sleep({"slow": 0.4, "late": 0.3}.get(fault, 0))
+        await asyncio.sleep({"slow": 0.4, "late": 0.3, "very late": 1.5}.get(fault, 0))
         if fault == "silent":
             await self._until_gone()
         if fault == "throttled once":

@@ -9,7 +9,7 @@ import openai
 import pytest
 
 if TYPE_CHECKING:
-    from tests.appliance.routes.conftest import World, Worlds
+    from tests.appliance.routes.conftest import FakeBox, World, Worlds
 
 
 def _until_asked_again(world: World) -> None:
@@ -136,13 +136,13 @@ def test_each_fault_of_a_provider_is_skipped_with_its_reason(world: World, fault
     assert not any("elsewhere" in asked for asked in world.cloud.asked)
 
 
-def test_a_silent_provider_costs_its_limit_once(worlds: Worlds) -> None:
-    """A provider that accepts and says nothing is given up, and its connection is closed."""
+def test_a_silent_provider_is_given_up(worlds: Worlds) -> None:
+    """Another rung answers beside one that accepts and says nothing, and its connection is closed in the end."""
     world = worlds.make()
     world.cloud.behaviour = "silent"
     reply = world.chat(stream=False)
     assert reply.headers["X-Lifeboat-Rung"] == "small"
-    assert reply.json()["lifeboat"]["reason"][0].startswith("alpha: no answer within")
+    assert reply.json()["lifeboat"]["reason"] == ["alpha: it takes longer than this answer"]
     assert world.cloud.gone.wait(30)
 
 
@@ -181,6 +181,37 @@ def test_a_question_without_evidence_gets_no_passages(world: World) -> None:
     world.cloud.stop()
     assert "citations" not in world.chat("tell me a joke").json()["lifeboat"]
     assert world.engine.asked[0]["messages"] == [{"role": "user", "content": "tell me a joke"}]
+
+
+class DeadKnowledge:
+    """The embedder, or the index, is dead: whatever is asked raises."""
+
+    def evidence(self, question: str) -> None:
+        raise RuntimeError(f"cannot embed {question}")
+
+    faq = evidence
+
+
+def test_a_dead_embedder_ends_no_answer(worlds: Worlds, caplog: pytest.LogCaptureFixture) -> None:
+    """The model answers without the passages and says so; rungs that live by them are passed; no question is logged."""
+    from tests.appliance.routes.conftest import without_engine
+
+    dead = DeadKnowledge()
+    world = worlds.make(change=lambda box: setattr(box, "knowledge", dead))
+    world.cloud.stop()
+    lifeboat = world.chat("how fast is the wipe?").json()["lifeboat"]
+    assert (lifeboat["rung"], lifeboat["without"]) == ("small", "the documents and FAQs cannot be asked")
+
+    def change(box: FakeBox) -> None:
+        without_engine(box)
+        setattr(box, "knowledge", dead)  # noqa: B010 - it is none
+
+    world = worlds.make(change=change)
+    world.cloud.stop()
+    lifeboat = world.chat("how fast is the wipe?").json()["lifeboat"]
+    assert lifeboat["rung"] == "message"
+    assert "handbook: the documents and FAQs cannot be asked" in lifeboat["reason"]
+    assert "wipe" not in caplog.text
 
 
 def test_passages_that_make_it_too_long_are_left_out(world: World) -> None:

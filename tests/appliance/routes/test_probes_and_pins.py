@@ -27,7 +27,7 @@ MODELS = '{"data": []}'
 
 
 def _settings(**changes: Any) -> Settings:
-    return Settings(open_s=60, open_longest_s=60, probe_s=0.1, keepalive_s=0.2, **changes)
+    return Settings(open_s=60, open_longest_s=60, probe_s=0.1, keepalive_s=0.2, look_s=1.0, **changes)
 
 
 def _until(condition: Callable[[], bool]) -> None:

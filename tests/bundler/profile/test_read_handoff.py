@@ -48,11 +48,12 @@ def test_a_mail_server_is_read_whole() -> None:
 
 def test_a_webhook_is_read_whole_and_survives_the_bundle() -> None:
     """A webhook has neither sender nor recipients; as JSON and back it is the same."""
-    found = parse(HOOK + 'key = "env:PSA"\n').handoff
+    found = parse(HOOK + 'key = "env:PSA"\nca = "OUR-CA"\n').handoff
     assert found is not None
     assert (found.url, found.key, found.sender, found.recipients) == (
         "https://psa.example/api/tickets?queue=1", "env:PSA", "", ()
     )  # fmt: skip
+    assert found.ca == "OUR-CA"
     assert from_json(HandoffSpec, to_json(found), "handoff") == found
     assert parse_profile(tomllib.loads(MINIMAL.replace("[handoff]", "")), Path("/p"), "p", {}).handoff is None
 
@@ -76,6 +77,7 @@ def test_a_webhook_is_read_whole_and_survives_the_bundle() -> None:
         (HOOK + 'keep = "10m"\n', "keep must be a time from 1h to 366d"),
         (HOOK + 'keep = "thirty days"\n', "keep must be a time"),
         (HOOK + 'words = "Somebody will call."\n', "must hold {ticket}"),
+        (HOOK + 'ca = "file:nothing.pem"\n', "cannot be read"),
         (HOOK + 'to = ["a@b.example"]\n', "to is not known"),
     ],
 )
