@@ -181,8 +181,10 @@ class Jobs:
                 self._trouble = ""
             except (NotKept, OSError) as error:
                 self._trouble = error.fact if isinstance(error, NotKept) else "its lock cannot be taken"
+            # Not `wait_for`: in Python 3.11 it loses a cancellation that comes together with what it waits for.
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._woken.wait(), self._look_s)
+                async with asyncio.timeout(self._look_s):
+                    await self._woken.wait()
             self._woken.clear()
 
     async def _begin_due(self) -> None:

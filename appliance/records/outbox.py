@@ -120,8 +120,10 @@ class Outbox:
                 await self._pause(min(wait_s or self._clocks.look_s, self._clocks.look_s))
 
     async def _pause(self, limit_s: float) -> None:
+        # Not `wait_for`: in Python 3.11 it loses a cancellation that comes together with what it waits for.
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._woken.wait(), limit_s)
+            async with asyncio.timeout(limit_s):
+                await self._woken.wait()
         self._woken.clear()
 
     async def _one(self) -> float | None:

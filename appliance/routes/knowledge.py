@@ -16,7 +16,7 @@ from appliance.gateway.call import Answer
 from appliance.routes import present
 from appliance.routes.bodies import QuestionRequest, RouteRequest, SearchRequest, once_of, read
 from appliance.routes.errors import ApiError, not_ready
-from appliance.routes.metered import spend_whole, spender
+from appliance.routes.metered import costs, spend_whole, spender
 from appliance.routes.reply import Whole, as_json
 
 
@@ -71,7 +71,7 @@ async def ask(request: Request[Any, Any, Any]) -> ASGIApp:
     tenant, regions = request.state.tenant, request.state.grant.regions
     served = await answering.ask(asked.question, tenant, once_of(request), regions)
     answer = served.answer
-    if (spend := spender(request)) is not None:
+    if (spend := spender(request)) is not None and costs(answer):
         spend_whole(spend, len(asked.question), answer.body)
     skipped = [skip.rung for skip in served.skips]
     request.app.state.metrics.answered("/v1/ask", answer.rung, served.mode, skipped, time.monotonic() - started)

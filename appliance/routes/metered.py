@@ -17,10 +17,11 @@ from litestar import Request
 from msgspec import Struct
 
 from appliance.edge.quota import Quotas
-from appliance.gateway.call import WORKING, Call, Chunk, ChunkStream, Served
+from appliance.gateway.call import WORKING, Answer, Call, Chunk, ChunkStream, Served
 from appliance.gateway.pace import prompt_bytes
 
 _BYTES_A_TOKEN = 4
+_USES_TOKENS = ("upstream", "model")
 Spend = Callable[[int], None]
 
 
@@ -49,10 +50,15 @@ def spend_numbers(request: Request[Any, Any, Any], body: bytes) -> None:
         spend(usage.total_tokens if usage is not None else 0)
 
 
-def spend_whole(spend: Spend, call_bytes: int, body: dict[str, Any] | None) -> None:
-    """Counts a whole answer."""
+def spend_whole(spend: Spend, size_bytes: int, body: dict[str, Any] | None) -> None:
+    """Counts a whole answer to a prompt of so many bytes."""
     told = _told(body or {})
-    spend(told if told is not None else _guessed(call_bytes, len(msgspec.json.encode(body)) // _BYTES_A_TOKEN))
+    spend(told if told is not None else _guessed(size_bytes, len(msgspec.json.encode(body)) // _BYTES_A_TOKEN))
+
+
+def costs(answer: Answer) -> bool:
+    """Says whether a model worked for an answer; what was written or kept before costs nothing, whatever it says."""
+    return answer.kind in _USES_TOKENS
 
 
 async def metered(complete: Callable[[Call], Awaitable[Served]], call: Call, spend: Spend) -> Served:
@@ -69,6 +75,7 @@ async def metered(complete: Callable[[Call], Awaitable[Served]], call: Call, spe
     except asyncio.CancelledError:  # the caller left; whoever was asked has the prompt
         spend(_guessed(size, 0))
         raise
+    spend = spend if costs(served.answer) else _nothing
     if served.answer.chunks is None:
         spend_whole(spend, size, served.answer.body)
         return served
@@ -132,6 +139,10 @@ def _telling(call: Call) -> Call:
     return replace(call, body={**call.body, "stream_options": {**known, "include_usage": True}})
 
 
+def _nothing(_count: int) -> None:
+    """Counts nothing."""
+
+
 def _told(value: dict[str, Any]) -> int | None:
     usage = value.get("usage")
     if not isinstance(usage, dict):
@@ -140,5 +151,5 @@ def _told(value: dict[str, Any]) -> int | None:
     return total if isinstance(total, int) and total >= 0 else None
 
 
-def _guessed(prompt_bytes: int, pieces: int) -> int:
-    return prompt_bytes // _BYTES_A_TOKEN + pieces
+def _guessed(size_bytes: int, pieces: int) -> int:
+    return size_bytes // _BYTES_A_TOKEN + pieces

@@ -202,7 +202,11 @@ def test_a_key_and_an_authority_change_while_the_box_serves(
         client.until_served_by("cloud")
         assert _children(box.process.pid) == serving
     assert set(client.statuses) == {200}
-    assert "sk-" not in (folder / "serve.log").read_text()
+    told = (folder / "serve.log").read_text()
+    kept = b"".join(path.read_bytes() for path in (folder / "state").rglob("*") if path.is_file())
+    for words in ("sk-old", "sk-new", "no such key"):  # our keys, and what the provider said of them
+        assert words not in told
+        assert words.encode() not in kept
 
 
 def _children(pid: int) -> str:

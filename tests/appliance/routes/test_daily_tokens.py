@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -14,9 +15,10 @@ from appliance.edge.grant import Grant
 from appliance.gateway.call import WORKING, Call, Chunk, Served
 from appliance.gateway.outcome import Failed, Kind
 from appliance.routes.metered import Metered, metered
+from bundler.format.service import RouteSpec
 
 if TYPE_CHECKING:
-    from tests.appliance.routes.conftest import World
+    from tests.appliance.routes.conftest import FakeBox, World, Worlds
 
 CHAT = {"messages": [{"role": "user", "content": "hello"}]}
 
@@ -61,13 +63,20 @@ def test_headers_say_what_is_left(world: World) -> None:
         ("/v1/ask", {"question": "when do you open?"}, 0),
         ("/v1/embeddings", {"input": ["one two three"]}, 3),
         ("/v1/faq", {"question": "open?"}, 0),
+        ("/v1/chat/completions", {**CHAT, "model": "written"}, 0),
+        ("/v1/chat/completions", {**CHAT, "model": "written", "stream": True}, 0),
         # The provider says nothing of a stream: the prompt's bytes by four, and each of the seven chunks.
         ("/v1/chat/completions", {**CHAT, "stream": True}, 8),
         ("/v1/messages", {**CHAT, "max_tokens": 9, "stream": True}, 8),
     ],
 )
-def test_what_an_answer_used_is_counted(world: World, path: str, body: dict[str, Any], used: int) -> None:
+def test_what_an_answer_used_is_counted(worlds: Worlds, path: str, body: dict[str, Any], used: int) -> None:
     """On every endpoint where a model works; what the box knows without one costs nothing."""
+
+    def change(box: FakeBox) -> None:
+        box.service = replace(box.service, routes=(RouteSpec("written", ("message",)),))
+
+    world = worlds.make(change=change)
     with limited(world, tokens_a_day=1_000) as client:
         assert client.post(path, json=body).status_code == 200
         assert 1_000 - remaining(client.post("/v1/chat/completions", json=CHAT)) == used

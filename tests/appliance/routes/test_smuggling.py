@@ -130,9 +130,8 @@ def test_a_page_that_another_name_points_here_gets_nothing(world: Any, line: byt
 def test_no_path_answers_under_another_name(world: Any, path: str) -> None:
     """Neither pages nor what needs no token: a page that was rebound here learns nothing of the box."""
     for line in (b"Host: evil.example", b"Host: 169.254.169.254.evil.example", b"Host: localhost.evil.example:80"):
-        request = (
-            f"GET {path} HTTP/1.1\r\n".encode() + line + f"\r\nAuthorization: Bearer {world.token}\r\n\r\n".encode()
-        )
+        rest = f"\r\nConnection: close\r\nAuthorization: Bearer {world.token}\r\n\r\n".encode()
+        request = f"GET {path} HTTP/1.1\r\n".encode() + line + rest
         said = _said(world.url, request)
         assert _statuses(said) in ([403], [404], [405])
         assert b"lifeboat" not in said.lower()
@@ -177,7 +176,7 @@ def test_trailers_of_a_body_are_no_headers(world: Any) -> None:
     """What comes after the last chunk changes neither who asks nor what is next."""
     trailer = f"Authorization: Bearer {world.token}\r\nHost: evil.example".encode()
     body = b"%x\r\n%s\r\n0\r\n%s\r\n\r\n" % (len(BODY), BODY, trailer)
-    said = _said(world.url, _head("lb_wrong", b"Transfer-Encoding: chunked") + body)
+    said = _said(world.url, _head("lb_wrong", b"Connection: close", b"Transfer-Encoding: chunked") + body)
     assert _statuses(said) == [401]
     assert world.cloud.asked == []
 
