@@ -18,11 +18,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 import bundler  # noqa: F401 - before anything imports onnxruntime: it switches that library's telemetry off
 
 if TYPE_CHECKING:
     from bundler.knowledge.encoder import Encoder
+
+# A busy machine fails no test: how long an example takes says nothing about what it shows.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache"
