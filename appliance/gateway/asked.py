@@ -1,4 +1,7 @@
-"""Asks one upstream for one call: once, or once more where that is cheap and likely to help; and tells how it went."""
+"""Asks one upstream for one call, and tells how it went.
+
+It is asked again where that is cheap and likely to help: once after a fault, and once after a short wait that it wanted.
+"""
 
 from __future__ import annotations
 

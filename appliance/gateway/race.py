@@ -19,7 +19,7 @@ MESSAGE = "message"
 
 
 class Race:
-    """Trials that go on after their request was served; `close` ends them."""
+    """Attempts that go on after their request was served; `close` ends them."""
 
     def __init__(self) -> None:
         self._left: set[asyncio.Task[Answer]] = set()
