@@ -1,6 +1,7 @@
 """Asks one upstream for one call, and tells how it went.
 
-It is asked again where that is cheap and likely to help: once after a fault, and once after a short wait that it wanted.
+It is asked again where that is cheap and likely to help: once after a fault, once after a wait that it
+named.
 """
 
 from __future__ import annotations
