@@ -1,7 +1,6 @@
 """Asks one upstream for one call, and tells how it went.
 
-It is asked again where that is cheap and likely to help: once after a fault, once after a wait that it
-named.
+Once more after a fault and once after a short wait that it wanted, where that is cheap and likely to help.
 """
 
 from __future__ import annotations
