@@ -95,7 +95,8 @@ class Answering:
             chance=random.random,
         )
         cloud = [rung for rung in chat if rung.kind == "upstream"]
-        self.climber = Climber(cloud, service.ladder.banner, self.health, self._away)
+        every = [rung.name for rung in service.ladder.rungs if rung.kind == "upstream"]
+        self.climber = Climber(cloud, service.ladder.banner, self.health, self._away, every)
         self.pinned = Pinned(settings.pin, clock)
         self._stack, self.leaving = AsyncExitStack(), asyncio.Event()
         self._clients: dict[str, Client] = {}

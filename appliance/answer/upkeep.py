@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from appliance.gateway import kept, kept_file, relay
+from appliance.gateway.breaker import CLOSED, OPEN
 from appliance.gateway.health import Health
 from appliance.gateway.kept import Clocks, Kept
 from appliance.gateway.outcome import Failed
@@ -51,6 +52,8 @@ class Upkeep:
         self._tick_s = min(TICK_S, prober.every_s or TICK_S)
         self._written: Kept | None = None
         self._told = False
+        self._open: set[str] = set()
+        self._pin = ""
         self._warmed_s: float | None = None
         self._task: asyncio.Task[None] | None = None
         self._warming: set[asyncio.Task[None]] = set()
@@ -78,8 +81,23 @@ class Upkeep:
             self._pinned.look()
             self._prober.tick(self._away)
             self._prewarm()
+            self._tell()
             await self._keep()
             await asyncio.sleep(self._tick_s)
+
+    def _tell(self) -> None:
+        """Has the log say when a provider was away, and when the box was pinned; in our own words alone."""
+        for name in self._health.names:
+            breaker = self._health.breaker(name)
+            if breaker.state == OPEN and name not in self._open:
+                self._open.add(name)
+                log.warning("provider %s is left alone: %s", name, breaker.reason)
+            elif breaker.state == CLOSED and name in self._open:
+                self._open.discard(name)
+                log.warning("provider %s serves again", name)
+        if (pin := self._pinned.now.words) != self._pin:
+            self._pin = pin
+            log.warning("the box is pinned to %s", pin) if pin else log.warning("the box is pinned no more")
 
     def _prewarm(self) -> None:
         now_s = self._health.clock()

@@ -22,6 +22,12 @@ def token() -> None:
 @token.command("create")
 @click.argument("name")
 @click.option("--days", type=click.IntRange(1, 3650), default=365, show_default=True, help="Days until it ends.")
+@click.option(
+    "--scope",
+    "scopes",
+    multiple=True,
+    help="use (ask) or monitor (watch: /health/ready, /metrics, /v1/events); both without.",
+)
 @click.option("--verb", "verbs", multiple=True, help="A part of /v1 that it may ask, such as chat; any without.")
 @click.option("--model", "models", multiple=True, help="A model or route that it may ask for; any without.")
 @click.option("--network", "networks", multiple=True, help="A network it may come from, as 10.1.0.0/16; any without.")
@@ -35,6 +41,7 @@ def create(
     *,
     name: str,
     days: int,
+    scopes: tuple[str, ...],
     verbs: tuple[str, ...],
     models: tuple[str, ...],
     networks: tuple[str, ...],
@@ -46,7 +53,7 @@ def create(
 ) -> None:
     """Make a token for NAME; its text is shown once and stored nowhere."""
     from appliance.edge.grant import Grant
-    from appliance.edge.tokens import TokenStore
+    from appliance.edge.tokens import SCOPES, TokenStore
     from appliance.store.layout import StateLayout
     from bundler.format.errors import BadInput
 
@@ -57,7 +64,10 @@ def create(
         raise BadInput("--no-cloud and --region do not go together", "name the regions, or none")
     allowed = regions if regions or no_cloud else None
     grant = Grant(verbs, models, networks, per_minute, allowed, tokens_per_day)
-    text, made = TokenStore(layout.tokens).create(name, now_s=now, expires_s=now + days * _DAY_S, grant=grant)
+    ends = now + days * _DAY_S
+    text, made = TokenStore(layout.tokens).create(
+        name, now_s=now, expires_s=ends, scopes=tuple(dict.fromkeys(scopes)) or SCOPES, grant=grant
+    )
     terminal.result({"token": text, "id": made.id, "expires": made.expires}, [text])
     terminal.note(f"token {made.id} for {name}, ends in {days} days; it is not shown again")
 
@@ -78,7 +88,8 @@ def rotate(terminal: Terminal, *, name: str, grace_h: int, days: int, state: Pat
         name, now_s=now, grace_s=grace_h * _HOUR_S, expires_s=ends
     )
     terminal.result({"token": text, "id": made.id, "expires": made.expires, "grace_until": made.before_until}, [text])
-    terminal.note(f"the text of before works for {grace_h} hours more; the new one is not shown again")
+    before = f"works until {_minute(made.before_until)}" if made.before_until else "works no more"
+    terminal.note(f"the text of before {before}; the new one is not shown again")
 
 
 @token.command("list")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from appliance.gateway import modes
@@ -56,9 +56,18 @@ class Climber:
         banner: The words that go with an answer of another rung than the first.
         health: What is known of the upstreams.
         away: Says why an upstream is not asked at all, or "".
+        cloud: The names of all upstream rungs, those of routes too.
     """
 
-    def __init__(self, upstreams: Sequence[RungSpec], banner: str, health: Health, away: Callable[[str], str]) -> None:
+    def __init__(
+        self,
+        upstreams: Sequence[RungSpec],
+        banner: str,
+        health: Health,
+        away: Callable[[str], str],
+        cloud: Collection[str] = (),
+    ) -> None:
+        self._cloud = frozenset(cloud)
         self._names = tuple(rung.name for rung in upstreams)
         self._targets = tuple(rung.target for rung in upstreams)
         self._banner, self.health, self._away = banner, health, away
@@ -101,7 +110,7 @@ class Climber:
             answer = await self._up(climb, plan.attempts)
         except Passed:
             raise NoRung(_in_order(rungs, climb.skips)) from None
-        mode = self._mode_of(climb.skips, answer.rung)
+        mode = self._mode_of(call, climb.skips, answer.rung)
         banner = self._banner if mode in modes.WORDS_GO_WITH else None
         return Served(answer, mode, banner, _in_order(rungs, climb.skips))
 
@@ -184,9 +193,13 @@ class Climber:
         alternatives = any(other.kind in _SERVES_AS_WELL for other in others)
         return self.health.admit(rung.target, climb.call, alternatives=alternatives)
 
-    def _mode_of(self, skips: Sequence[Skip], served: str | None) -> str:
+    def _mode_of(self, call: Call, skips: Sequence[Skip], served: str | None) -> str:
         passed = {skip.rung for skip in skips if not skip.incapable}
-        return modes.of_answer(self.mode, upstreams=self._names, passed=passed, served=served)
+        own = tuple(name for name in call.route.rungs if name in self._cloud)
+        by_name = len(call.route.rungs) == 1  # whoever names one provider learns how the box is
+        return modes.of_answer(
+            self.mode, upstreams=self._names if by_name or not own else own, passed=passed, served=served
+        )
 
 
 def _in_order(rungs: Sequence[RungSpec], skips: Sequence[Skip]) -> tuple[Skip, ...]:

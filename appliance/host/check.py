@@ -147,6 +147,8 @@ def _of_answer(answer: dict[str, Any]) -> list[tuple[int, str]]:
     found = [(GOOD, f"mode {answer.get('mode')}")]
     if not answer.get("ready"):
         found.append((CRITICAL, "no rung can answer"))
+    if answer.get("pinned"):
+        found.append((WARNING, f"pinned to {answer['pinned']}"))
     failed = [rung["rung"] for rung in answer.get("rungs", []) if rung.get("state") == "failed"]
     return [*found, *((WARNING, f"rung {name} has failed") for name in failed)]
 

@@ -115,7 +115,7 @@ def _asked(upstream: UpstreamSpec, settings: Settings) -> Finding:
     if reachable(status, beginning) is None:
         hint = "a captive portal, a wrong `base_url`, or a provider without such a list: see what a request gets"
         return Finding(subject, WARN, f"{answers}, which is no list of models", hint)
-    return Finding(subject, GOOD if status < 500 else WARN, answers)
+    return Finding(subject, GOOD if status < 500 else WARN, f"{answers} (asked for its models, not for an answer)")
 
 
 def _way_out(failure: Failed, upstream: UpstreamSpec) -> str:

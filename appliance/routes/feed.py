@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -17,7 +18,7 @@ from litestar.types import ASGIApp
 from appliance.answer.answering import Answering
 from appliance.gateway.sse import KEEPALIVE, event
 from appliance.routes.errors import ApiError
-from appliance.routes.guards import monitor_guard
+from appliance.routes.guards import may_watch, monitor_guard
 from appliance.routes.reply import Events
 
 LOOK_S = 0.5
@@ -32,13 +33,17 @@ async def events(request: Request[Any, Any, Any]) -> ASGIApp:
         raise ApiError(429, "too_many_feeds", f"{FEEDS_MAX} clients read events already", headers={"Retry-After": "5"})
     mine = object()
     open_feeds.add(mine)
-    return Events(changes(answering), lambda: open_feeds.discard(mine))
+    watches = partial(may_watch, request)
+    return Events(changes(answering, watches), lambda: open_feeds.discard(mine))
 
 
-async def changes(answering: Answering) -> AsyncIterator[bytes]:
-    """Yields an event for what is now and for each change, and comments between, until the version is left."""
+async def changes(answering: Answering, watches: Callable[[], bool]) -> AsyncIterator[bytes]:
+    """Yields an event for what is now and for each change, and comments between.
+
+    It ends when the version is left, or `watches` says that whoever reads it may no more.
+    """
     told, spoke_s = b"", time.monotonic()
-    while not answering.leaving.is_set():
+    while not answering.leaving.is_set() and watches():
         now = msgspec.json.encode(standing(answering))
         if now != told:
             told, spoke_s = now, time.monotonic()

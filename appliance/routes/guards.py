@@ -68,6 +68,15 @@ async def monitor_guard(connection: Connection, _: BaseRouteHandler) -> None:
     _want(connection, "monitor")
 
 
+def may_watch(connection: Connection) -> bool:
+    """Says whether a token that was let in may still watch: it may have ended or been revoked since."""
+    tokens: TokenStore = connection.app.state.tokens
+    try:
+        return tokens.check(_given(connection), "monitor", now_s=time.time())
+    except BadBundle:
+        return False
+
+
 def _want(connection: Connection, scope: str) -> None:
     tokens: TokenStore = connection.app.state.tokens
     try:

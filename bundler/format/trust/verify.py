@@ -241,7 +241,8 @@ class TrustedRepository:
         found = _text(parsed.signed, REPOSITORY)
         self._repository = self._repository or found
         if found != self._repository:
-            raise BadBundle(f"{role} metadata is of repository {found[:40]!r}, expected {self._repository!r}")
+            hint = "it is the medium of another repository, perhaps of another customer: bring the one for this box"
+            raise BadBundle(f"{role} metadata is of repository {found[:40]!r}, expected {self._repository!r}", hint)
         return parsed.signed
 
     def _listed(self, data: bytes, role: str, delegator: Targets | None = None) -> Targets:

@@ -117,7 +117,7 @@ def test_it_is_asked_as_the_gateway_asks(place: Place, monkeypatch: pytest.Monke
     origin = place.provider(leaf())
     query, headers = (PairSpec("api-version", "1"),), (PairSpec("X-Team", "boats"),)
     told = found(origin, WireSpec(ca=PEM, auth="api-key", query=query, headers=headers))
-    assert (told.state, told.fact) == ("good", "reached, it answers 200")
+    assert (told.state, told.fact) == ("good", "reached, it answers 200 (asked for its models, not for an answer)")
     told = found(origin, WireSpec(ca="OUR-CA"), kind=ANTHROPIC, secrets={"OUR-CA": PEM})
     assert told.state == "good"
     first, second = place.asked
@@ -131,7 +131,10 @@ def test_it_is_asked_through_its_proxy(place: Place) -> None:
     """And told so; one that opens no tunnel, or is not there, is what the finding names."""
     origin, proxy, closed = place.provider(leaf()), place.proxy(), place.proxy(opens=False)
     told = found(origin, WireSpec(ca=PEM, proxy=proxy), egress=(proxy,))
-    assert (told.state, told.fact) == ("good", f"reached through its proxy {proxy}, it answers 200")
+    assert (told.state, told.fact) == (
+        "good",
+        f"reached through its proxy {proxy}, it answers 200 (asked for its models, not for an answer)",
+    )
     assert place.tunnels == [origin.removeprefix("https://")]
     for gone, words in (
         (closed, "its proxy opens no tunnel to it"),

@@ -63,7 +63,7 @@ def test_every_ticket_is_tried_again_within_a_bound(steps: list[tuple[str, Verdi
         name, wait_s = next_of(waiting, standings, now_s)
         if name is None:
             assert wait_s is not None
-            assert 0 < wait_s <= TICKET_MOST_S
+            assert 0 < wait_s <= TICKET_MOST_S + 1e-6  # of differences of large numbers
             now_s += wait_s
             continue
         tried.add(name)
