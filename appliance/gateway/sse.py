@@ -56,9 +56,9 @@ class EventReader:
         elif line.startswith(b"data:"):
             value = line[5:].removeprefix(b" ")
             self._data.append(value)
-            self._size_bytes += len(value)
+            self._size_bytes += len(value) + 1  # an empty line costs something, too: it becomes a line break
 
 
 def event(data: bytes) -> bytes:
-    """Returns one event; `data` holds no line break (JSON has none)."""
+    """Returns one event; `data` holds no line break (JSON may, between its values: `commit` writes it anew)."""
     return b"data: " + data + b"\n\n"

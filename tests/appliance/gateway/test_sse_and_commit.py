@@ -49,6 +49,8 @@ def test_an_event_has_a_limit() -> None:
         EventReader().feed(b"data: " + b"x" * EVENT_BYTES_MAX)
     with pytest.raises(EventTooLong):
         _read([b"data: " + b"x" * 100_000 + b"\n"] * 20)
+    with pytest.raises(EventTooLong):
+        EventReader().feed(b"data:\n" * (EVENT_BYTES_MAX + 1))
 
 
 def _chunk(delta: dict[str, Any] | None = None, finish: str | None = None, **more: Any) -> bytes:
@@ -170,6 +172,14 @@ def test_any_json_is_read_or_refused(value: Any) -> None:
         reader.feed(event(json.dumps(value).encode()))
     except Failed as failure:
         assert failure.kind is Kind.IN_BAND  # noqa: PT017 - both outcomes are right
+
+
+@pytest.mark.parametrize("between", [b"\n", b"\r", b"\r\n", b"\ndata:\n"])
+def test_a_chunk_of_several_lines_is_handed_on_as_one(between: bytes) -> None:
+    """JSON may hold line breaks between its values: such an event is of several `data:` lines, some of them empty."""
+    line, rest = b'{"choices":[{"index":0,', b'"delta":{"content":"x"}}]}'
+    ready, _ = StreamReader().feed(b"data: " + line + between + b"data: " + rest + b"\n\n")
+    assert _read([event(chunk.raw) for chunk in ready]) == [line + rest]
 
 
 def test_a_stream_of_two_choices_is_whole_when_both_ended() -> None:
