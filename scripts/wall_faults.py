@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from email.utils import formatdate
@@ -30,7 +31,9 @@ def ok_no_prefill(asked: Attempt) -> Iterator[Step]:
 
 def ok_continues(asked: Attempt) -> Iterator[Step]:
     """Healthy, and goes on natively with an answer that has begun."""
-    words = WORDS[len(asked.begun.split()) :]
+    text = "".join(WORDS)
+    rest = text.removeprefix(asked.begun) if text.startswith(asked.begun) else text
+    words = tuple(re.findall(r"\S*\s+", rest))
     if asked.stream:
         yield from streamed(asked, [*asked.wire.words(words), asked.wire.done()])
     else:

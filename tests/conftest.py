@@ -6,9 +6,11 @@ import base64
 import fcntl
 import hashlib
 import os
+import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -240,3 +242,24 @@ def spoil() -> Callable[[Path, str], None]:
             path.write_bytes({"shorter": data[:-1], "longer": data + b"x", "changed": other}[how])
 
     return spoiled
+
+
+@pytest.fixture(scope="session")
+def joined() -> Callable[[socket.socket, socket.socket], None]:
+    """Hands on what two connections send each other until both have ended, as a proxy's tunnel does."""
+
+    def pump(source: socket.socket, sink: socket.socket) -> None:
+        try:
+            while data := source.recv(65536):
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
+        except OSError:
+            return  # one side has closed both ways
+
+    def join(one: socket.socket, other: socket.socket) -> None:
+        back = threading.Thread(target=pump, args=(other, one), daemon=True)
+        back.start()
+        pump(one, other)
+        back.join()
+
+    return join

@@ -1,4 +1,4 @@
-"""Opens one rung for one call: an upstream, the local model, FAQ, documents, the last message.
+"""Opens one rung for one call: an upstream, the local model, the answer cache, FAQ, documents, the last message.
 
 A rung that does not serve raises `Passed` with the reason; the climber then asks the next one.
 """

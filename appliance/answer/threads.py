@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import threading
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -16,6 +18,10 @@ T = TypeVar("T")
 NOT_ASKED = "the documents and FAQs cannot be asked"
 
 log = logging.getLogger("lifeboat.knowledge")
+
+
+class _Left(Exception):
+    """Whoever asked has left before the call began."""
 
 
 class BoundedThreads:
@@ -36,10 +42,26 @@ class BoundedThreads:
         if self._limiter is None:
             self._limiter = anyio.CapacityLimiter(self._threads)
         self._pending += 1
+        left = threading.Event()
+
+        def unless_left() -> T:
+            if left.is_set():
+                raise _Left
+            return call()
+
+        # In a task of its own: a thread goes on when its caller is cancelled, and must count until it has ended.
+        running = asyncio.ensure_future(anyio.to_thread.run_sync(unless_left, limiter=self._limiter))
+        running.add_done_callback(self._over)
         try:
-            return await anyio.to_thread.run_sync(call, limiter=self._limiter)
-        finally:
-            self._pending -= 1
+            return await asyncio.shield(running)
+        except asyncio.CancelledError:
+            left.set()
+            raise
+
+    def _over(self, running: asyncio.Future[Any]) -> None:
+        self._pending -= 1
+        if not running.cancelled():
+            running.exception()  # nobody else asks for it where the caller has left
 
     async def asked(self, call: Callable[[], T]) -> T:
         """Runs a question to what the box knows.

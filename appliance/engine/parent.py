@@ -142,7 +142,8 @@ class Engine:
         with suppress(TimeoutError):
             async with asyncio.timeout(limit_s):
                 if self.state == "ready" and self.generation <= after:
-                    await asyncio.wait_for(self._changed.wait(), _NOTICE_S)
+                    async with asyncio.timeout(_NOTICE_S):  # `wait_for` of Python 3.11 may lose a cancellation
+                        await self._changed.wait()
                 while self.generation <= after or self.state != "ready":
                     if self._over or self.load_s > limit_s:
                         return False

@@ -1,4 +1,7 @@
-"""Asks one upstream for one call: once, or once more where that is cheap and likely to help; and tells how it went."""
+"""Asks one upstream for one call, and tells how it went.
+
+Once more after a fault and once after a short wait that it wanted, where that is cheap and likely to help.
+"""
 
 from __future__ import annotations
 

@@ -170,12 +170,11 @@ class Climber:
         """Opens a rung; the leave to ask goes back whatever happens, but for a stream, which ends later."""
         try:
             answer = await climb.open_rung(rung, climb.call, asking)
-        except Passed as passed:
-            climb.skips.append(Skip(rung.name, passed.reason, passed.incapable, passed.code, passed.busy))
-            raise
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, Passed):
+                climb.skips.append(Skip(rung.name, error.reason, error.incapable, error.code, error.busy))
             if asking is not None:
-                asking.release()
+                asking.release()  # a rung may decline before it asks: a trial that nobody made would never end
             raise
         return answer
 

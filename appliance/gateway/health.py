@@ -19,7 +19,7 @@ from appliance.gateway.budget import ATTEMPTS, RetryBudget, waits
 from appliance.gateway.call import Call
 from appliance.gateway.classify import PAUSES_S
 from appliance.gateway.modes import Moded, Standing
-from appliance.gateway.outcome import SUCCEEDED, Meaning, Verdict
+from appliance.gateway.outcome import NOTHING_LEARNED, SUCCEEDED, Meaning, Verdict
 from appliance.gateway.pace import Limits, Pace
 from appliance.gateway.spike import Spike
 
@@ -248,7 +248,7 @@ class Asking:
 
     def release(self) -> None:
         """Lets go of it where nothing was learned: the caller left."""
-        self.ended(Verdict(Meaning.NEUTRAL, ""))
+        self.ended(NOTHING_LEARNED)
 
     def pause_s(self, verdict: Verdict, call: Call) -> float | None:
         """Says how long to wait before the same upstream is asked once more, None for not at all.

@@ -15,14 +15,16 @@ from appliance.gateway.outcome import Refused
 
 # Words of regret are no answer: where nothing but them came, the trial gets this long.
 REGRET_S = 2.0
+# Attempts that lost and go on until their own end; beyond these the oldest is ended.
+LEFT_MOST = 16
 MESSAGE = "message"
 
 
 class Race:
-    """Trials that go on after their request was served; `close` ends them."""
+    """Attempts that go on after their request was served; `close` ends them."""
 
     def __init__(self) -> None:
-        self._left: set[asyncio.Task[Answer]] = set()
+        self._left: dict[asyncio.Task[Answer], None] = {}  # oldest first
 
     async def close(self) -> None:
         for task in self._left:
@@ -61,7 +63,11 @@ class Race:
             await _ended(trying, climbing)
             raise
         if _answered(trying):
-            await _ended(climbing)
+            try:
+                await _ended(climbing)
+            except asyncio.CancelledError:
+                _close(trying)
+                raise
             return trying.result(), True
         if _answered(climbing):
             self._leave(trying)
@@ -80,11 +86,13 @@ class Race:
             await asyncio.wait({trying}, timeout=REGRET_S)
 
     def _leave(self, trying: asyncio.Task[Answer]) -> None:
-        self._left.add(trying)
+        self._left[trying] = None
         trying.add_done_callback(self._over)
+        if len(self._left) > LEFT_MOST:  # each holds a connection and costs what it says
+            next(iter(self._left)).cancel()
 
     def _over(self, trying: asyncio.Task[Answer]) -> None:
-        self._left.discard(trying)
+        self._left.pop(trying, None)
         _close(trying)
 
 
@@ -105,7 +113,6 @@ def _close(task: asyncio.Task[Answer]) -> None:
 
 async def _ended(*tasks: asyncio.Task[Answer]) -> None:
     for task in tasks:
+        task.add_done_callback(_close)  # also where whoever waits here is cancelled
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    for task in tasks:
-        _close(task)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -17,7 +17,7 @@ from appliance.gateway.call import Call, Served, Skip, Spent
 from bundler.format.service import RungSpec
 
 ENTRIES_MAX, TENANT_ENTRIES_MAX = 256, 64
-BYTES_MAX = 16 * 2**20
+BYTES_MAX, TENANT_BYTES_MAX = 16 * 2**20, 4 * 2**20
 KEPT_S = 600.0
 PREFIX = "resume-"
 
@@ -64,7 +64,7 @@ class Resumes:
         """Keeps a request; returns the id under which its answer can be had, None where it is too long to be kept."""
         body = {name: value for name, value in call.body.items() if name not in ("stream", "stream_options")}
         size_bytes = len(msgspec.json.encode(body))
-        if size_bytes > BYTES_MAX // 4:
+        if size_bytes > TENANT_BYTES_MAX:
             return None
         whole = replace(call, body=body, stream=False, spent=Spent())
         key = PREFIX + secrets.token_urlsafe(18)
@@ -112,14 +112,16 @@ class Resumes:
         now_s = self._clock()
         for key in [key for key, entry in self._entries.items() if now_s > entry.until_s]:
             del self._entries[key]
-        own = [key for key, entry in self._entries.items() if entry.call.tenant == tenant]
-        for key in own[: max(0, len(own) - TENANT_ENTRIES_MAX)]:
-            del self._entries[key]
-        while len(self._entries) > ENTRIES_MAX or self._size_bytes() > BYTES_MAX:
+        own = {key: entry for key, entry in self._entries.items() if entry.call.tenant == tenant}
+        while len(own) > TENANT_ENTRIES_MAX or (len(own) > 1 and _size_bytes(own) > TENANT_BYTES_MAX):
+            oldest = next(iter(own))
+            del own[oldest], self._entries[oldest]
+        while len(self._entries) > ENTRIES_MAX or _size_bytes(self._entries) > BYTES_MAX:
             del self._entries[next(iter(self._entries))]
 
-    def _size_bytes(self) -> int:
-        return sum(entry.size_bytes for entry in self._entries.values())
+
+def _size_bytes(entries: Mapping[str, Broken]) -> int:
+    return sum(entry.size_bytes for entry in entries.values())
 
 
 def _failed(task: asyncio.Task[Served]) -> bool:

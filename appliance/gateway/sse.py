@@ -56,7 +56,7 @@ class EventReader:
         elif line.startswith(b"data:"):
             value = line[5:].removeprefix(b" ")
             self._data.append(value)
-            self._size_bytes += len(value) + 1  # an empty line costs something, too: it becomes a line break
+            self._size_bytes += len(value) + 1  # its line break: lines without a character take memory, too
 
 
 def event(data: bytes) -> bytes:

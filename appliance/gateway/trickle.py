@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
+from appliance.gateway.commit import DELTA_FIELDS
+
 LEAST_CHARS_PER_S = 2.0
 REASON = f"it gives less than {LEAST_CHARS_PER_S:.0f} characters a second"
 
@@ -51,5 +53,6 @@ def _chars(choice: Any) -> int:
     if not isinstance(choice, dict):
         return 0
     delta = choice.get("delta")
-    said = delta.values() if isinstance(delta, dict) else (choice.get("text"),)
+    # Some providers name the role in every chunk, which is no content.
+    said = map(delta.get, DELTA_FIELDS) if isinstance(delta, dict) else (choice.get("text"),)
     return sum(len(item) if isinstance(item, str) else len(str(item)) for item in said if item)

@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Generic, Protocol, Self, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 from appliance.records.journal import Journal, NotKept
 
@@ -61,15 +61,10 @@ class RecordThread(Generic[R]):
         Raises:
             NotKept: Too many calls wait, or the file cannot be used.
         """
-        if self._pending >= CALLS_MAX:
-            raise NotKept("too many requests wait for the disk")
-        self._pending += 1
-        try:
-            return await asyncio.shield(
-                asyncio.get_running_loop().run_in_executor(self._executor, lambda: work(self._opened()))
-            )
-        finally:
-            self._pending -= 1
+        self._begin()
+        future = asyncio.get_running_loop().run_in_executor(self._executor, lambda: work(self._opened()))
+        future.add_done_callback(self._over)
+        return await asyncio.shield(future)
 
     def post(self, work: Callable[[R], object], over: Callable[[BaseException | None], None]) -> None:
         """Has `work` called with the records, and `over` with what it raised, on the event loop; nobody waits.
@@ -77,9 +72,7 @@ class RecordThread(Generic[R]):
         Raises:
             NotKept: Too many calls wait.
         """
-        if self._pending >= CALLS_MAX:
-            raise NotKept("too many requests wait for the disk")
-        self._pending += 1
+        self._begin()
         loop = asyncio.get_running_loop()
 
         def told(error: BaseException | None) -> None:
@@ -91,6 +84,17 @@ class RecordThread(Generic[R]):
                 loop.call_soon_threadsafe(told, future.exception())
 
         self._executor.submit(lambda: work(self._opened())).add_done_callback(done)
+
+    def _begin(self) -> None:
+        if self._pending >= CALLS_MAX:
+            raise NotKept("too many requests wait for the disk")
+        self._pending += 1
+
+    def _over(self, future: asyncio.Future[Any]) -> None:
+        # Not before: a call whose caller has left still waits for the disk, with all that it holds.
+        self._pending -= 1
+        if not future.cancelled():
+            future.exception()  # nobody else asks for it where the caller has left
 
     def _opened(self) -> R:
         if self._records is None:

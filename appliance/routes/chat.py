@@ -23,10 +23,8 @@ from appliance.routes.bodies import ChatRequest, TextRequest, asked_by, read
 from appliance.routes.errors import ApiError, as_api_error
 from appliance.routes.guards import Handler
 from appliance.routes.jobs import taken
-from appliance.routes.metered import metered, spender, told
-from appliance.routes.reply import Events, Whole, as_json
-
-CLIENT_GONE = 499  # nginx's word for it; nobody is left to read it
+from appliance.routes.metered import metered, spender
+from appliance.routes.reply import GONE, Events, as_json
 
 
 @Handler("/chat/completions", http_method="POST", status_code=200)
@@ -79,7 +77,7 @@ class Completion:
         try:
             return await (self._streamed() if self._call.stream else self._whole())
         except CallerLeft:
-            return Whole(b"", status=CLIENT_GONE)
+            return GONE
 
     @property
     def endpoint(self) -> str:
@@ -100,7 +98,7 @@ class Completion:
 
     def _work(self) -> Coroutine[Any, Any, Served]:
         call, complete = self._call, self._answering.complete
-        return complete(call) if self._spend is None else metered(complete(told(call)), call, self._spend)
+        return complete(call) if self._spend is None else metered(complete, call, self._spend)
 
     async def _whole(self) -> ASGIApp:
         served = self._told(await self._caller.waits_for(self._work()))

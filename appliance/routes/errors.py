@@ -6,6 +6,7 @@ Every exception that a handler lets out passes `render` once.
 from __future__ import annotations
 
 import logging
+import traceback
 from collections.abc import Mapping
 from typing import Any
 
@@ -99,7 +100,9 @@ def as_api_error(error: Exception, answering: Answering) -> ApiError:
         return ApiError(429, "queue_full", f"{error.fact}; {error.hint}", headers={"Retry-After": "1"})
     if isinstance(error, HTTPException):
         return _from_http(error)
-    log.error("a request failed by a fault of this program", exc_info=error)
+    # The places alone: an exception's words may quote a caller or a provider.
+    places = "".join(traceback.format_tb(error.__traceback__))
+    log.error("a request failed by a fault of this program: %s\n%s", type(error).__name__, places)
     return ApiError(500, "internal_error", "this box failed to handle the request; its log has the details")
 
 

@@ -47,7 +47,8 @@ async def changes(answering: Answering) -> AsyncIterator[bytes]:
             spoke_s = time.monotonic()
             yield KEEPALIVE
         try:
-            await asyncio.wait_for(answering.leaving.wait(), LOOK_S)
+            async with asyncio.timeout(LOOK_S):  # `wait_for` of Python 3.11 may lose a cancellation
+                await answering.leaving.wait()
         except TimeoutError:
             continue
 

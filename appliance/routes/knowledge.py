@@ -12,12 +12,13 @@ from litestar.types import ASGIApp
 from appliance.answer.answering import Answering
 from appliance.answer.facts import KnowledgeFacts
 from appliance.answer.rungs import NO_KNOWLEDGE
+from appliance.edge.caller import CallerLeft, caller_of
 from appliance.gateway.call import Answer
 from appliance.routes import present
 from appliance.routes.bodies import QuestionRequest, RouteRequest, SearchRequest, once_of, read
 from appliance.routes.errors import ApiError, not_ready
 from appliance.routes.metered import costs, spend_whole, spender
-from appliance.routes.reply import Whole, as_json
+from appliance.routes.reply import GONE, Whole, as_json
 
 
 @post("/search", status_code=200)
@@ -67,12 +68,17 @@ async def route(request: Request[Any, Any, Any]) -> ASGIApp:
 async def ask(request: Request[Any, Any, Any]) -> ASGIApp:
     answering: Answering = request.app.state.answering
     asked, _ = await read(request, QuestionRequest, answering.settings.body_wait_s)
-    started = time.monotonic()
-    tenant, regions = request.state.tenant, request.state.grant.regions
-    served = await answering.ask(asked.question, tenant, once_of(request), regions)
+    started, spend, prompt_bytes = time.monotonic(), spender(request), len(asked.question.encode())
+    work = answering.ask(asked.question, request.state.tenant, once_of(request), request.state.grant.regions)
+    try:
+        served = await caller_of(request.scope).waits_for(work)
+    except CallerLeft:
+        if spend is not None:
+            spend_whole(spend, prompt_bytes, None)
+        return GONE
     answer = served.answer
-    if (spend := spender(request)) is not None and costs(answer):
-        spend_whole(spend, len(asked.question), answer.body)
+    if spend is not None and costs(answer):
+        spend_whole(spend, prompt_bytes, answer.body)
     skipped = [skip.rung for skip in served.skips]
     request.app.state.metrics.answered("/v1/ask", answer.rung, served.mode, skipped, time.monotonic() - started)
     body = {

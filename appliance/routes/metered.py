@@ -1,12 +1,13 @@
 """Counts the model tokens of answers, for tokens whose day has a limit; of others nothing is looked at.
 
 What an answer used it says itself (`usage`); a stream is asked for it, and where the caller did not want that chunk it
-is left out again. Where nothing is said, or a stream breaks, four bytes of the request and each piece of the answer
-count as one token.
+is left out again. Where nothing is said, a stream breaks, or the caller leaves, four bytes of the request and each
+piece of the answer count as one token.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from typing import Any
@@ -60,25 +61,21 @@ def costs(answer: Answer) -> bool:
     return answer.kind in _USES_TOKENS
 
 
-def told(call: Call) -> Call:
-    """Returns the call with the wish that its stream tells what it used."""
-    if not call.stream or call.wants_usage:
-        return call
-    options = call.body.get("stream_options")
-    known = options if isinstance(options, dict) else {}
-    return replace(call, body={**call.body, "stream_options": {**known, "include_usage": True}})
-
-
-async def metered(work: Awaitable[Served], call: Call, spend: Spend) -> Served:
+async def metered(complete: Callable[[Call], Awaitable[Served]], call: Call, spend: Spend) -> Served:
     """Returns the answer; what it used is counted now, or when its stream has ended.
 
     Args:
-        work: Makes it.
-        call: As the caller wanted it, before `told`.
+        complete: Makes it.
+        call: As the caller wants it.
         spend: Takes the count.
     """
-    served = await work
-    size, spend = prompt_bytes(call.body), spend if costs(served.answer) else _nothing
+    size = prompt_bytes(call.body)
+    try:
+        served = await complete(_telling(call))
+    except asyncio.CancelledError:  # the caller left; whoever was asked has the prompt
+        spend(_guessed(size, 0))
+        raise
+    spend = spend if costs(served.answer) else _nothing
     if served.answer.chunks is None:
         spend_whole(spend, size, served.answer.body)
         return served
@@ -131,6 +128,15 @@ class Metered:
         if self._spend is not None:
             spend, self._spend = self._spend, None
             spend(self._said if self._said is not None else _guessed(self._size_bytes, self._pieces))
+
+
+def _telling(call: Call) -> Call:
+    """Returns the call with the wish that its stream tells what it used."""
+    if not call.stream or call.wants_usage:
+        return call
+    options = call.body.get("stream_options")
+    known = options if isinstance(options, dict) else {}
+    return replace(call, body={**call.body, "stream_options": {**known, "include_usage": True}})
 
 
 def _nothing(_count: int) -> None:

@@ -33,6 +33,9 @@ class Whole:
         await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
+GONE = Whole(b"", status=499)  # nginx's word for it; nobody is left to read it
+
+
 def as_json(value: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Whole:
     """Returns a JSON reply."""
     return Whole(msgspec.json.encode(value), status=status, headers=headers)

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -226,6 +227,19 @@ def serve(customer: Customer, variants: Any, tmp_path: Path) -> Callable[..., An
             process.wait(60)
 
     return served
+
+
+@pytest.fixture
+def kill_all() -> Callable[[int], None]:
+    """SIGKILLs a process and everything below it, so that nobody tidies up."""
+
+    def kill(pid: int) -> None:
+        below = [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        os.kill(pid, signal.SIGKILL)
+        for one in below:
+            kill(one)
+
+    return kill
 
 
 @pytest.fixture(scope="session")

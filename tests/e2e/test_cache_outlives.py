@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import sys
 import threading
@@ -82,20 +80,15 @@ def _ask(box: Any, text: str, token: str = "") -> tuple[str, Any]:
     return "".join(words), raw.headers
 
 
-def _kill(pid: int) -> None:
-    below = [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    os.kill(pid, signal.SIGKILL)
-    for one in below:
-        _kill(one)
-
-
 def _program(folder: Path, *words: str) -> Any:
     command = [sys.executable, "-m", "appliance", *words, "--state", str(folder / "state"), "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     return json.loads(done.stdout)
 
 
-def test_a_kept_answer_outlives_kill_9(load_script: Callable[[str], Any], wheelhouse: Path, tmp_path: Path) -> None:
+def test_a_kept_answer_outlives_kill_9(
+    load_script: Callable[[str], Any], wheelhouse: Path, tmp_path: Path, kill_all: Callable[[int], None]
+) -> None:
     """The box died and the provider is away: its tenant gets the answer with its age, and nobody what was cut."""
     boxes, folder = load_script("failover_box"), tmp_path / "box"
     with _cloud() as port:
@@ -108,7 +101,7 @@ def test_a_kept_answer_outlives_kill_9(load_script: Callable[[str], Any], wheelh
             while not box.ready()["cache"]["kept"]:
                 assert time.monotonic() < end_s
                 time.sleep(0.05)
-            _kill(box.process.pid)
+            kill_all(box.process.pid)
     files = [path for path in (folder / "state").rglob("*") if path.is_file() and not path.is_symlink()]
     assert (folder / "state" / "cache.db") in files
     held = [path for path in files for text in (b"Okonkwo", b"typewriters") if text in path.read_bytes()]

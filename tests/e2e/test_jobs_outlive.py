@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import socket
 import threading
 import time
@@ -76,13 +74,6 @@ def _cloud(port: int, *, answers: bool) -> Iterator[list[str]]:
             thread.join()
 
 
-def _kill(pid: int) -> None:
-    below = [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    os.kill(pid, signal.SIGKILL)
-    for one in below:
-        _kill(one)
-
-
 def _taken(box: Any, number: int) -> str:
     body = {"model": "auto", "messages": [{"role": "user", "content": f"{SECRET} {number}"}]}
     headers = {"Authorization": f"Bearer {box.token}", "Prefer": "respond-async", "Idempotency-Key": str(number)}
@@ -105,7 +96,9 @@ def _until(true: Callable[[], Any]) -> None:
         time.sleep(0.1)
 
 
-def test_kill_9_loses_no_job(load_script: Callable[[str], Any], wheelhouse: Path, tmp_path: Path) -> None:
+def test_kill_9_loses_no_job(
+    load_script: Callable[[str], Any], wheelhouse: Path, tmp_path: Path, kill_all: Callable[[int], None]
+) -> None:
     """Those that waited are asked once, those that ran once more, and each is answered under its own name."""
     boxes, folder = load_script("failover_box"), tmp_path / "box"
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -114,7 +107,7 @@ def test_kill_9_loses_no_job(load_script: Callable[[str], Any], wheelhouse: Path
     with _cloud(port, answers=False) as asked, boxes.served(folder, token) as box:
         names = [_taken(box, number) for number in range(COUNT)]
         _until(lambda: len(asked) == 2)
-        _kill(box.process.pid)
+        kill_all(box.process.pid)
         ran = set(asked)
     assert len(set(names)) == COUNT
     files = [path for path in (folder / "state").rglob("*") if path.is_file() and not path.is_symlink()]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import socket
 import subprocess
 import sys
@@ -66,14 +64,6 @@ def _desk(port: int) -> Iterator[list[tuple[str, dict[str, Any]]]]:
             thread.join()
 
 
-def _kill(pid: int) -> None:
-    """SIGKILLs a process and everything below it, so that nobody tidies up."""
-    below = [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    os.kill(pid, signal.SIGKILL)
-    for one in below:
-        _kill(one)
-
-
 def _ask(box: Any, text: str) -> str:
     body = {"model": "auto", "messages": [{"role": "user", "content": text}]}
     headers = {"Authorization": f"Bearer {box.token}"}
@@ -89,7 +79,9 @@ def _status(folder: Path) -> dict[str, Any]:
     return found
 
 
-def test_kill_9_loses_no_ticket(load_script: Callable[[str], Any], wheelhouse: Path, tmp_path: Path) -> None:
+def test_kill_9_loses_no_ticket(
+    load_script: Callable[[str], Any], wheelhouse: Path, tmp_path: Path, kill_all: Callable[[int], None]
+) -> None:
     """Every ticket that a caller was told of is on the disk, sealed, counted by `status`, and sent after a restart."""
     boxes, folder = load_script("failover_box"), tmp_path / "box"
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -97,7 +89,7 @@ def test_kill_9_loses_no_ticket(load_script: Callable[[str], Any], wheelhouse: P
     token = boxes.installed(folder, PROFILE.format(port=port), wheels=wheelhouse)
     with boxes.served(folder, token) as box:
         names = [_ask(box, f"{SECRET} {number}") for number in range(20)]
-        _kill(box.process.pid)
+        kill_all(box.process.pid)
     assert len(set(names)) == 20
     status = _status(folder)
     assert status["handoff_waiting"] == 20

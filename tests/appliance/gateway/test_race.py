@@ -10,7 +10,7 @@ import pytest
 
 from appliance.gateway.call import Answer, Chunk
 from appliance.gateway.outcome import Passed, Refused
-from appliance.gateway.race import Race
+from appliance.gateway.race import LEFT_MOST, Race
 
 
 class Stream:
@@ -138,6 +138,47 @@ def test_a_caller_that_leaves_ends_both(ready: tuple[str, ...]) -> None:
         for name, side in sides.items():
             assert side.ended
             assert side.stream.closed == side.gave, name
+
+    asyncio.run(run())
+
+
+def test_a_caller_that_leaves_while_the_loser_ends_loses_no_stream() -> None:
+    """The answer that is there already is closed."""
+
+    async def run() -> None:
+        race, trial, ending = Race(), Side("trial", "answer"), asyncio.Event()
+
+        async def stubborn() -> Answer:
+            try:
+                return await asyncio.Future()
+            finally:
+                ending.set()
+                await asyncio.Future()
+
+        racing = asyncio.create_task(race.first(trial.run(), stubborn()))
+        await _steps()
+        trial.go.set()
+        await ending.wait()
+        racing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await racing
+        assert trial.stream.closed
+
+    asyncio.run(run())
+
+
+def test_attempts_that_lost_are_bounded() -> None:
+    """A slow provider beside a fast model would else have one for each request; the newest go on."""
+
+    async def run() -> None:
+        race, lost = Race(), [Side("trial", "answer") for _ in range(LEFT_MOST + 2)]
+        for trial in lost:
+            rest = Side("rest", "answer")
+            rest.go.set()
+            await race.first(trial.run(), rest.run())
+        await _steps()
+        assert [trial.ended for trial in lost] == [True, True, *[False] * LEFT_MOST]
+        await race.close()
 
     asyncio.run(run())
 

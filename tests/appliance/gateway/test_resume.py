@@ -149,6 +149,19 @@ def test_bytes_are_bounded() -> None:
     run(story)
 
 
+def test_a_tenant_with_long_requests_drives_out_its_own() -> None:
+    """Its share of the memory is a quarter."""
+
+    async def story(_: Ladder, resumes: Resumes) -> None:
+        other = put(resumes, tenant="u")
+        keys = [put(resumes, text="x" * (resume.TENANT_BYTES_MAX // 2)) for _ in range(8)]
+        found = [await resumes.get(key, "t", 30.0) is not None for key in keys]
+        assert found == [False] * 7 + [True]
+        assert await resumes.get(other, "u", 30.0) is not None
+
+    run(story)
+
+
 def test_ids_are_not_guessed() -> None:
     """Each has 144 random bits."""
 

@@ -71,6 +71,7 @@ def test_without_a_window_nothing_is_too_slow() -> None:
         ({"choices": [{"delta": {"content": "abc"}}]}, 3),
         ({"choices": [{"delta": {"reasoning_content": "abcd"}}, {"delta": {"content": "x"}}]}, 5),
         ({"choices": [{"text": "ab"}]}, 2),
+        ({"choices": [{"delta": {"role": "assistant", "content": "x"}}]}, 1),
         ({"choices": [{"delta": {"role": "", "content": None}}]}, 0),
         ({"choices": [None, 7, {"delta": 3}]}, 0),
         ({"choices": "no"}, 0),

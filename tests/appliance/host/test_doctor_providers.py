@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -29,6 +29,7 @@ class Place:
     """A provider with TLS and a proxy, and what came to each."""
 
     stack: ExitStack
+    joined: Callable[[socket.socket, socket.socket], None]
     asked: list[dict[str, str]] = field(default_factory=list)
     tunnels: list[str] = field(default_factory=list)
     answer: tuple[int, bytes] = (200, b'{"data": []}')
@@ -81,25 +82,13 @@ class Place:
                     continue
                 with socket.create_connection((target.split(":")[0], int(target.split(":")[1]))) as server:
                     client.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
-                    back = threading.Thread(target=_pump, args=(server, client), daemon=True)
-                    back.start()
-                    _pump(client, server)
-                    back.join()
-
-
-def _pump(source: socket.socket, sink: socket.socket) -> None:
-    try:
-        while data := source.recv(65536):
-            sink.sendall(data)
-        sink.shutdown(socket.SHUT_WR)
-    except OSError:
-        return  # one side has closed both ways
+                    self.joined(client, server)
 
 
 @pytest.fixture
-def place() -> Iterator[Place]:
+def place(joined: Callable[[socket.socket, socket.socket], None]) -> Iterator[Place]:
     with ExitStack() as stack:
-        yield Place(stack)
+        yield Place(stack, joined)
 
 
 def found(

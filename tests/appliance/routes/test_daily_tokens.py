@@ -12,9 +12,9 @@ import openai
 import pytest
 
 from appliance.edge.grant import Grant
-from appliance.gateway.call import WORKING, Chunk
+from appliance.gateway.call import WORKING, Call, Chunk, Served
 from appliance.gateway.outcome import Failed, Kind
-from appliance.routes.metered import Metered
+from appliance.routes.metered import Metered, metered
 from bundler.format.service import RouteSpec
 
 if TYPE_CHECKING:
@@ -172,3 +172,23 @@ def test_a_stream_that_nobody_read_is_counted_by_its_prompt() -> None:
     metered.close()
     metered.close()
     assert (counts, script.closed) == ([100], True)
+
+
+def test_who_leaves_before_the_answer_is_counted_by_the_prompt() -> None:
+    """Otherwise whoever hangs up asks for nothing."""
+    counts: list[int] = []
+    body = {"messages": [{"role": "user", "content": "x" * 400}]}
+    call = Call("chat", body, "", stream=False, model="auto", needs=frozenset(), ignorable=(), deadline_s=0.0)
+
+    async def run() -> None:
+        async def complete(_: Call) -> Served:
+            return await asyncio.Future()
+
+        asking = asyncio.create_task(metered(complete, call, counts.append))
+        await asyncio.sleep(0)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+
+    asyncio.run(run())
+    assert counts == [100]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -173,6 +174,20 @@ def test_a_client_that_leaves_ends_the_work(worlds: Worlds, fault: str, stream: 
             timeout=limit,
         )
     assert world.cloud.gone.wait(30)
+
+
+def test_a_client_that_leaves_ends_what_it_asked_the_box(worlds: Worlds) -> None:
+    """`/v1/ask` climbs as a chat does, and holds no provider for nobody."""
+
+    def patient(box: FakeBox) -> None:
+        first = replace(box.service.upstreams[0], first_token_timeout_ms=60_000)
+        box.service = replace(box.service, upstreams=(first,))
+
+    world = worlds.make(ask=("alpha", "message"), change=patient)
+    world.cloud.behaviour = "silent"
+    with pytest.raises(httpx.ReadTimeout):
+        world.http.post("/v1/ask", json={"question": "x"}, timeout=httpx.Timeout(10, read=0.6))
+    assert world.cloud.gone.wait(10), "not at the end of the request's own time"
 
 
 def test_two_streams_at_once_both_end_whole(world: World) -> None:

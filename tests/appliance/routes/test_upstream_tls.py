@@ -88,6 +88,7 @@ class Place:
     authority: Authority
     stack: ExitStack
     folder: Path
+    joined: Callable[[socket.socket, socket.socket], None]
     tunnels: list[str] = field(default_factory=list)
 
     def provider(self, ends: datetime.datetime = NOW + DAY) -> str:
@@ -135,25 +136,13 @@ class Place:
             host, port = head.split()[1].split(":")
             with socket.create_connection((host, int(port))) as server:
                 client.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
-                back = threading.Thread(target=_pump, args=(server, client), daemon=True)
-                back.start()
-                _pump(client, server)
-                back.join()
-
-
-def _pump(source: socket.socket, sink: socket.socket) -> None:
-    try:
-        while data := source.recv(65536):
-            sink.sendall(data)
-        sink.shutdown(socket.SHUT_WR)
-    except OSError:
-        return  # one side has closed both ways
+                self.joined(client, server)
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
+def place(tmp_path: Path, joined: Callable[[socket.socket, socket.socket], None]) -> Iterator[Place]:
     with ExitStack() as stack:
-        yield Place(Authority("Of the test"), stack, tmp_path)
+        yield Place(Authority("Of the test"), stack, tmp_path, joined)
 
 
 def _at(url: str, wire: WireSpec, *egress: str) -> Callable[[FakeBox], None]:
