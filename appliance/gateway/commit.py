@@ -93,6 +93,8 @@ class StreamReader:
             raise in_band(value["error"])
         if NAME in value:  # only we say what served this answer
             self.upstream, raw = taken(value), msgspec.json.encode(value)
+        elif b"\n" in raw:  # of several `data:` lines: handed on as it is, it would be an event that ends in its middle
+            raw = msgspec.json.encode(value)
         return Chunk(raw, value)
 
     def _take(self, chunk: Chunk, ready: list[Chunk]) -> bool:

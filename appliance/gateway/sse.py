@@ -60,5 +60,5 @@ class EventReader:
 
 
 def event(data: bytes) -> bytes:
-    """Returns one event; `data` holds no line break (JSON has none)."""
+    """Returns one event; `data` holds no line break (JSON may, between its values: `commit` writes it anew)."""
     return b"data: " + data + b"\n\n"

@@ -174,6 +174,14 @@ def test_any_json_is_read_or_refused(value: Any) -> None:
         assert failure.kind is Kind.IN_BAND  # noqa: PT017 - both outcomes are right
 
 
+@pytest.mark.parametrize("between", [b"\n", b"\r", b"\r\n", b"\ndata:\n"])
+def test_a_chunk_of_several_lines_is_handed_on_as_one(between: bytes) -> None:
+    """JSON may hold line breaks between its values: such an event is of several `data:` lines, some of them empty."""
+    line, rest = b'{"choices":[{"index":0,', b'"delta":{"content":"x"}}]}'
+    ready, _ = StreamReader().feed(b"data: " + line + between + b"data: " + rest + b"\n\n")
+    assert _read([event(chunk.raw) for chunk in ready]) == [line + rest]
+
+
 def test_a_stream_of_two_choices_is_whole_when_both_ended() -> None:
     """The end of the first does not hide that the second was cut."""
 
