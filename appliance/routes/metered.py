@@ -21,6 +21,8 @@ from appliance.gateway.call import WORKING, Answer, Call, Chunk, ChunkStream, Se
 from appliance.gateway.pace import prompt_bytes
 
 _BYTES_A_TOKEN = 4
+# No answer is as long: a provider's number beyond it is wrong, and uses up nobody's day.
+_TOKENS_MOST = 10_000_000
 _USES_TOKENS = ("upstream", "model")
 Spend = Callable[[int], None]
 
@@ -148,7 +150,7 @@ def _told(value: dict[str, Any]) -> int | None:
     if not isinstance(usage, dict):
         return None
     total = usage.get("total_tokens")
-    return total if isinstance(total, int) and total >= 0 else None
+    return total if isinstance(total, int) and 0 <= total <= _TOKENS_MOST else None
 
 
 def _guessed(size_bytes: int, pieces: int) -> int:

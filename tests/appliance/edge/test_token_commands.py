@@ -65,6 +65,13 @@ def test_a_token_with_every_limit(run: Run, store: TokenStore) -> None:
     assert store.check(token["token"], "use", now_s=time.time())
 
 
+def test_a_token_that_only_watches(run: Run, store: TokenStore) -> None:
+    """What a monitoring system holds cannot ask."""
+    token = made(run, "create", "monitoring", "--scope", "monitor")["token"]
+    assert store.check(token, "monitor", now_s=time.time())
+    assert not store.check(token, "use", now_s=time.time())
+
+
 def test_a_token_for_this_box_alone(run: Run) -> None:
     """`--no-cloud` is no region at all; a token without limits lists none."""
     made(run, "create", "ward", "--no-cloud")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from appliance.gateway.breaker import CLOSED, HALF_OPEN, OPEN
 from appliance.settings import Settings
+from bundler.format.service import RouteSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +38,31 @@ def _opened(world: World, fault: str = "503") -> None:
 
 def _lapsed(world: World) -> None:
     _until(lambda: world.breaker().until_s <= time.monotonic())
+
+
+def test_the_log_tells_when_a_provider_was_away(worlds: Worlds, caplog: pytest.LogCaptureFixture) -> None:
+    """Once when it is left alone and once when it serves again, with the reason in our words."""
+    world = worlds.make(settings=replace(SHORT, probe_s=0.05))
+    with caplog.at_level(logging.WARNING, "lifeboat.gateway"):
+        _opened(world)
+        _until(lambda: "provider alpha is left alone: it answered 503" in caplog.text)
+        world.cloud.behaviour = "ok"
+        _until(lambda: bool(world.chat()) and "provider alpha serves again" in caplog.text)
+    assert caplog.text.count("is left alone") >= 1
+
+
+def test_a_route_has_the_mode_of_its_own_providers(worlds: Worlds) -> None:
+    """Another provider in place of the route's first one is DEGRADED, and the last words of a route are LOCAL."""
+
+    def routes(box: FakeBox) -> None:
+        desk, words = RouteSpec("desk", ("beta", "alpha")), RouteSpec("words", ("beta", "message"))
+        box.service = replace(box.service, routes=(desk, words))
+
+    world = worlds.make(("alpha", "beta"), settings=SHORT, change=routes)
+    world.clouds[1].behaviour = "503"
+    modes = [world.chat(model=model).headers["X-Lifeboat-Mode"] for model in ("desk", "words", "auto")]
+    assert modes == ["DEGRADED", "LOCAL", "NORMAL"]
+    assert world.chat(model="desk").json()["lifeboat"]["banner"]
 
 
 @pytest.mark.parametrize("stream", [False, True])

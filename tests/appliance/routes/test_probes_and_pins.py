@@ -183,6 +183,17 @@ def test_a_feed_ends_when_its_version_is_left(worlds: Worlds) -> None:
         assert "data: " not in "".join(lines)
 
 
+def test_a_feed_ends_with_its_token(worlds: Worlds) -> None:
+    """Who may watch no more is told nothing more."""
+    world = worlds.make(settings=_settings())
+    text, token = world.tokens.create("watcher", now_s=1_000, scopes=("monitor",))
+    with world.http.stream("GET", "/v1/events", headers={"Authorization": f"Bearer {text}"}) as reply:
+        lines = reply.iter_lines()
+        assert next(lines).startswith("data: ")
+        world.tokens.revoke(token.id)
+        assert "data: " not in "".join(lines)
+
+
 def test_late_first_tokens_are_watched(worlds: Worlds) -> None:
     """The provider goes on serving; the mode says it, and the local model is kept warm meanwhile."""
     world = worlds.make(settings=_settings())
