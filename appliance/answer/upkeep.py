@@ -13,6 +13,7 @@ from appliance.gateway import kept, kept_file, relay
 from appliance.gateway.breaker import CLOSED, OPEN
 from appliance.gateway.health import Health
 from appliance.gateway.kept import Clocks, Kept
+from appliance.gateway.lag import BEAT_S
 from appliance.gateway.outcome import Failed
 from appliance.gateway.pin_file import Pinned
 from appliance.gateway.prober import Prober, small_call
@@ -55,7 +56,7 @@ class Upkeep:
         self._open: set[str] = set()
         self._pin = ""
         self._warmed_s: float | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self._warming: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -64,15 +65,12 @@ class Upkeep:
             found = await asyncio.to_thread(kept_file.read, self._path)
             self._restore(found)
         self._pinned.look()
-        self._task = asyncio.create_task(self._run())
+        self._tasks = [asyncio.create_task(self._run()), asyncio.create_task(self._beat())]
 
     async def close(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-        for task in self._warming:
+        for task in (*self._tasks, *self._warming):
             task.cancel()
-        await asyncio.gather(*self._warming, return_exceptions=True)
+        await asyncio.gather(*self._tasks, *self._warming, return_exceptions=True)
         await self._prober.close()
         await self._keep()
 
@@ -84,6 +82,15 @@ class Upkeep:
             self._tell()
             await self._keep()
             await asyncio.sleep(self._tick_s)
+
+    async def _beat(self) -> None:
+        """Notes how late this process is, so that no provider is blamed for it."""
+        health = self._health
+        while True:
+            began_s = health.clock()
+            await asyncio.sleep(BEAT_S)
+            now_s = health.clock()
+            health.lag.beat(now_s, now_s - began_s - BEAT_S)
 
     def _tell(self) -> None:
         """Has the log say when a provider was away, and when the box was pinned; in our own words alone."""

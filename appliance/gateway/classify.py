@@ -52,6 +52,7 @@ IN_BAND: Mapping[str, tuple[Meaning, str]] = {
 LASTING = frozenset({501, 505, 508})
 
 _SOFT = frozenset({Kind.EMPTY, Kind.INVALID})
+_TIMED = frozenset({Kind.UNREACHED, Kind.SILENT, Kind.STALLED})
 
 
 def classify(failure: Failed) -> Verdict:
@@ -67,7 +68,8 @@ def classify(failure: Failed) -> Verdict:
     if failure.kind is Kind.CLIENT_GONE:
         return Verdict(Meaning.NEUTRAL, failure.detail)
     meaning = Meaning.SOFT if failure.kind in _SOFT else Meaning.FAILURE
-    return Verdict(meaning, failure.detail, again=CONNECTION if failure.kind is Kind.CONNECT else "")
+    again = CONNECTION if failure.kind is Kind.CONNECT else ""
+    return Verdict(meaning, failure.detail, again=again, timed=failure.kind in _TIMED)
 
 
 def is_too_long(failure: Failed) -> bool:

@@ -18,6 +18,7 @@ from appliance.gateway.breaker import Breaker, Permit, Rules
 from appliance.gateway.budget import ATTEMPTS, RetryBudget, waits
 from appliance.gateway.call import Call
 from appliance.gateway.classify import PAUSES_S
+from appliance.gateway.lag import Lag
 from appliance.gateway.modes import Moded, Standing
 from appliance.gateway.outcome import NOTHING_LEARNED, SUCCEEDED, Meaning, Verdict
 from appliance.gateway.pace import Limits, Pace
@@ -78,6 +79,7 @@ class Health:
         self._paces: dict[tuple[str, int], Pace] = {}
         self._spikes = {each.name: Spike() for each in known}
         self._budget = RetryBudget()
+        self.lag = Lag()
         self._moded = Moded(since_s=clock())
 
     @property
@@ -219,7 +221,7 @@ class Asking:
 
     def began(self) -> None:
         """The first content is there: a trial has passed, any other attempt is whole only at its end."""
-        seconds = self.health.clock() - self.asked_s
+        seconds = max(0.0, self.health.clock() - self.asked_s - self.health.lag.since(self.asked_s))
         usual = self.health.timed(self.name, self.size, lambda known: known.with_first(seconds))
         self.health.first_token(self.name, seconds, usual)
         self.slow = usual.slow(seconds)
@@ -279,5 +281,8 @@ class Asking:
         return pause_s
 
     def _tell(self, verdict: Verdict) -> None:
-        cost_s = max(0.0, self.health.clock() - self.asked_s)
+        now_s = self.health.clock()
+        if verdict.timed and self.health.lag.hides(self.asked_s, now_s):
+            verdict = NOTHING_LEARNED
+        cost_s = max(0.0, now_s - self.asked_s)
         self.health.learn(self.name, self.permit, verdict, cost_s=cost_s, slow=self.slow)

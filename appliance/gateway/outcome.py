@@ -50,6 +50,7 @@ class Verdict:
         again: Whether the same upstream may be asked once more at once, and how long to let it be before: the key of
             `classify.PAUSES_S`, or "".
         busy: It has more to do than it takes.
+        timed: A clock of ours said so.
     """
 
     meaning: Meaning
@@ -57,6 +58,7 @@ class Verdict:
     wait_s: float | None = None
     again: str = ""
     busy: bool = False
+    timed: bool = False
 
     @property
     def propagate(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import Any
 
 import pytest
@@ -26,3 +27,20 @@ def test_the_log_quotes_nobody(world: Any, caplog: pytest.LogCaptureFixture, mon
     assert "KeyError" in caplog.text
     assert "in broken" in caplog.text
     assert PLANTED not in caplog.text + reply.text
+
+
+def test_a_box_that_was_held_up_knows_it(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Something of ours that takes the loop for a second is no second of anybody else's."""
+
+    async def busy(*_: object) -> None:
+        time.sleep(1.0)  # noqa: ASYNC251 - it shall block
+        raise KeyError
+
+    monkeypatch.setattr(Answering, "complete", busy)
+    began_s = time.monotonic()
+    assert world.chat(stream=False).status_code == 500
+    for _ in range(600):
+        if world.answering.health.lag.since(began_s) > 0.5:
+            return
+        time.sleep(0.05)
+    raise AssertionError("the lag was not seen")
