@@ -24,6 +24,7 @@ from appliance.records.delivery import DESTINATION_MOST_S, Hold, pause_s
 from appliance.records.entry import JOB, Bounds, Entry, Standing
 from appliance.records.journal import Journal, NotKept
 from appliance.records.thread import JournalThread
+from appliance.unattended import unattended
 from bundler.format.errors import BadBundle
 
 # A file of their own: what callers leave here must never take the room of a hand-off ticket.
@@ -95,7 +96,7 @@ class Jobs:
             leaving: Says whether another version goes on with what is not begun.
         """
         self._answer, self._leaving = answer, leaving
-        self._work_task = asyncio.create_task(self._work())
+        self._work_task = asyncio.create_task(unattended(self._work, "the work on jobs"))
 
     async def take(self, call: Call) -> tuple[Job, bool]:
         """Keeps a job; returns it once it is on the disk, and whether it is a new one.

@@ -18,6 +18,7 @@ from appliance.gateway.outcome import Failed
 from appliance.gateway.pin_file import Pinned
 from appliance.gateway.prober import Prober, small_call
 from appliance.gateway.upstream import Client
+from appliance.unattended import unattended
 
 TICK_S = 1.0
 PREWARM_EVERY_S = 60.0
@@ -65,7 +66,8 @@ class Upkeep:
             found = await asyncio.to_thread(kept_file.read, self._path)
             self._restore(found)
         self._pinned.look()
-        self._tasks = [asyncio.create_task(self._run()), asyncio.create_task(self._beat())]
+        work = unattended(self._run, "the look at the providers"), unattended(self._beat, "the look at the clock")
+        self._tasks = [asyncio.create_task(each) for each in work]
 
     async def close(self) -> None:
         for task in (*self._tasks, *self._warming):

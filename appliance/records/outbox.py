@@ -19,6 +19,7 @@ from appliance.records.delivery import Standings, Verdict, after, given_up, next
 from appliance.records.entry import Entry, Standing
 from appliance.records.journal import NotKept
 from appliance.records.thread import JournalThread
+from appliance.unattended import unattended
 from bundler.format.errors import BadBundle
 
 LOOK_S = 2.0  # how soon what another process accepted, or a free lock, is seen
@@ -74,7 +75,7 @@ class Outbox:
         self.standing, self.sent, self.journal_fault = Standing(0, 0), 0, ""
 
     async def __aenter__(self) -> Outbox:
-        self._task = asyncio.create_task(self._work())
+        self._task = asyncio.create_task(unattended(self._work, "the sending of tickets"))
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -6,7 +6,6 @@ Every exception that a handler lets out passes `render` once.
 from __future__ import annotations
 
 import logging
-import traceback
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +16,7 @@ from appliance.answer.answering import Answering, UnknownModel
 from appliance.answer.pooling import NotServing
 from appliance.gateway.climb import NoRung
 from appliance.gateway.outcome import Refused
+from appliance.unattended import note
 from bundler.format.errors import Busy
 
 TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
@@ -100,9 +100,7 @@ def as_api_error(error: Exception, answering: Answering) -> ApiError:
         return ApiError(429, "queue_full", f"{error.fact}; {error.hint}", headers={"Retry-After": "1"})
     if isinstance(error, HTTPException):
         return _from_http(error)
-    # The places alone: an exception's words may quote a caller or a provider.
-    places = "".join(traceback.format_tb(error.__traceback__))
-    log.error("a request failed by a fault of this program: %s\n%s", type(error).__name__, places)
+    note(log, "a request failed", error)
     return ApiError(500, "internal_error", "this box failed to handle the request; its log has the details")
 
 
