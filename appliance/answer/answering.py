@@ -199,12 +199,17 @@ class Answering:
             served = self._stitched(call, served, rungs)
         return served if cache is None else replace(served, answer=cache.noting(call, served.answer))
 
-    def broken(self, call: Call, served: Served, failure: Failed) -> str | None:
-        """Keeps a request whose stream broke off after its commit; returns the id to fetch its whole answer by."""
+    def broken(
+        self, call: Call, served: Served, failure: Failed, made: Callable[[Served], None] | None = None
+    ) -> str | None:
+        """Keeps a request whose stream broke off after its commit; returns the id to fetch its whole answer by.
+
+        `made` is told of that answer, once.
+        """
         rungs = rungs_of(self.box.service, call.route)
         # Where nothing comes after it, the same ones may do better the next time.
         later = after(rungs, served.answer.rung) or rungs
-        return self.resumes.put(call, later, _passed(served, later, failure))
+        return self.resumes.put(call, later, _passed(served, later, failure), made)
 
     async def resumed(self, key: str, tenant: str) -> Served | None:
         """Returns the whole answer of a stream that broke off, None where this tenant has none of that id.

@@ -33,6 +33,7 @@ class Broken:
         size_bytes: What the request takes, and the answer once there is one.
         until_s: Monotonic time until which it is kept.
         making: The answer, once somebody asked for it.
+        made: Told of the answer once it is there.
     """
 
     call: Call
@@ -41,6 +42,7 @@ class Broken:
     size_bytes: int
     until_s: float
     making: asyncio.Task[Served] | None = None
+    made: Callable[[Served], None] | None = None
 
 
 class Resumes:
@@ -60,7 +62,13 @@ class Resumes:
         self._entries: dict[str, Broken] = {}
         self._tasks: set[asyncio.Task[Served]] = set()
 
-    def put(self, call: Call, rungs: tuple[RungSpec, ...], passed: tuple[Skip, ...]) -> str | None:
+    def put(
+        self,
+        call: Call,
+        rungs: tuple[RungSpec, ...],
+        passed: tuple[Skip, ...],
+        made: Callable[[Served], None] | None = None,
+    ) -> str | None:
         """Keeps a request; returns the id under which its answer can be had, None where it is too long to be kept."""
         body = {name: value for name, value in call.body.items() if name not in ("stream", "stream_options")}
         size_bytes = len(msgspec.json.encode(body))
@@ -68,7 +76,7 @@ class Resumes:
             return None
         whole = replace(call, body=body, stream=False, spent=Spent())
         key = PREFIX + secrets.token_urlsafe(18)
-        self._entries[key] = Broken(whole, rungs, passed, size_bytes, self._clock() + KEPT_S)
+        self._entries[key] = Broken(whole, rungs, passed, size_bytes, self._clock() + KEPT_S, made=made)
         self._tidy(call.tenant)
         return key
 
@@ -105,6 +113,8 @@ class Resumes:
         fresh = replace(entry.call, deadline_s=self._clock() + limit_s)
         served = await self._make(fresh, entry.rungs, entry.passed)
         entry.size_bytes += len(msgspec.json.encode(served.answer.body))
+        if entry.made is not None:
+            entry.made(served)
         return served
 
     def _tidy(self, tenant: str) -> None:

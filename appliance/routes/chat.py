@@ -17,13 +17,14 @@ from appliance.edge.caller import CallerLeft, caller_of
 from appliance.edge.metrics import Metrics
 from appliance.gateway.call import CHAT, TEXT, Call, Served
 from appliance.gateway.outcome import Failed
+from appliance.gateway.pace import prompt_bytes
 from appliance.gateway.sse import KEEPALIVE, event
 from appliance.routes import present
 from appliance.routes.bodies import ChatRequest, TextRequest, asked_by, read
 from appliance.routes.errors import ApiError, as_api_error
 from appliance.routes.guards import Handler
 from appliance.routes.jobs import taken
-from appliance.routes.metered import metered, spender
+from appliance.routes.metered import costs, metered, spend_whole, spender
 from appliance.routes.reply import GONE, Events, as_json
 
 
@@ -127,9 +128,14 @@ class Completion:
     def _events(self, served: Served) -> AsyncIterator[bytes]:
         def cut(failure: Failed) -> str | None:
             self._metrics.cut()
-            return self._answering.broken(self._call, served, failure)
+            return self._answering.broken(self._call, served, failure, self._resumed)
 
         return present.events(served, cut)
+
+    def _resumed(self, served: Served) -> None:
+        """Counts an answer that is fetched after its stream broke; fetched again it is the same one."""
+        if self._spend is not None and costs(served.answer):
+            spend_whole(self._spend, prompt_bytes(self._call.body), served.answer.body)
 
     async def _pending(self, work: asyncio.Task[Served]) -> AsyncIterator[bytes]:
         while not work.done():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -192,3 +193,15 @@ def test_who_leaves_before_the_answer_is_counted_by_the_prompt() -> None:
 
     asyncio.run(run())
     assert counts == [100]
+
+
+def test_an_answer_that_is_fetched_counts_once(world: World) -> None:
+    """The rest of the ladder works for it when it is asked for the first time."""
+    world.cloud.behaviour = "cut"
+    with limited(world, tokens_a_day=1_000) as client:
+        *_, error, _ = client.post("/v1/chat/completions", json={**CHAT, "stream": True}).text.split("\n\n")
+        key = json.loads(error.removeprefix("data: "))["error"]["resume_id"]
+        before = remaining(client.post("/v1/chat/completions", json={}))
+        said = [client.get(f"/v1/chat/completions/{key}").json()["lifeboat"]["rung"] for _ in range(2)]
+        assert said == ["small", "small"]
+        assert before - remaining(client.post("/v1/chat/completions", json={})) == 5
