@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections import deque
 
 BEAT_S = 0.25
-# Waits that were late for this share say nothing about who was waited for.
-LATE_SHARE = 0.2
+# A wait that was late for this share, and for longer than a busy machine trembles, says nothing about who was waited for.
+LATE_SHARE, LATE_LEAST_S = 0.2, 0.5
 _KEPT_S = 120.0
 _NOISE_S = 0.02
 
@@ -34,5 +34,4 @@ class Lag:
 
     def hides(self, began_s: float, now_s: float) -> bool:
         """Says whether a wait since then was so late that it says nothing."""
-        late_s = self.since(began_s)
-        return late_s > 0 and late_s >= LATE_SHARE * (now_s - began_s)
+        return self.since(began_s) >= max(LATE_LEAST_S, LATE_SHARE * (now_s - began_s))

@@ -76,5 +76,7 @@ def test_only_the_lag_of_a_wait_counts() -> None:
     assert (lag.since(15.0), lag.since(5.0)) == (0.0, 3.0)
     assert not lag.hides(15.0, 16.0)
     assert lag.hides(5.0, 16.0)
+    lag.beat(30.0, 0.4)
+    assert not lag.hides(29.0, 30.0)
     lag.beat(1_000.0, 0.0)
     assert lag.since(0.0) == 0.0
