@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 
 BEAT_S = 0.25
-# A wait that was late for this share, and for longer than a busy machine trembles, says nothing about who was waited for.
+# A wait that was late for this share, and for longer than a busy machine trembles, says nothing of who was waited for.
 LATE_SHARE, LATE_LEAST_S = 0.2, 0.5
 _KEPT_S = 120.0
 _NOISE_S = 0.02
