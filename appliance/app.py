@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, nullcontext
@@ -30,6 +31,7 @@ from appliance.routes.errors import render
 from appliance.routes.guards import edge_guard, use_guard
 from appliance.routes.jobs import answered, forget_job, one_job
 from appliance.settings import Settings
+from appliance.unattended import WithoutWords
 
 API = (
     chat.chat_completions,
@@ -49,6 +51,7 @@ API = (
     forget_job,
 )
 _SECURITY = [(name.lower().encode(), value.encode()) for name, value in pages.SECURITY_HEADERS.items()]
+_WITHOUT_WORDS = WithoutWords()
 AsgiApp = Callable[[Any, Any, Any], Awaitable[None]]
 # Without the guard of `/v1`: `ready`, `metrics` and `events` bring their own, the rest holds no data.
 OPEN_PATHS = (health.live, health.ready, health.metrics, health.status, feed.events, pages.page, pages.ca_certificate)
@@ -137,6 +140,7 @@ async def serve(
         ssl_context_factory=None if tls is None else lambda _config, _default: tls.listening,
     )
     server = Server(config, finish)
+    logging.getLogger("uvicorn.error").addFilter(_WITHOUT_WORDS)
     on_ready(server)
     await server.serve(sockets=[listener])
 

@@ -29,7 +29,23 @@ async def unattended(work: Callable[[], Awaitable[None]], what: str) -> None:
         pause_s = min(2 * pause_s, PAUSE_MOST_S)
 
 
+class WithoutWords(logging.Filter):
+    """Takes the words of exceptions out of what a library logs: they may quote a caller or a provider."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        while error is not None and error.__cause__ is not None:  # a framework wraps what it cannot answer any more
+            error = error.__cause__
+        if error is not None:
+            record.msg, record.args = "%s%s\n%s", (record.getMessage(), type(error).__name__, _places(error))
+            record.exc_info = record.exc_text = None
+        return True
+
+
 def note(logger: logging.Logger, what: str, error: BaseException) -> None:
     """Has the log say where this program failed; an exception's own words may quote a caller or a provider."""
-    places = "".join(traceback.format_tb(error.__traceback__))
-    logger.error("%s by a fault of this program: %s\n%s", what, type(error).__name__, places)
+    logger.error("%s by a fault of this program: %s\n%s", what, type(error).__name__, _places(error))
+
+
+def _places(error: BaseException) -> str:
+    return "".join(traceback.format_tb(error.__traceback__))

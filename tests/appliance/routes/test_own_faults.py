@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 
+import httpx
 import pytest
 
 from appliance.answer.answering import Answering
+from appliance.routes import present
 
 PLANTED = "planted-words-of-a-caller"
 
@@ -27,6 +31,26 @@ def test_the_log_quotes_nobody(world: Any, caplog: pytest.LogCaptureFixture, mon
     assert "KeyError" in caplog.text
     assert "in broken" in caplog.text
     assert PLANTED not in caplog.text + reply.text
+
+
+def test_a_stream_that_we_break_quotes_nobody(
+    world: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There the server itself logs, as nothing can be answered any more."""
+
+    async def broken(*_: object) -> AsyncIterator[bytes]:
+        yield b": begun\n\n"
+        raise KeyError(PLANTED)
+
+    monkeypatch.setattr(present, "events", broken)
+    with caplog.at_level(logging.DEBUG), suppress(httpx.HTTPError):
+        world.events()
+    for _ in range(600):
+        if "KeyError" in caplog.text:
+            break
+        time.sleep(0.05)
+    assert "in broken" in caplog.text
+    assert PLANTED not in caplog.text
 
 
 def test_a_box_that_was_held_up_knows_it(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
