@@ -9,9 +9,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
-import uvicorn
 
-from appliance.app import serve
 from appliance.edge.caller import Caller, CallerLeft, caller_of
 
 FOR_EVER_S = 60.0
@@ -106,18 +104,12 @@ def test_who_leaves_behind_the_answer_takes_nothing() -> None:
     assert asyncio.run(run()) == "answered"
 
 
-def test_a_lost_connection_ends_all_that_was_asked_on_it() -> None:
+def test_a_lost_connection_ends_all_that_was_asked_on_it(served: Callable[[Any], tuple[str, int]]) -> None:
     """Two requests ahead of their answers: the one that is being answered ends, and the other one never begins."""
-    began, ended, servers = threading.Event(), threading.Event(), list[uvicorn.Server]()
+    began, ended = threading.Event(), threading.Event()
     asked: list[str] = []
 
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "lifespan":
-            await receive()
-            await send({"type": "lifespan.startup.complete"})
-            await receive()
-            await send({"type": "lifespan.shutdown.complete"})
-            return
+    async def app(scope: Any, receive: Any, _: Any) -> None:
         asked.append(scope["path"])
         await receive()  # which has uvicorn read on behind a request that came ahead
         began.set()
@@ -126,15 +118,8 @@ def test_a_lost_connection_ends_all_that_was_asked_on_it() -> None:
         except CallerLeft:
             ended.set()
 
-    listener = socket.create_server(("127.0.0.1", 0))
-    thread = threading.Thread(target=lambda: asyncio.run(serve(app, listener, on_ready=servers.append)))
-    thread.start()
-    try:
-        with socket.create_connection(listener.getsockname()) as client:
-            client.sendall(b"GET /1 HTTP/1.1\r\nHost: x\r\n\r\nGET /2 HTTP/1.1\r\nHost: x\r\n\r\n")
-            assert began.wait(FOR_EVER_S)
-        assert ended.wait(FOR_EVER_S)
-        assert asked == ["/1"]
-    finally:
-        servers[0].should_exit = True
-        thread.join(FOR_EVER_S)
+    with socket.create_connection(served(app)) as client:
+        client.sendall(b"GET /1 HTTP/1.1\r\nHost: x\r\n\r\nGET /2 HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert began.wait(FOR_EVER_S)
+    assert ended.wait(FOR_EVER_S)
+    assert asked == ["/1"]

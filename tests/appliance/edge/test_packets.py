@@ -6,14 +6,11 @@ import asyncio
 import http.client
 import random
 import socket
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-import uvicorn
 
-from appliance.app import serve
 from appliance.edge.limits import PACKET_BYTES
 
 LONG = 12 * PACKET_BYTES
@@ -28,12 +25,6 @@ def pieces(number: int) -> list[bytes]:
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
-    if scope["type"] == "lifespan":
-        await receive()
-        await send({"type": "lifespan.startup.complete"})
-        await receive()
-        await send({"type": "lifespan.shutdown.complete"})
-        return
     number = int(scope["path"][1:])
     parts, chance = pieces(number), random.Random(-number)
     size = [(b"content-length", str(sum(map(len, parts))).encode())] if number % 2 else []
@@ -46,13 +37,8 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
 
 
 @pytest.fixture
-def address() -> Iterator[tuple[str, int]]:
-    listener, servers = socket.create_server(("127.0.0.1", 0)), list[uvicorn.Server]()
-    thread = threading.Thread(target=lambda: asyncio.run(serve(app, listener, on_ready=servers.append)))
-    thread.start()
-    yield listener.getsockname()
-    servers[0].should_exit = True
-    thread.join(60)
+def address(served: Callable[[Any], tuple[str, int]]) -> tuple[str, int]:
+    return served(app)
 
 
 class Fed:

@@ -86,6 +86,7 @@ def test_a_token_for_this_box_alone(run: Run) -> None:
     ("words", "code", "said"),
     [
         (("create", "x", "--verb", "chatt"), 3, "there is no verb chatt"),
+        (("create", "x", "--scope", "watch"), 3, "a token has no scope watch"),
         (("create", "x", "--network", "10.1.2.3/16"), 3, "'10.1.2.3/16' is no network"),
         (("create", "x", "--network", "lan"), 3, "'lan' is no network"),
         (("create", "x", "--model", ""), 3, "a model's name has 1 to 200 printable characters"),
