@@ -58,6 +58,6 @@ def _encoder(profile: Path, wheels: Path | None, say: Callable[[str], None]) -> 
         return None
     with tempfile.TemporaryDirectory(prefix="lifeboat-faq-") as folder:
         work = Path(folder)
-        sources = Sources(read, wheels or work / "wheels", work, say)
+        sources = Sources(read, work, work, say, wheels=wheels)
         files = {name: sources.fetch(read.embedding.source + name) for name in EMBEDDING_FILES}
         return make_encoder(convert_embedding(read.embedding, files, work, say))

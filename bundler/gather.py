@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from bundler.capture import gguf
+from bundler.compile_service import SELFTEST, compile_service
 from bundler.conversions import Conversions
 from bundler.embedding import EMBEDDING_FILES, GRAPH, TOKENIZER, Converted, VectorCache, convert_embedding, make_encoder
 from bundler.fit import compile as fit
@@ -20,17 +21,17 @@ from bundler.ingest import faq, readers, routes
 from bundler.ingest.lines import read_records
 from bundler.knowledge import selftest
 from bundler.knowledge.encoder import Encoder
+from bundler.local import local_file, local_path, sized
+from bundler.lock import Lock, PinnedPart, no_lock
 from bundler.plan import Found
 from bundler.profile.model import ContentEntry, EmbeddingEntry, ModelEntry, Profile
 from bundler.repository.survey import Captured
 from bundler.sources.fetch import fetch
 from bundler.sources.file import hashed
+from bundler.sources.place import Place
 from bundler.sources.source import Fetched
+from bundler.terminal import Progress
 from bundler.vector_cache import RememberingEncoder
-
-SELFTEST = "selftest.jsonl"
-# What is nearly all text; of a PDF or DOCX only some is.
-_TEXTS = {".md", ".txt", ".csv", ".jsonl"}
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,15 @@ class Sources:
 
     Attributes:
         profile: Whose sources.
-        cache: Where wheels are kept between builds.
+        cache: HOME/cache, where downloads are kept between builds.
         work: The private work folder.
         say: Hears what is being done.
         vectors: Where vectors of earlier builds lie, and what opens them; None computes all anew.
         conversions: Embedding models that earlier builds converted; None converts anew.
+        lock: What remote sources were before.
+        wheels: Where wheels are kept, where that is not in `cache`.
+        offline: Whether only what is in the cache may be used.
+        watch: Makes a progress line of a label and a total in bytes, or None.
     """
 
     profile: Profile
@@ -61,10 +66,19 @@ class Sources:
     say: Callable[[str], None]
     vectors: VectorCache | None = None
     conversions: Conversions | None = None
+    lock: Lock = field(default_factory=no_lock)
+    wheels: Path | None = None
+    offline: bool = False
+    watch: Callable[[str, int], Progress] | None = None
+
+    @property
+    def place(self) -> Place:
+        wheels = self.wheels or self.cache / "wheels"
+        return Place(self.profile.base, self.cache, wheels, self.work, self.lock.pins, self.offline, self.watch)
 
     def fetch(self, text: str) -> Fetched:
         self.say(f"fetching {text}")
-        return fetch(text, base=self.profile.base, cache=self.cache, work=self.work)
+        return fetch(text, self.place)
 
     def found(self) -> dict[str, tuple[Found, Fetched]]:
         """Fetches every model file; returns them by source text, for the plan and the capture."""
@@ -92,7 +106,17 @@ class Sources:
     @staticmethod
     def _found(part: str, source: str, fetched: Fetched, licence: str) -> Found:
         told = fetched.licence_text is not None
-        return Found(part, source, fetched.length_bytes, fetched.sha256, licence, licence_text=told)
+        parts = tuple(PinnedPart(part.path, part.length_bytes, part.sha256) for part in fetched.parts)
+        return Found(
+            part,
+            source,
+            fetched.length_bytes,
+            fetched.sha256,
+            licence,
+            licence_text=told,
+            resolved=fetched.resolved,
+            parts=parts,
+        )
 
     def content(self) -> list[Found]:
         """Returns the size of each content folder or file for the plan; they are read when they are compiled.
@@ -104,29 +128,10 @@ class Sources:
             local_file(self.profile, case)
         parts = {"documents": self.profile.documents, "faq": self.profile.faqs, "router": self.profile.routers}
         return [
-            _content(part, entry.source, local_path(self.profile, entry.source))
+            sized(part, entry.source, local_path(self.profile, entry.source))
             for part, entries in parts.items()
             for entry in entries
         ]
-
-
-def local_path(profile: Profile, source: str) -> Path:
-    """Returns the path of a `file:` source; raises BadInput for content from elsewhere."""
-    scheme, _, path = source.partition(":")
-    if scheme != "file" or not path:
-        raise BadInput(f"{source} cannot hold content", "write file:PATH, from the profile's own folder")
-    found = profile.base / path
-    if not found.exists():
-        raise BadInput(f"{source} does not exist (looked at {found})", "file: sources are relative to the profile")
-    return found
-
-
-def local_file(profile: Profile, source: str) -> Path:
-    """As `local_path`, of what must be a file: a licence's text, or self-test cases."""
-    found = local_path(profile, source)
-    if not found.is_file():
-        raise BadInput(f"{source} is not a file (looked at {found})", "name the file itself")
-    return found
 
 
 def gather(sources: Sources, found: Mapping[str, tuple[Found, Fetched]], converted: Converted | None) -> Gathered:
@@ -237,55 +242,3 @@ def _case(row: Mapping[str, Any], _: int) -> Mapping[str, Any]:
 
 def _small(path: str, file: Path, kind: str, licence: str, source: str) -> Captured:
     return Captured(path, file, kind, licence, source, (), CHUNK_BYTES_SMALL)
-
-
-def compile_service(profile: Profile, embedding: service.EmbeddingSpec | None) -> service.Service:
-    """Returns what the box needs of the profile; the digests of models are known once they are written."""
-    models = tuple(
-        service.ModelSpec(
-            entry.name,
-            f"models/{entry.name}.gguf",
-            "",
-            entry.context_tokens,
-            entry.max_output_tokens,
-            entry.serves,
-            entry.languages,
-        )
-        for entry in profile.models
-    )
-    test = profile.selftest
-    return service.Service(
-        profile=profile.name,
-        title=profile.title,
-        models=models,
-        embedding=embedding,
-        collections=tuple(service.CollectionSpec(e.name, f"documents/{e.name}") for e in profile.documents),
-        faqs=tuple(service.FaqSpec(e.name, f"faq/{e.name}") for e in profile.faqs),
-        routers=tuple(service.RouterSpec(e.name, f"router/{e.name}") for e in profile.routers),
-        upstreams=profile.upstreams,
-        ladder=profile.ladder,
-        limits=profile.limits,
-        selftest=None
-        if test is None
-        else service.SelftestSpec(
-            asset=SELFTEST,
-            faq_percent=test.faq_percent,
-            documents_percent=test.documents_percent,
-            route_percent=test.route_percent,
-            refuse_percent=test.refuse_percent,
-            model_ms=test.model_ms,
-            search_ms=test.search_ms,
-            memory_mb=test.memory_mb,
-        ),
-        inventory=profile.inventory,
-        routes=profile.routes,
-        handoff=profile.handoff,
-        redact=profile.redact,
-    )
-
-
-def _content(part: str, source: str, path: Path) -> Found:
-    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
-    sizes = {file: file.stat().st_size for file in files}
-    text_bytes = sum(length for file, length in sizes.items() if file.suffix.lower() in _TEXTS)
-    return Found(part, source, sum(sizes.values()), "", "", text_bytes=text_bytes)

@@ -3,24 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bundler.files import read_limited, write_atomic
 from bundler.format import canonical
 from bundler.format.errors import BadBundle, BadInput, FileMissing, NewerFormat, SourceFailed
-from bundler.format.record import from_json, to_json
+from bundler.format.record import LATER, from_json, to_json
 
 LOCK_BYTES = 4_000_000
 _FORMAT = 1
 
 
 @dataclass(frozen=True)
+class PinnedPart:
+    """One remote file of a source that is several: its path there, its size in bytes and SHA-256."""
+
+    path: str
+    length_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
 class Pin:
-    """What a source delivered: its size in bytes and SHA-256."""
+    """What a source delivered.
+
+    Attributes:
+        length_bytes: Its size.
+        sha256: Its digest.
+        resolved: What a branch or tag stood for, a commit or a digest; "" where the source tells it.
+        parts: The remote files that it was made of, where it is not one of them as it came.
+    """
 
     length_bytes: int
     sha256: str
+    resolved: str = field(default="", metadata=LATER)
+    parts: tuple[PinnedPart, ...] = field(default=(), metadata=LATER)
 
 
 @dataclass(frozen=True)
@@ -29,6 +47,11 @@ class Lock:
 
     format: int
     pins: dict[str, Pin]
+
+
+def no_lock() -> Lock:
+    """Returns a lock that pins nothing."""
+    return Lock(_FORMAT, {})
 
 
 def lock_path(profile: Path) -> Path:
@@ -46,7 +69,7 @@ def read_lock(path: Path) -> Lock:
     try:
         lock = from_json(Lock, canonical.decode(read_limited(path, LOCK_BYTES).strip(), path.name), path.name)
     except FileMissing:
-        return Lock(_FORMAT, {})
+        return no_lock()
     except BadBundle as error:
         raise BadInput(
             f"{path} is damaged: {error.fact}", "restore it, or delete it to take every source as it is now"

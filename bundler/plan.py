@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from bundler.format.padding import padme
-from bundler.lock import Lock, Pin
+from bundler.lock import Lock, Pin, PinnedPart
 
 NO_SELFTEST = (
     "there is no [selftest]: nothing shows that questions are answered rightly, or that those which the content cannot "
@@ -31,6 +31,8 @@ class Found:
         licence: SPDX identifier, or "".
         licence_text: Whether the text of the licence goes into the bundle with it.
         text_bytes: How much of it is plain text that gets vectors.
+        resolved: What a branch or a tag stood for.
+        parts: The remote files that it was made of, where it is not one of them as it came.
     """
 
     part: str
@@ -40,6 +42,8 @@ class Found:
     licence: str
     licence_text: bool = False
     text_bytes: int = 0
+    resolved: str = ""
+    parts: tuple[PinnedPart, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -128,7 +132,8 @@ def estimate_medium_bytes(source_bytes: int, volume_bytes: int) -> int:
 
 def pins(found: Iterable[Found]) -> dict[str, Pin]:
     """Returns the pins of what came from elsewhere; local files are meant to change."""
-    return {item.source: Pin(item.length_bytes, item.sha256) for item in found if not item.source.startswith("file:")}
+    remote = (item for item in found if not item.source.startswith("file:"))
+    return {item.source: Pin(item.length_bytes, item.sha256, item.resolved, item.parts) for item in remote}
 
 
 def _is_weights(item: Found) -> bool:

@@ -16,6 +16,9 @@ from bundler.terminal import Progress, Terminal, size
 if TYPE_CHECKING:
     from bundler.conversions import Conversions
     from bundler.embedding import VectorCache
+    from bundler.gather import Sources
+    from bundler.lock import Lock
+    from bundler.profile.model import Profile
     from bundler.repository.keyring import Keyring
 
 _profile = click.argument("profile", type=click.Path(path_type=Path, dir_okay=False))
@@ -38,16 +41,16 @@ _wheels = click.option(
 def plan(terminal: Terminal, *, profile: Path, upstreams: tuple[str, ...], wheels: Path | None, home: Path) -> None:
     """Check PROFILE, fetch what it names, and show what a bundle would hold."""
     from bundler.build import planned
-    from bundler.gather import Sources
     from bundler.lock import lock_path, read_lock
     from bundler.profile.read import read_profile
     from bundler.work import work_folder
 
     read = read_profile(profile, _addresses(upstreams))
     with work_folder(home) as work:
-        sources = Sources(read, wheels or _cache(home) / "wheels", work, terminal.note, conversions=_conversions(home))
+        locked = read_lock(lock_path(profile))
+        sources = _sources(terminal, read, home, work, locked, wheels)
         fetched = sources.found()
-        made = planned(sources, fetched, sources.converted(fetched), read_lock(lock_path(profile)))
+        made = planned(sources, fetched, sources.converted(fetched), locked)
     terminal.result(asdict(made), _lines(made))
 
 
@@ -78,7 +81,6 @@ def build(
     """Build a signed, encrypted bundle of PROFILE into the repository."""
     from bundler.build import Builder
     from bundler.format.limits import VOLUME_BYTES
-    from bundler.gather import Sources
     from bundler.lock import lock_path, read_lock, write_lock
     from bundler.profile.read import read_profile
     from bundler.repository.keyring import Keyring
@@ -102,12 +104,27 @@ def build(
         Publisher(repository, keyring, now), keyring, terminal, hand_out, volume_bytes or VOLUME_BYTES, reread
     )
     with work_folder(home) as work:
-        vectors, kept = _vectors(home, keyring, terminal), _conversions(home)
-        sources = Sources(read, wheels or _cache(home) / "wheels", work, terminal.note, vectors, kept)
-        built, settled = builder.build(sources, read_lock(lock), _agree(terminal, yes=yes), now)
-    if settled != read_lock(lock):
+        locked = read_lock(lock)
+        sources = _sources(terminal, read, home, work, locked, wheels, _vectors(home, keyring, terminal))
+        built, settled = builder.build(sources, locked, _agree(terminal, yes=yes), now)
+    if settled != locked:
         write_lock(lock, settled)
     terminal.result({**vars(built), **codes}, _outcome(built, repository))
+
+
+def _sources(
+    terminal: Terminal,
+    profile: Profile,
+    home: Path,
+    work: Path,
+    lock: Lock,
+    wheels: Path | None,
+    vectors: VectorCache | None = None,
+) -> Sources:
+    from bundler.gather import Sources
+
+    kept, watch = _conversions(home), terminal.progress
+    return Sources(profile, _cache(home), work, terminal.note, vectors, kept, lock, wheels, watch=watch)
 
 
 def _cache(home: Path) -> Path:

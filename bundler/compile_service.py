@@ -1,0 +1,53 @@
+"""A profile to `format/service`: what the box needs of it. Pure."""
+
+from __future__ import annotations
+
+from bundler.format import service
+from bundler.profile.model import Profile
+
+SELFTEST = "selftest.jsonl"
+
+
+def compile_service(profile: Profile, embedding: service.EmbeddingSpec | None) -> service.Service:
+    """Returns what the box needs of the profile; the digests of models are known once they are written."""
+    models = tuple(
+        service.ModelSpec(
+            entry.name,
+            f"models/{entry.name}.gguf",
+            "",
+            entry.context_tokens,
+            entry.max_output_tokens,
+            entry.serves,
+            entry.languages,
+        )
+        for entry in profile.models
+    )
+    test = profile.selftest
+    return service.Service(
+        profile=profile.name,
+        title=profile.title,
+        models=models,
+        embedding=embedding,
+        collections=tuple(service.CollectionSpec(e.name, f"documents/{e.name}") for e in profile.documents),
+        faqs=tuple(service.FaqSpec(e.name, f"faq/{e.name}") for e in profile.faqs),
+        routers=tuple(service.RouterSpec(e.name, f"router/{e.name}") for e in profile.routers),
+        upstreams=profile.upstreams,
+        ladder=profile.ladder,
+        limits=profile.limits,
+        selftest=None
+        if test is None
+        else service.SelftestSpec(
+            asset=SELFTEST,
+            faq_percent=test.faq_percent,
+            documents_percent=test.documents_percent,
+            route_percent=test.route_percent,
+            refuse_percent=test.refuse_percent,
+            model_ms=test.model_ms,
+            search_ms=test.search_ms,
+            memory_mb=test.memory_mb,
+        ),
+        inventory=profile.inventory,
+        routes=profile.routes,
+        handoff=profile.handoff,
+        redact=profile.redact,
+    )
