@@ -51,7 +51,10 @@ _CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
 
 @dataclass(frozen=True)
 class Confinement:
-    """What a child may use at most; `open_files` counts beyond the given inputs and outputs."""
+    """What a child may use at most; `open_files` counts beyond the given inputs and outputs.
+
+    `threads` lets a library start threads of its own, which a limit of processes forbids; memory still bounds them.
+    """
 
     memory_bytes: int = 2 * GIB
     cpu_s: int = 120
@@ -59,6 +62,7 @@ class Confinement:
     output_bytes: int = 2 * GIB  # of each output
     open_files: int = 64
     result_bytes: int = 64 * MIB
+    threads: bool = False
 
 
 @dataclass(frozen=True)

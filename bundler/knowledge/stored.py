@@ -1,0 +1,60 @@
+"""Ranks the rows of a snapshot of a vector store as the store did: by its metric, over its vectors alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bundler.knowledge.dense import top
+from bundler.knowledge.encoder import Vectors
+
+METRICS = COSINE, IP, L2 = ("cosine", "ip", "l2")
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What a store said of its rows beside their texts.
+
+    Attributes:
+        metric: One of METRICS.
+        ids: The store's own, a row each.
+        units: The vectors at length 1; a row of zeros stays one.
+        norms: Their lengths in the store.
+    """
+
+    metric: str
+    ids: Sequence[str]
+    units: Vectors
+    norms: Vectors
+
+    def scores(self, query: Vectors) -> Vectors:
+        """Returns how near each row is, larger is nearer: cosine, inner product, or minus the squared distance."""
+        cosines = self.units @ query
+        if self.metric == COSINE:
+            length = np.linalg.norm(query)
+            return cosines / length if length else cosines
+        inner: Vectors = cosines * self.norms
+        if self.metric == IP:
+            return inner
+        return 2 * inner - self.norms**2 - np.float32(query @ query)
+
+    def row(self, number: int) -> Vectors:
+        """Returns a vector as the store had it."""
+        return self.units[number] * self.norms[number]
+
+    def nearest(self, query: Vectors, k: int) -> tuple[NDArray[np.int64], Vectors]:
+        """Returns the `k` nearest rows, nearest first, and their scores."""
+        scores = self.scores(query)
+        rows = top(scores, k)
+        return rows, scores[rows]
+
+
+def stored(metric: str, ids: Sequence[str], vectors: Vectors) -> Stored:
+    """Returns a store's rows ready to be ranked; `vectors` are as the store had them and are used up."""
+    norms = np.linalg.norm(vectors, axis=1).astype(np.float32)
+    divisors = np.where(norms > 0, norms, np.float32(1))
+    np.divide(vectors, divisors[:, None], out=vectors)
+    return Stored(metric, ids, vectors, norms)
