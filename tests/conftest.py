@@ -190,6 +190,13 @@ def fault_wall(load_script: Callable[[str], Any]) -> Any:
     return load_script("fault_wall")
 
 
+@pytest.fixture
+def local_hub(load_script: Callable[[str], Any]) -> Iterator[Any]:
+    """A running `scripts/local_hub.py`: a model hub on loopback, empty, that breaks when it is told to."""
+    with load_script("local_hub").LocalHub().running() as hub:
+        yield hub
+
+
 @contextmanager
 def _lock(name: str) -> Iterator[None]:
     """Lets one test run at a time fill a part of the cache; the others wait and find it full."""
