@@ -154,3 +154,30 @@ def folder_files(folder: Path) -> dict[str, Content]:
         name: Stored(path, lfs=name.endswith(LFS_ENDINGS) or path.stat().st_size >= LFS_BYTES)
         for name, path in named.items()
     }
+
+
+def info(repository: Repository, commit: Commit) -> dict[str, Any]:
+    """Returns what the hub's API says of a repository at a commit."""
+    gated = "manual" if repository.gated else False
+    tags = [f"license:{repository.card['license']}"] if isinstance(repository.card.get("license"), str) else []
+    return {
+        "id": repository.name,
+        "modelId": repository.name,
+        "sha": commit.sha,
+        "private": bool(repository.token) and not repository.gated,
+        "gated": gated,
+        "tags": tags,
+        "cardData": repository.card,
+        "siblings": [{"rfilename": path} for path in sorted(commit.files)],
+    }
+
+
+def entry(path: str, content: Content, *, wrong: bool = False) -> dict[str, Any]:
+    """Returns a file's row in a listing; a wrong one announces another digest."""
+    row: dict[str, Any] = {"type": "file", "oid": content.blob_id, "size": content.length_bytes, "path": path}
+    if content.lfs:
+        digest = content.sha256[::-1] if wrong else content.sha256
+        row["lfs"] = {"oid": digest, "size": content.length_bytes, "pointerSize": len(content.pointer)}
+    elif wrong:
+        row["oid"] = content.blob_id[::-1]
+    return row

@@ -31,7 +31,7 @@ from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from hub_faults import FAULTS, Asked, Fault, Record
-from hub_repositories import Commit, Content, Made, Repository, folder_files
+from hub_repositories import Commit, Content, Made, Repository, entry, folder_files, info
 
 PAGE = 1000
 
@@ -300,31 +300,6 @@ class StoreHandler(_Handler):
         if content is None:
             return self.refuse(404, "", "there is no such object")
         return self.send_content(content, {"ETag": f'"{digest}"'}, fault)
-
-
-def info(repository: Repository, commit: Commit) -> dict[str, Any]:
-    gated = "manual" if repository.gated else False
-    tags = [f"license:{repository.card['license']}"] if isinstance(repository.card.get("license"), str) else []
-    return {
-        "id": repository.name,
-        "modelId": repository.name,
-        "sha": commit.sha,
-        "private": bool(repository.token) and not repository.gated,
-        "gated": gated,
-        "tags": tags,
-        "cardData": repository.card,
-        "siblings": [{"rfilename": path} for path in sorted(commit.files)],
-    }
-
-
-def entry(path: str, content: Content, *, wrong: bool = False) -> dict[str, Any]:
-    row: dict[str, Any] = {"type": "file", "oid": content.blob_id, "size": content.length_bytes, "path": path}
-    if content.lfs:
-        digest = content.sha256[::-1] if wrong else content.sha256
-        row["lfs"] = {"oid": digest, "size": content.length_bytes, "pointerSize": len(content.pointer)}
-    elif wrong:
-        row["oid"] = content.blob_id[::-1]
-    return row
 
 
 def _start(asked: str) -> int:
