@@ -8,8 +8,16 @@ from bundler.profile.model import Profile
 SELFTEST = "selftest.jsonl"
 
 
-def compile_service(profile: Profile, embedding: service.EmbeddingSpec | None) -> service.Service:
-    """Returns what the box needs of the profile; the digests of models are known once they are written."""
+def compile_service(
+    profile: Profile, embedding: service.EmbeddingSpec | None, snapshots: tuple[service.CollectionSpec, ...] = ()
+) -> service.Service:
+    """Returns what the box needs of the profile; the digests of models are known once they are written.
+
+    Args:
+        profile: What the operator wrote.
+        embedding: The model as converted.
+        snapshots: The collections that are made of vector stores.
+    """
     models = tuple(
         service.ModelSpec(
             entry.name,
@@ -28,7 +36,7 @@ def compile_service(profile: Profile, embedding: service.EmbeddingSpec | None) -
         title=profile.title,
         models=models,
         embedding=embedding,
-        collections=tuple(service.CollectionSpec(e.name, f"documents/{e.name}") for e in profile.documents),
+        collections=tuple(service.CollectionSpec(e.name, f"documents/{e.name}") for e in profile.documents) + snapshots,
         faqs=tuple(service.FaqSpec(e.name, f"faq/{e.name}") for e in profile.faqs),
         routers=tuple(service.RouterSpec(e.name, f"router/{e.name}") for e in profile.routers),
         upstreams=profile.upstreams,

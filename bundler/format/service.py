@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from bundler.format.dependency import DependencySpec
 from bundler.format.record import LATER
+from bundler.format.store import StoreSpec
 
 RUNG_KINDS = ("upstream", "model", "cache", "faq", "documents", "message")
 CACHE = "cache"  # a rung only where a route or the ladder says how long answers are kept
@@ -68,10 +69,14 @@ class EmbeddingSpec:
 
 @dataclass(frozen=True)
 class CollectionSpec:
-    """A document collection: `texts.jsonl`, `chunks.jsonl`, `vectors.npy` and `search.json` under `prefix`."""
+    """A document collection: `texts.jsonl`, `chunks.jsonl`, `vectors.npy` and `search.json` under `prefix`.
+
+    `store` says what a snapshot of a vector store has beside them; None for documents.
+    """
 
     name: str
     prefix: str
+    store: StoreSpec | None = field(default=None, metadata=LATER)
 
 
 @dataclass(frozen=True)

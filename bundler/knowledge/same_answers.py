@@ -10,6 +10,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from bundler.format.errors import BadBundle
+from bundler.format.service import Service
+from bundler.knowledge.assets import Read
+from bundler.knowledge.base import KnowledgeBase
 from bundler.knowledge.encoder import Vectors
 from bundler.knowledge.stored import Stored
 
@@ -57,7 +60,7 @@ def share(asked: Asked, found: Stored, query: Vectors) -> float:
         for name, score in zip(asked.ids, asked.scores, strict=True)
         if score > min(asked.scores) + room and name not in names
     ]
-    return (sum(held) - len(above)) / len(asked.ids)
+    return float(sum(held) - len(above)) / len(asked.ids)
 
 
 def differences(name: str, questions: Sequence[Asked], found: Stored, encoder: Embeds) -> list[str]:
@@ -83,9 +86,35 @@ def differences(name: str, questions: Sequence[Asked], found: Stored, encoder: E
     ]
 
 
+def check_snapshots(service: Service, read: Read, base: KnowledgeBase) -> list[str]:
+    """Asks every snapshot of a vector store what its store was asked.
+
+    Args:
+        service: Says which collections are snapshots.
+        read: Returns the bytes of an asset.
+        base: What is searched.
+
+    Returns:
+        A line for each kind of query of a collection that comes back with too little.
+    """
+    wrong = []
+    for spec in service.collections:
+        found = base.collections[spec.name][0].stored
+        if spec.store is not None and found is not None:
+            asked = read_asked(read(f"{spec.prefix}/answers.jsonl"), len(found.ids))
+            wrong += differences(spec.name, asked, found, base.encoder)
+    return wrong
+
+
+def held_line(service: Service) -> str:
+    """Returns what is said where all of them hold; "" where there is no snapshot."""
+    names = [spec.name for spec in service.collections if spec.store is not None]
+    return f"vector stores: {', '.join(names)} answer as they did" if names else ""
+
+
 def encode_asked(questions: Sequence[Asked]) -> bytes:
     """Returns `answers.jsonl`."""
-    return b"".join(json.dumps(_line(item), sort_keys=True, ensure_ascii=False).encode() + b"\n" for item in questions)
+    return b"".join(json.dumps(_line(item), sort_keys=True).encode() + b"\n" for item in questions)
 
 
 def read_asked(data: bytes, rows: int) -> list[Asked]:

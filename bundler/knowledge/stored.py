@@ -8,10 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from bundler.format.store import COSINE, IP
 from bundler.knowledge.dense import top
 from bundler.knowledge.encoder import Vectors
-
-METRICS = COSINE, IP, L2 = ("cosine", "ip", "l2")
 
 
 @dataclass(frozen=True)
@@ -19,7 +18,7 @@ class Stored:
     """What a store said of its rows beside their texts.
 
     Attributes:
-        metric: One of METRICS.
+        metric: One of `format.store.METRICS`.
         ids: The store's own, a row each.
         units: The vectors at length 1; a row of zeros stays one.
         norms: Their lengths in the store.
@@ -32,14 +31,15 @@ class Stored:
 
     def scores(self, query: Vectors) -> Vectors:
         """Returns how near each row is, larger is nearer: cosine, inner product, or minus the squared distance."""
-        cosines = self.units @ query
+        cosines: Vectors = self.units @ query
         if self.metric == COSINE:
             length = np.linalg.norm(query)
-            return cosines / length if length else cosines
+            return cosines / np.float32(length or 1)
         inner: Vectors = cosines * self.norms
         if self.metric == IP:
             return inner
-        return 2 * inner - self.norms**2 - np.float32(query @ query)
+        squared: Vectors = 2 * inner - self.norms**2 - np.float32(query @ query)
+        return squared
 
     def row(self, number: int) -> Vectors:
         """Returns a vector as the store had it."""

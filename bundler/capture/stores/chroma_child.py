@@ -15,8 +15,9 @@ from typing import IO, Any
 
 import numpy as np
 
-from bundler.capture.stores.rows import CHROMA, Row, RowWriter, split_metadata
+from bundler.capture.stores.rows import Row, RowWriter, split_metadata
 from bundler.format.errors import BadInput
+from bundler.profile.vectors import CHROMA
 
 PAGE_ROWS = 1_000
 PICKLE = "index_metadata.pickle"
@@ -71,7 +72,7 @@ def _collection(request: Mapping[str, Any]) -> Any:
     try:
         client = chromadb.PersistentClient(str(folder), settings, request["tenant"], request["database"])
         names = sorted(item.name for item in client.list_collections())
-    except BaseException as error:  # a panic of its Rust part is no Exception
+    except BaseException as error:  # noqa: BLE001 - a panic of its Rust part is no Exception; all of them are told
         raise BadInput(f"Chroma {chromadb.__version__} does not open it: {_told(error)}", _MEND) from None
     name = chosen(str(request["collection"]), names)
     return client.get_collection(name, embedding_function=None)

@@ -63,12 +63,16 @@ class ChromaFolder:
 def answers_of(value: object, queries: int) -> list[list[str]]:
     """Returns lists of ids, one a query, strictly."""
     lists = value if isinstance(value, list) else []
-    if len(lists) != queries or not all(isinstance(ids, list) and all(isinstance(i, str) for i in ids) for ids in lists):
+    if len(lists) != queries or not all(
+        isinstance(ids, list) and all(isinstance(i, str) for i in ids) for ids in lists
+    ):
         raise BadInput("the store's answers are not lists of ids, one a query")
     return lists
 
 
-def open_folder(folder: Path, copy: Path, *, collection: str, tenant: str, database: str, text_key: str) -> ChromaFolder:
+def open_folder(
+    folder: Path, copy: Path, *, collection: str, tenant: str, database: str, text_key: str
+) -> ChromaFolder:
     """Copies a directory and looks at what it is; nothing but Chroma's own files may be in it.
 
     Args:
@@ -163,4 +167,3 @@ def _copy(path: Path, target: Path, stamp: Stamp) -> None:
                 left -= len(data)
     except BadBundle as error:  # the file layer's word for a link or what vanished
         raise SourceFailed(error.fact, "stop the program that writes to the folder") from error
-

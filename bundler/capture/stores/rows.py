@@ -17,15 +17,16 @@ from typing import IO, Any
 import numpy as np
 
 from bundler.format.errors import BadInput
+from bundler.format.store import METRICS
 from bundler.knowledge.encoder import Vectors
-from bundler.knowledge.stored import METRICS
+from bundler.profile.vectors import KINDS
 
 ROWS_MAX, DIMENSIONS_MAX = 2_000_000, 8_192
 ID_CHARS_MAX, TEXT_CHARS_MAX, METADATA_CHARS_MAX = 1_024, 1_000_000, 65_536
-KINDS = CHROMA, FAISS, JSONL = ("chroma", "faiss", "jsonl")
 _LINE_BYTES_MAX = 16 * (ID_CHARS_MAX + TEXT_CHARS_MAX + METADATA_CHARS_MAX)
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-Metadata = Mapping[str, str | int | float | bool]
+_SCALAR = str | int | float | bool
+Metadata = Mapping[str, Any]  # of texts, numbers, truth values, and lists of them
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class StoreFacts:
     """What is recorded of a store beside its rows.
 
     Attributes:
-        kind: One of KINDS.
+        kind: One of `profile.vectors.KINDS`.
         version: Of the store or of its format, as it says of itself.
         collection: Its name in the store; "" where a file is one collection.
         metric: One of METRICS: how the store ranks.
@@ -124,7 +125,9 @@ class RowWriter:
         with np.errstate(over="ignore"):
             found = np.ascontiguousarray(vector, dtype=np.float32)
         if not np.isfinite(found).all():
-            raise BadInput(f"the vector of {row.id[:80]!r} holds a number that is none: NaN, infinity, or beyond float32")
+            raise BadInput(
+                f"the vector of {row.id[:80]!r} holds a number that is none: NaN, infinity, or beyond float32"
+            )
         return found
 
 
@@ -147,9 +150,10 @@ def _check(row: Row, count: int) -> None:
 
 def _check_metadata(row: Row, shown: str) -> None:
     for key, value in row.metadata.items():
-        if not isinstance(key, str) or not isinstance(value, str | int | float | bool):
-            raise BadInput(f"the metadata {key!r} of {shown!r} is no text, number or truth value")
-        if isinstance(value, float) and not math.isfinite(value):
+        items = value if isinstance(value, list) else [value]
+        if not isinstance(key, str) or not all(isinstance(item, _SCALAR) for item in items):
+            raise BadInput(f"the metadata {key!r} of {shown!r} is no text, number or truth value, nor a list of them")
+        if not all(math.isfinite(item) for item in items if isinstance(item, float)):
             raise BadInput(f"the metadata {key!r} of {shown!r} is {value}")
     if len(json.dumps(dict(row.metadata))) > METADATA_CHARS_MAX:
         raise BadInput(f"the metadata of {shown!r} is longer than {METADATA_CHARS_MAX} characters")
@@ -196,7 +200,7 @@ def parts(vectors: Vectors, rows: int = 8_192) -> Iterator[Vectors]:
 
 
 def split_metadata(value: object, text_key: str, text: object, name: str) -> tuple[str, dict[str, Any]]:
-    """Returns a row's text and metadata: the text stands where a store keeps it, or under `text_key` of the metadata."""
+    """Returns a row's text and metadata; the text stands where a store keeps it, or under `text_key` in that."""
     found = dict(value) if isinstance(value, Mapping) else {}
     if text_key:
         text = found.pop(text_key, None)
