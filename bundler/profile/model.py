@@ -65,6 +65,21 @@ class ContentEntry:
 
 
 @dataclass(frozen=True)
+class ImageEntry:
+    """An `[[image]]`: a container image that the box hands to podman or docker.
+
+    Attributes:
+        platform: Such as "linux/amd64", or "all".
+        licence: SPDX identifier, or "": an image is many programs.
+    """
+
+    name: str
+    source: str
+    platform: str
+    licence: str
+
+
+@dataclass(frozen=True)
 class SelftestEntry:
     """The `[selftest]`: case files, the least share of each kind that must hold, in percent, and a box's limits."""
 
@@ -106,3 +121,4 @@ class Profile:
     routes: tuple[RouteSpec, ...] = ()
     handoff: HandoffSpec | None = None
     redact: tuple[RedactSpec, ...] = ()
+    images: tuple[ImageEntry, ...] = ()
