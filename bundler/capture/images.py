@@ -31,7 +31,9 @@ def capture_image(name: str, layout: Layout, source: str, licence: str, work: Pa
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "oci-layout").write_bytes(LAYOUT)
     (folder / "index.json").write_bytes(layout_index(name, layout))
-    found = [_captured(f"{spec.prefix}/{file}", folder / file, source, licence) for file in ("oci-layout", "index.json")]
+    found = [
+        _captured(f"{spec.prefix}/{file}", folder / file, source, licence) for file in ("oci-layout", "index.json")
+    ]
     for digest in sorted(layout.digests):
         file = layout.blobs.path(digest)
         blob = _captured(f"{spec.prefix}/{blob_path(digest)}", file, source, licence)

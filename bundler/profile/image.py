@@ -16,10 +16,11 @@ _PLATFORM = "linux/amd64"
 def read_images(tables: list[Table]) -> tuple[ImageEntry, ...]:
     """Reads every `[[image]]`; what is wrong is noted."""
     names: set[str] = set()
-    return tuple(_image(table, names) for table in tables)
+    sources: set[str] = set()
+    return tuple(_image(table, names, sources) for table in tables)
 
 
-def _image(table: Table, names: set[str]) -> ImageEntry:
+def _image(table: Table, names: set[str], sources: set[str]) -> ImageEntry:
     name, source = table.name(), table.text("source")
     if name and not NAME.fullmatch(name):
         table.issue(f"name {name!r} is no name of an image: letters and digits, with single '.', '_' or '-' between")
@@ -31,6 +32,9 @@ def _image(table: Table, names: set[str]) -> ImageEntry:
         table.issue(f"platform is {platform!r}, expected such as {_PLATFORM!r}, or {ALL!r}")
     if source:
         _check_source(table, source)
+    if source in sources:
+        table.issue(f"{source} is named twice; platform = {ALL!r} holds every platform")
+    sources.add(source)
     entry = ImageEntry(name, source, platform, table.text("licence", ""))
     table.close()
     return entry

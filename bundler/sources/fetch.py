@@ -27,3 +27,17 @@ def fetch(text: str, place: Place) -> Fetched:
     if isinstance(source, RegistrySource):
         return registry.fetch(source, place)
     raise BadInput(f"{text}: {text.partition(':')[0]}: sources are not in this version", "download the file")
+
+
+def fetch_image(text: str, platform: str, place: Place) -> Fetched:
+    """Returns the container image that a source names, with its layout.
+
+    Raises:
+        BadInput: It is no image, or not for the platform.
+        SourceFailed: It could not be delivered.
+        PartMissing: skopeo is not installed.
+    """
+    source = parse(text)
+    if not isinstance(source, RegistrySource):
+        raise BadInput(f"{text} is no container image", "write registry:HOST/NAME@sha256:DIGEST")
+    return registry.fetch_image(source, platform, place)

@@ -10,7 +10,7 @@ import hashlib
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,31 +19,13 @@ from bundler.format.oci import ALL, Descriptor, Manifest, choose, fits, platform
 from bundler.sources import artifact
 from bundler.sources.attached import LOOKED_FOR, Attachment, bounded, tag_of
 from bundler.sources.blobs import Blobs, digest_of
+from bundler.sources.layout import Layout
 from bundler.sources.place import Place
 from bundler.sources.skopeo import Absent, Skopeo
 from bundler.sources.source import Fetched, Part, RegistrySource
 
 _DOCKER = "application/vnd.docker."
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Layout:
-    """An image as it was fetched: what belongs into its layout, all of it in the cache.
-
-    Attributes:
-        top: The manifest, or the index of all platforms.
-        platform: As it was asked for.
-        digests: Of every manifest, config and layer, of what is attached, too.
-        attachments: Signatures and the like.
-        blobs: Where all of it lies.
-    """
-
-    top: Descriptor
-    platform: str
-    digests: tuple[str, ...]
-    attachments: tuple[Attachment, ...]
-    blobs: Blobs
 
 
 def fetch(source: RegistrySource, place: Place) -> Fetched:
@@ -71,8 +53,8 @@ def fetch(source: RegistrySource, place: Place) -> Fetched:
     return replace(found, resolved=asked.resolved)
 
 
-def fetch_image(source: RegistrySource, platform: str, place: Place) -> tuple[Layout, Fetched]:
-    """Returns a container image, and what the lock keeps of it.
+def fetch_image(source: RegistrySource, platform: str, place: Place) -> Fetched:
+    """Returns a container image: its manifest, and in `layout` all of it.
 
     Args:
         source: Without a member.
@@ -102,7 +84,7 @@ def fetch_image(source: RegistrySource, platform: str, place: Place) -> tuple[La
     layout = Layout(described, platform, tuple(asked.digests), attachments, asked.blobs)
     parts = tuple(Part(item.tag, item.length_bytes, item.hex) for item in attachments)
     path = asked.blobs.path(chosen)
-    return layout, Fetched(path, str(source), length_bytes, described.hex, None, None, asked.resolved, parts)
+    return Fetched(path, str(source), length_bytes, described.hex, None, None, asked.resolved, parts, layout)
 
 
 class _Asked:
