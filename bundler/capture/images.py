@@ -14,7 +14,7 @@ from bundler.format.limits import CHUNK_BYTES, CHUNK_BYTES_SMALL, MIB
 from bundler.format.oci import INDEX_TYPES, LAYOUT, REF_NAME
 from bundler.repository.survey import Captured
 from bundler.sources.attached import IMAGE, INDEX
-from bundler.sources.registry import Layout
+from bundler.sources.layout import Layout
 
 _LARGE_BYTES = 4 * MIB
 

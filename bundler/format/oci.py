@@ -136,6 +136,7 @@ def choose(index: Manifest, platform: str, what: str) -> Descriptor:
     Args:
         index: Whose children.
         platform: OS/ARCHITECTURE, which any variant serves where one alone is there; or with the variant.
+        what: Names the index in errors.
 
     Raises:
         BadBundle: There is none, or there are several.

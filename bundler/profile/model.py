@@ -79,6 +79,7 @@ class ImageEntry:
     licence: str
 
 
+@dataclass(frozen=True)
 class TierEntry:
     """The `[tier]` of a tier's file: the machine that its models fit.
 

@@ -238,13 +238,15 @@ def _check_images(asked: _Asked, leaves: dict[str, Manifest], platform: str) -> 
             continue  # build attestations lie in indexes, beside the images
         if leaf.config is None or not leaf.is_image:
             raise BadInput(f"{digest} is no container image: {leaf.artifact_type or 'its config is another'}")
-        data = asked.blobs.small(leaf.config.digest)
-        config = _translated(lambda data=data, digest=digest: read_json(data or b"", f"the config of {digest}"))
-        found = platform_of(config)
+        found = _platform(asked.blobs.small(leaf.config.digest) or b"", digest)
         if platform != ALL and not fits(platform, found):
             raise BadInput(f"{digest} is an image for {found or 'no platform'}, wanted is {platform}")
     if not any(leaf.is_image for leaf in leaves.values()):
         raise BadInput("the index has no container image")
+
+
+def _platform(config: bytes, digest: str) -> str:
+    return platform_of(_translated(lambda: read_json(config, f"the config of {digest}")))
 
 
 def _translated(read: Callable[[], T]) -> T:

@@ -144,8 +144,7 @@ class Skopeo:
         words = _QUERY.sub("?...", " ".join((found[1] if found else said).split()))[-500:].replace('\\"', '"')
         fact = f"registry:{self.name}{reference}: {words or f'skopeo ended with {code}'}"
         if "policy.json" in words:
-            hint = "skopeo takes nothing without /etc/containers/policy.json (apt-get install golang-github-containers-common)"
-            return SourceFailed(fact, hint)
+            return SourceFailed(fact, "skopeo follows /etc/containers/policy.json; a package of your system brings it")
         if _CLOSED.search(words):
             return SourceFailed(fact, f"skopeo login {self.name.partition('/')[0]}")
         if _ABSENT.search(words):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import tarfile
 import zlib
 from collections.abc import Mapping
-from typing import IO, Any, cast
+from typing import IO, Any
 
 from bundler.format import paths
 from bundler.format.errors import BadBundle, BadInput
@@ -32,7 +32,7 @@ def extract(
     layer = _unpacked(inputs["layer"], request["packing"])
     found, names = False, []
     try:
-        with tarfile.open(fileobj=cast("IO[bytes]", layer), mode="r|", errorlevel=2) as archive:
+        with tarfile.open(fileobj=layer, mode="r|", errorlevel=2) as archive:
             for number, entry in enumerate(archive):
                 if number >= MEMBERS:
                     raise BadInput(f"the layer has more than {MEMBERS} entries")
@@ -45,16 +45,18 @@ def extract(
                     _copy(archive, entry, outputs["member"], request["limit_bytes"])
                     found = True
                 names.append(name)
+        while layer.read(MIB):
+            pass  # to its end: a gzip stream is sound only then
     except (tarfile.TarError, EOFError, zlib.error, ValueError, OverflowError) as error:
         raise BadInput(f"the layer is not a readable tar archive: {error}") from error
     return True if found else names[:_SEEN]
 
 
-def _unpacked(layer: IO[bytes], packing: str) -> IO[bytes]:
+def _unpacked(layer: IO[bytes], packing: str) -> Any:
     if packing == "tar":
         return layer
     if packing == "tar+gzip":
-        return cast("IO[bytes]", _Inflating(layer))
+        return _Inflating(layer)
     raise BadInput(f"layers packed as {packing} are not read", "pack the artifact as tar, tar+gzip or raw")
 
 
