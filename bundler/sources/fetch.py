@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from bundler.format.errors import BadInput
+<<<<<<< HEAD
 from bundler.sources import file, registry, wheel
 from bundler.sources.place import Place
 from bundler.sources.source import Fetched, FileSource, RegistrySource, WheelSource, parse
+=======
+from bundler.sources import file, hub, wheel
+from bundler.sources.place import Place
+from bundler.sources.source import Fetched, FileSource, HubSource, WheelSource, parse
+>>>>>>> main
 
 
 def fetch(text: str, place: Place) -> Fetched:
@@ -24,8 +30,13 @@ def fetch(text: str, place: Place) -> Fetched:
         return file.fetch(source, place.base)
     if isinstance(source, WheelSource):
         return wheel.fetch(source, place.wheels, place.work)
+<<<<<<< HEAD
     if isinstance(source, RegistrySource):
         return registry.fetch(source, place)
+=======
+    if isinstance(source, HubSource):
+        return hub.fetch(source, place)
+>>>>>>> main
     raise BadInput(f"{text}: {text.partition(':')[0]}: sources are not in this version", "download the file")
 
 

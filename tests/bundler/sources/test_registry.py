@@ -85,7 +85,7 @@ def test_a_tag_that_moved_is_taken_where_it_was(push: Any, place: Place, tmp_pat
 
 
 def test_nothing_is_fetched_twice(push: Any, front: Any, place: Place, tmp_path: Path) -> None:
-    """An image that a lock pins and the cache holds asks the registry nothing; it may be away, and the build offline."""
+    """An image that a lock pins and the cache holds asks the registry nothing: an offline build has it."""
     push.image({"hello": b"once"}, "1")
     source = f"registry:{front.host}/{push.name}:1"
     first = fetch_image(source, "linux/amd64", place)
