@@ -6,7 +6,6 @@ import base64
 import json
 import shutil
 import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,7 @@ def oci(load_script: Any) -> Any:
 
 
 @pytest.fixture
-def front(registry: Any) -> Iterator[Any]:
+def front(registry: Any) -> Any:
     """A front that counts, before the registry."""
     found = registry.front()
     found.reset()
