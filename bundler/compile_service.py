@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from bundler.format import service
+from bundler.format.image import ImageSpec
 from bundler.profile.model import Profile
 
 SELFTEST = "selftest.jsonl"
 
 
 def compile_service(
-    profile: Profile, embedding: service.EmbeddingSpec | None, snapshots: tuple[service.CollectionSpec, ...] = ()
+    profile: Profile,
+    embedding: service.EmbeddingSpec | None,
+    images: tuple[ImageSpec, ...] = (),
+    snapshots: tuple[service.CollectionSpec, ...] = (),
 ) -> service.Service:
     """Returns what the box needs of the profile; the digests of models are known once they are written.
 
     Args:
         profile: What the operator wrote.
         embedding: The model as converted.
+        images: As they were taken.
         snapshots: The collections that are made of vector stores.
     """
     models = tuple(
@@ -58,4 +63,5 @@ def compile_service(
         routes=profile.routes,
         handoff=profile.handoff,
         redact=profile.redact,
+        images=images,
     )

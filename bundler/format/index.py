@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from bundler.format import canonical, paths
 from bundler.format.errors import BadBundle
+from bundler.format.image import check_images
 from bundler.format.limits import ASSETS, CHUNK_BYTES_MAX, CHUNKS, INDEX_BYTES, bounded
 from bundler.format.record import from_json, to_json
 from bundler.format.service import (
@@ -41,6 +42,7 @@ KINDS = (
     "selftest",
     "licence",
     "answers",
+    "image",
 )
 
 
@@ -137,6 +139,7 @@ def decode_index(data: bytes, *, volumes: int) -> Index:
             raise BadBundle(
                 f"the collection {collection.name} ranks by {collection.store.metric!r}, which is not known"
             )
+    check_images(index.service.images, frozenset(asset.path for asset in index.assets))
     for rule in index.service.redact:
         if rule.kind not in REDACT_KINDS:
             raise BadBundle(f"the redaction {rule.name} is of the kind {rule.kind!r}, which this reader does not know")
