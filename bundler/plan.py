@@ -62,6 +62,7 @@ class Plan:
         embedding: In which precision the embedding model goes in, and why; "" where there is none.
         warnings: What the bundle will lack.
         outgoing: What leaves the building of the box's requests (`bundler.outgoing`).
+        tier: The hardware tier, and what its models need there; "" for none.
     """
 
     profile: str
@@ -73,6 +74,7 @@ class Plan:
     embedding: str = ""
     warnings: tuple[str, ...] = ()
     outgoing: tuple[str, ...] = ()
+    tier: str = ""
 
 
 @dataclass(frozen=True)

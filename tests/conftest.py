@@ -13,7 +13,7 @@ import tempfile
 import threading
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -188,6 +188,30 @@ def load_script(repo_root: Path) -> Callable[[str], Any]:
 def fault_wall(load_script: Callable[[str], Any]) -> Any:
     """`scripts/fault_wall.py`: a provider that breaks on purpose, with its parts."""
     return load_script("fault_wall")
+
+
+@pytest.fixture
+def local_hub(load_script: Callable[[str], Any]) -> Iterator[Any]:
+    """A running `scripts/local_hub.py`: a model hub on loopback, empty, that breaks when it is told to."""
+    with load_script("local_hub").LocalHub().running() as hub:
+        yield hub
+
+
+@pytest.fixture(scope="session")
+def make_registry(load_script: Callable[[str], Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Starts real registries on loopback: `make_registry(users={}, certificate=None, key=None)`; all end in the end."""
+    local = load_script("local_registry")
+    if not local.present():
+        pytest.skip(f"{local.PROGRAM} is not installed: apt-get install {local.PROGRAM}")
+    with ExitStack() as started:
+        yield lambda **how: started.enter_context(local.LocalRegistry(tmp_path_factory.mktemp("registry"), **how))
+
+
+@pytest.fixture(scope="module")
+def registry(make_registry: Callable[..., Any]) -> Iterator[Any]:
+    """A real registry on loopback, for one file of tests: see `scripts/local_registry.py`."""
+    with make_registry() as running:
+        yield running
 
 
 @contextmanager

@@ -38,7 +38,8 @@ class TakenFacts:
     def reason(self) -> str:
         """Says what was taken, in one line for the operator."""
         how = "the graph pools" if self.pooling == "graph" else f"{self.pooling} over {self.output}"
-        return f"{self.precision}, the ONNX graph as it came ({how}, least cosine in a batch {self.least_cosine:.4f})"
+        doubt = "; what int8 costs it was not measured" if self.precision == "int8" else ""
+        return f"{self.precision}, the ONNX graph as it came ({how}{doubt})"
 
 
 def take(

@@ -16,6 +16,7 @@ import numpy as np
 import onnxruntime
 from tokenizers import Tokenizer
 
+from bundler.format import canonical
 from bundler.format.errors import BadInput, Busy
 from bundler.knowledge.batching import Batcher
 from bundler.knowledge.reading import FINISHED_OUTPUT, OURS, Reading, Vectors, pooled
@@ -222,10 +223,10 @@ class Encoder:
 
 
 def identity_of(onnx: bytes, tokenizer: bytes, max_tokens: int, reading: Reading = OURS) -> str:
-    """Returns the digest of everything that decides a vector but the runtime."""
+    """Returns the digest of everything that decides a vector but the runtime (SPEC 7.1)."""
     parts = [hashlib.sha256(onnx).digest(), hashlib.sha256(tokenizer).digest(), str(max_tokens).encode()]
     # Vectors of bundles that are older than this parameter stay what they are.
-    parts += [] if reading == OURS else [hashlib.sha256(repr(astuple(reading)).encode()).digest()]
+    parts += [] if reading == OURS else [hashlib.sha256(canonical.encode(list(astuple(reading)))).digest()]
     return hashlib.sha256(b"".join(parts)).hexdigest()
 
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from bundler.format.errors import BadBundle
 from bundler.format.service import EmbeddingSpec
 
 Vectors = NDArray[np.float32]
@@ -65,7 +66,9 @@ OURS = Reading()
 
 
 def reading_of(spec: EmbeddingSpec) -> Reading:
-    """Returns how the graph of a bundle is read."""
+    """Returns how the graph of a bundle is read; raises BadBundle for a pooling that this program does not know."""
+    if spec.output and spec.pooling not in (*POOLINGS, GRAPH_POOLS):
+        raise BadBundle(f"the pooling of the embedding model is {spec.pooling!r}", "a newer program may know it")
     if not spec.output:
         return Reading(query_prefix=spec.query_prefix, passage_prefix=spec.passage_prefix)
     return Reading(spec.output, spec.pooling, spec.precision, spec.query_prefix, spec.passage_prefix)

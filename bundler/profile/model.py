@@ -73,6 +73,29 @@ class ContentEntry:
 
 
 @dataclass(frozen=True)
+class TierEntry:
+    """The `[tier]` of a tier's file: the machine that its models fit.
+
+    Attributes:
+        file: Where it was read.
+        memory_gb: Memory of the machine, in GB as machines are sold (2^30 bytes).
+        gpu_memory_gb: Memory of its GPU, in the same; 0 for none.
+        needs_mb: What the models take there with their contexts, in MB (10^6 bytes).
+    """
+
+    name: str
+    title: str
+    file: Path
+    memory_gb: int
+    gpu_memory_gb: int
+    needs_mb: int
+
+    def __str__(self) -> str:
+        where = f"a GPU of {self.gpu_memory_gb} GB" if self.gpu_memory_gb else f"{self.memory_gb} GB of memory"
+        return f"{self.name} ({self.title}): the models take about {self.needs_mb:,} MB of {where}"
+
+
+@dataclass(frozen=True)
 class SelftestEntry:
     """The `[selftest]`: case files, the least share of each kind that must hold, in percent, and a box's limits."""
 
@@ -114,3 +137,4 @@ class Profile:
     routes: tuple[RouteSpec, ...] = ()
     handoff: HandoffSpec | None = None
     redact: tuple[RedactSpec, ...] = ()
+    tier: TierEntry | None = None
