@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bundler.capture import gguf
+from bundler.capture.images import capture_image, image_spec
 from bundler.compile_service import SELFTEST, compile_service
 from bundler.conversions import Conversions
 from bundler.embedding import (
@@ -25,6 +26,7 @@ from bundler.fit import compile as fit
 from bundler.format import service
 from bundler.format.chunking import merged_cuts
 from bundler.format.errors import BadInput
+from bundler.format.image import ImageSpec
 from bundler.format.limits import CHUNK_BYTES, CHUNK_BYTES_SMALL, MIB
 from bundler.ingest import faq, readers, routes
 from bundler.ingest.lines import read_records
@@ -35,7 +37,7 @@ from bundler.lock import Lock, PinnedPart, no_lock
 from bundler.plan import Found
 from bundler.profile.model import ContentEntry, EmbeddingEntry, ModelEntry, Profile
 from bundler.repository.survey import Captured
-from bundler.sources.fetch import fetch
+from bundler.sources.fetch import fetch, fetch_image
 from bundler.sources.file import hashed
 from bundler.sources.place import Place
 from bundler.sources.source import Fetched
@@ -90,7 +92,7 @@ class Sources:
         return fetch(text, self.place)
 
     def found(self) -> dict[str, tuple[Found, Fetched]]:
-        """Fetches every model file; returns them by source text, for the plan and the capture."""
+        """Fetches every model file and image; returns them by source text, for the plan and the capture."""
         wanted: list[tuple[str, str, ModelEntry | EmbeddingEntry]] = []
         wanted += [("model", entry.source, entry) for entry in self.profile.models]
         if (embedding := self.profile.embedding) is not None:
@@ -102,6 +104,10 @@ class Sources:
             if entry.licence_file:
                 fetched = replace(fetched, licence_text=local_file(self.profile, entry.licence_file))
             result[source] = (self._found(part, source, fetched, entry.licence), fetched)
+        for image in self.profile.images:
+            self.say(f"fetching {image.source}")
+            fetched = fetch_image(image.source, image.platform, self.place)
+            result[image.source] = (self._found("image", image.source, fetched, image.licence), fetched)
         return result
 
     def converted(self, found: Mapping[str, tuple[Found, Fetched]]) -> Converted | None:
@@ -157,6 +163,8 @@ def gather(sources: Sources, found: Mapping[str, tuple[Found, Fetched]], convert
     profile, cases = sources.profile, _selftest(sources)
     captured: list[Captured | None] = [_model(entry, found[entry.source][1]) for entry in profile.models]
     captured += [_licence(entry, found[entry.source][1]) for entry in profile.models]
+    images = _images(sources, found)
+    captured += [file for _, files in images for file in files]
     spec, encoder = None, None
     if converted is not None:
         spec, encoder = converted.spec(), make_encoder(converted, sources.vectors)
@@ -165,7 +173,11 @@ def gather(sources: Sources, found: Mapping[str, tuple[Found, Fetched]], convert
             sources.say(f"{encoder.fresh} texts were embedded, the rest was known")
             encoder.save()
     captured.append(cases)
-    return Gathered(tuple(item for item in captured if item is not None), compile_service(profile, spec), encoder)
+    return Gathered(
+        tuple(item for item in captured if item is not None),
+        compile_service(profile, spec, tuple(spec for spec, _ in images)),
+        encoder,
+    )
 
 
 def _model(entry: ModelEntry, fetched: Fetched) -> Captured:
@@ -179,6 +191,17 @@ def _model(entry: ModelEntry, fetched: Fetched) -> Captured:
     cuts = merged_cuts(gguf.cut_points(facts), MIB)
     path = f"models/{entry.name}.gguf"
     return Captured(path, fetched.path, "gguf", entry.licence, fetched.pinned, cuts, CHUNK_BYTES, fetched.sha256)
+
+
+def _images(sources: Sources, found: Mapping[str, tuple[Found, Fetched]]) -> list[tuple[ImageSpec, list[Captured]]]:
+    """Returns each image of the profile with the files of its layout."""
+    result = []
+    for entry in sources.profile.images:
+        fetched = found[entry.source][1]
+        if fetched.layout is not None:
+            files = capture_image(entry.name, fetched.layout, fetched.pinned, entry.licence, sources.work)
+            result.append((image_spec(entry.name, fetched.layout), files))
+    return result
 
 
 def _licence(entry: ModelEntry | EmbeddingEntry, fetched: Fetched) -> Captured | None:

@@ -144,7 +144,7 @@ def _is_weights(item: Found) -> bool:
 
 def _order(item: Found) -> tuple[int, str]:
     """Large and rarely changed parts first, so that a refresh rewrites the tail only."""
-    parts = ("model", "embedding", "documents", "faq", "router", "selftest")
+    parts = ("image", "model", "embedding", "documents", "faq", "router", "selftest")
     return (parts.index(item.part), item.source)
 
 

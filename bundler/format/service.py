@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from bundler.format.dependency import DependencySpec
+from bundler.format.image import ImageSpec
 from bundler.format.record import LATER
 
 RUNG_KINDS = ("upstream", "model", "cache", "faq", "documents", "message")
@@ -345,3 +346,4 @@ class Service:
     routes: tuple[RouteSpec, ...] = field(default=(), metadata=LATER)
     handoff: HandoffSpec | None = field(default=None, metadata=LATER)
     redact: tuple[RedactSpec, ...] = field(default=(), metadata=LATER)
+    images: tuple[ImageSpec, ...] = field(default=(), metadata=LATER)

@@ -73,6 +73,21 @@ class ContentEntry:
 
 
 @dataclass(frozen=True)
+class ImageEntry:
+    """An `[[image]]`: a container image that the box hands to podman or docker.
+
+    Attributes:
+        platform: Such as "linux/amd64", or "all".
+        licence: SPDX identifier, or "": an image is many programs.
+    """
+
+    name: str
+    source: str
+    platform: str
+    licence: str
+
+
+@dataclass(frozen=True)
 class TierEntry:
     """The `[tier]` of a tier's file: the machine that its models fit.
 
@@ -137,4 +152,5 @@ class Profile:
     routes: tuple[RouteSpec, ...] = ()
     handoff: HandoffSpec | None = None
     redact: tuple[RedactSpec, ...] = ()
+    images: tuple[ImageEntry, ...] = ()
     tier: TierEntry | None = None

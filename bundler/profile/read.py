@@ -22,6 +22,7 @@ from bundler.format.service import (
 from bundler.profile.cache import RUNG, cache_issues, is_used, read_cache
 from bundler.profile.embedding import read_embedding
 from bundler.profile.handoff import read_handoff
+from bundler.profile.image import read_images
 from bundler.profile.model import ContentEntry, ModelEntry, Profile, SelftestEntry
 from bundler.profile.redact import read_redact
 from bundler.profile.routes import read_jobs, read_languages, read_routes
@@ -83,6 +84,7 @@ def parse_profile(
         routes=read_routes(routes, rungs, upstreams),
         handoff=read_handoff(top.table("handoff"), base) if top.has("handoff") else None,
         redact=read_redact(top.tables("redact")),
+        images=read_images(top.tables("image")),
         tier=tier.entry,
     )
     issues += tier.told(models)
