@@ -18,7 +18,7 @@ from bundler.format.errors import BadInput
 from bundler.format.limits import CHUNK_BYTES_SMALL
 from bundler.format.service import CollectionSpec
 from bundler.format.store import COSINE, StoreSpec
-from bundler.knowledge.encoder import Encoder, Vectors
+from bundler.knowledge.reading import Embeds, Vectors
 from bundler.knowledge.same_answers import Asked
 from bundler.local import local_path, sized
 from bundler.plan import Found
@@ -120,7 +120,7 @@ def _metric(opened: Opened) -> str:
     return COSINE if opened.entry.reembed else opened.facts.metric
 
 
-def snapshot_store(opened: Opened, encoder: Encoder, work: Path, say: Callable[[str], None]) -> list[Captured]:
+def snapshot_store(opened: Opened, encoder: Embeds, work: Path, say: Callable[[str], None]) -> list[Captured]:
     """Reads a store, proves that it answers as before, and writes its assets.
 
     Args:
@@ -155,12 +155,12 @@ def snapshot_store(opened: Opened, encoder: Encoder, work: Path, say: Callable[[
     return [_captured(entry, facts, path) for path in sorted(target.iterdir())]
 
 
-def _embedded(path: Path, texts: snapshot.Texts, encoder: Encoder) -> Vectors:
+def _embedded(path: Path, texts: snapshot.Texts, encoder: Embeds) -> Vectors:
     """Embeds every text anew, as documents are: with its title before it."""
     scored = [chunk.scored_text for chunk in texts.chunks()]
     with path.open("wb") as file:
         for start in range(0, len(scored), _EMBEDDED_AT_ONCE):
-            file.write(encoder.embed(scored[start : start + _EMBEDDED_AT_ONCE]).astype("<f4").tobytes())
+            file.write(encoder.embed_passages(scored[start : start + _EMBEDDED_AT_ONCE]).astype("<f4").tobytes())
     return np.memmap(path, dtype="<f4", mode="r", shape=(len(scored), encoder.dimensions))
 
 

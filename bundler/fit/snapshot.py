@@ -21,8 +21,8 @@ from bundler.format.store import COSINE, L2
 from bundler.ingest.chunking import Passage
 from bundler.ingest.readers import title_of
 from bundler.knowledge.assets import FORMAT
-from bundler.knowledge.encoder import Encoder, Vectors
 from bundler.knowledge.passages import Chunk
+from bundler.knowledge.reading import Embeds, Vectors
 from bundler.knowledge.same_answers import TIE_VECTOR, Asked, encode_asked
 from bundler.knowledge.words import sentences
 from bundler.profile.vectors import VectorsEntry
@@ -63,16 +63,19 @@ class Texts:
         return [Chunk(p.source, p.title, p.heading, p.start, p.end, row.text) for p, row in pairs]
 
 
-def agreement(rows: Sequence[Row], vectors: Vectors, encoder: Encoder) -> Agreement:
+def agreement(rows: Sequence[Row], vectors: Vectors, encoder: Embeds) -> Agreement:
     """Embeds a sample of the texts and returns how near the store's vectors are."""
     numbers = spread(len(rows), SAMPLE)
-    fresh, held = encoder.embed([rows[number].text for number in numbers]), np.asarray(vectors[numbers], np.float64)
+    fresh, held = (
+        encoder.embed_passages([rows[number].text for number in numbers]),
+        np.asarray(vectors[numbers], np.float64),
+    )
     lengths = np.linalg.norm(held, axis=1)
     cosines = np.einsum("ij,ij->i", fresh, held) / np.where(lengths > 0, lengths, 1)
     return Agreement(len(numbers), float(np.median(cosines)), float(np.percentile(cosines, LOW_PERCENTILE)))
 
 
-def refuse_other_model(entry: VectorsEntry, facts: StoreFacts, found: Agreement | None, encoder: Encoder) -> None:
+def refuse_other_model(entry: VectorsEntry, facts: StoreFacts, found: Agreement | None, encoder: Embeds) -> None:
     """Refuses vectors that the profile's model did not make; `found` is None where their sizes differ already.
 
     Raises:
@@ -139,7 +142,7 @@ def exact(vectors: Vectors, metric: str, queries: Vectors, k: int) -> list[list[
     return [[(row, -score) for score, row in found] for found in best]
 
 
-def questions(texts: Texts, vectors: Vectors, metric: str, encoder: Encoder) -> tuple[list[Asked], Vectors]:
+def questions(texts: Texts, vectors: Vectors, metric: str, encoder: Embeds) -> tuple[list[Asked], Vectors]:
     """Returns what is asked of store, builder and box, with the exact answers, and the vectors of the questions."""
     numbers = spread(len(texts.rows), ASKED_ROWS)
     said = [_question(texts.rows[number].text) for number in spread(len(texts.rows), ASKED_TEXTS)]
@@ -195,7 +198,7 @@ def spread(rows: int, wanted: int) -> list[int]:
 
 
 def write_assets(
-    folder: Path, texts: Texts, vectors: Vectors, asked: Sequence[Asked], encoder: Encoder, *, whole: bool
+    folder: Path, texts: Texts, vectors: Vectors, asked: Sequence[Asked], encoder: Embeds, *, whole: bool
 ) -> None:
     """Writes what the box loads into `folder`: everything but `store.json`."""
     folder.mkdir(parents=True, exist_ok=True)

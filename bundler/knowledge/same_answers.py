@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from bundler.format.errors import BadBundle
 from bundler.format.service import Service
 from bundler.knowledge.assets import Read
 from bundler.knowledge.base import KnowledgeBase
-from bundler.knowledge.encoder import Vectors
+from bundler.knowledge.reading import Embeds, Vectors
 from bundler.knowledge.stored import Stored
 
 # What two machines may differ by in a score, as a share of the largest of a query: below it the order says nothing.
@@ -31,12 +31,6 @@ class Asked:
     text: str
     ids: tuple[str, ...]
     scores: tuple[float, ...]
-
-
-class Embeds(Protocol):
-    """An encoder."""
-
-    def embed(self, texts: Sequence[str]) -> Vectors: ...
 
 
 def share(asked: Asked, found: Stored, query: Vectors) -> float:

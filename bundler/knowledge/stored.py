@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from bundler.format.store import COSINE, IP
 from bundler.knowledge.dense import top
-from bundler.knowledge.encoder import Vectors
+from bundler.knowledge.reading import Vectors
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,8 @@ class Stored:
         cosines: Vectors = self.units @ query
         if self.metric == COSINE:
             length = np.linalg.norm(query)
-            return cosines / np.float32(length or 1)
+            near: Vectors = cosines / np.float32(length or 1)
+            return near
         inner: Vectors = cosines * self.norms
         if self.metric == IP:
             return inner

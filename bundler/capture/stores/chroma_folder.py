@@ -17,7 +17,7 @@ from bundler.confine import Confinement, run_confined
 from bundler.files import open_regular
 from bundler.format.errors import BadBundle, BadInput, BadInputs, SourceFailed
 from bundler.format.limits import GIB, MIB
-from bundler.knowledge.encoder import Vectors
+from bundler.knowledge.reading import Vectors
 from bundler.repository.survey import Stamp
 
 FOLDER_BYTES_MAX, FILES_MAX = 64 * GIB, 10_000
@@ -94,11 +94,11 @@ def open_folder(
         wall_s=3_600,
         output_bytes=max(2 * GIB, 4 * size_bytes),
         open_files=1_024,
-        threads=True,
+        starts_threads=True,
     )
     request = {"folder": str(copy), "collection": collection, "tenant": tenant, "database": database}
     request |= {"text_key": text_key}
-    found = run_confined(f"{_CHILD}:schema", request, confinement=replace(limits, threads=False))
+    found = run_confined(f"{_CHILD}:schema", request, confinement=replace(limits, starts_threads=False))
     return ChromaFolder(copy, {**request, "schema": str(found)}, limits)
 
 

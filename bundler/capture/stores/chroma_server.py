@@ -25,7 +25,7 @@ from bundler.confine import Confinement, run_confined
 from bundler.format.errors import BadInput, SourceFailed
 from bundler.format.limits import GIB, MIB
 from bundler.format.store import METRICS
-from bundler.knowledge.encoder import Vectors
+from bundler.knowledge.reading import Vectors
 from bundler.profile.vectors import CHROMA, TOKEN_HEADERS, VectorsEntry
 
 PAGE_ROWS, PAGE_BYTES_MAX, FACTS_BYTES_MAX = 500, 256 * MIB, 4 * MIB

@@ -18,7 +18,7 @@ from bundler.capture.stores.lines import objects, parsed, row_of
 from bundler.capture.stores.rows import DIMENSIONS_MAX, ROWS_MAX, RowWriter, parts
 from bundler.format.errors import BadInput
 from bundler.format.store import IP, L2
-from bundler.knowledge.encoder import Vectors
+from bundler.knowledge.reading import Vectors
 from bundler.profile.vectors import FAISS
 
 _HEADER = struct.Struct("<iqqqBi")

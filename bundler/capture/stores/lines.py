@@ -14,7 +14,7 @@ import numpy as np
 from bundler.capture.stores.rows import Row, RowWriter, split_metadata
 from bundler.format.errors import BadInput
 from bundler.format.limits import MIB
-from bundler.knowledge.encoder import Vectors
+from bundler.knowledge.reading import Vectors
 from bundler.profile.vectors import JSONL
 
 LINE_BYTES_MAX = 4 * MIB

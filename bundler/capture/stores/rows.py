@@ -18,7 +18,7 @@ import numpy as np
 
 from bundler.format.errors import BadInput
 from bundler.format.store import METRICS
-from bundler.knowledge.encoder import Vectors
+from bundler.knowledge.reading import Vectors
 from bundler.profile.vectors import KINDS
 
 ROWS_MAX, DIMENSIONS_MAX = 2_000_000, 8_192
