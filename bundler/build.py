@@ -57,7 +57,8 @@ def planned(
         converted.planned() if converted is not None else None,
         selftest=sources.profile.selftest is not None,
     )
-    return replace(made, outgoing=outgoing(sources.profile))
+    tier = sources.profile.tier
+    return replace(made, outgoing=outgoing(sources.profile), tier=str(tier) if tier is not None else "")
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
 
 from bundler.format.dependency import DependencySpec
-from bundler.format.errors import BadInput, BadInputs
+from bundler.format.errors import BadInputs
 from bundler.format.service import (
     CACHE,
     CHAT,
@@ -21,14 +20,16 @@ from bundler.format.service import (
     UpstreamSpec,
 )
 from bundler.profile.cache import RUNG, cache_issues, is_used, read_cache
+from bundler.profile.embedding import read_embedding
 from bundler.profile.handoff import read_handoff
-from bundler.profile.model import PRECISIONS, ContentEntry, EmbeddingEntry, ModelEntry, Profile, SelftestEntry
+from bundler.profile.image import read_images
+from bundler.profile.model import ContentEntry, ModelEntry, Profile, SelftestEntry
 from bundler.profile.redact import read_redact
 from bundler.profile.routes import read_jobs, read_languages, read_routes
 from bundler.profile.table import Table
+from bundler.profile.tier import OpenTier, open_tier, read_toml, tier_file
 from bundler.profile.upstream import addressed, read_upstream
 
-PROFILE_BYTES = 1_000_000
 # A local model takes 16 MiB of what the box makes of a request: passages are added, numbers may be written longer.
 BODY_BYTES_MOST = 15_000_000
 T = TypeVar("T")
@@ -36,38 +37,31 @@ MESSAGE = "message"
 _CRITICALITY = ("critical", "internal", "experimental")
 
 
-def read_profile(path: Path, addresses: Mapping[str, str] | None = None) -> Profile:
+def read_profile(path: Path, addresses: Mapping[str, str] | None = None, tier: str = "") -> Profile:
     """Reads a profile.
 
     Args:
         path: The TOML file; `file:` sources are relative to its folder.
         addresses: Replaces the `base_url` of upstreams, by name (a staging copy of a provider).
+        tier: Replaces the profile's tier: a name, or a path; "" keeps it.
 
     Raises:
         BadInput: It can't be read or is not TOML.
         BadInputs: Everything else that is wrong with it.
     """
-    try:
-        with path.open("rb") as file:
-            data = file.read(PROFILE_BYTES + 1)
-    except OSError as error:
-        raise BadInput(f"profile {path} cannot be read: {error.strerror}", "name a .toml file") from error
-    if len(data) > PROFILE_BYTES:
-        raise BadInput(f"profile {path} is longer than {PROFILE_BYTES} bytes")
-    try:
-        values = tomllib.loads(data.decode())
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise BadInput(f"profile {path} is not TOML: {error}") from error
-    return parse_profile(values, path.parent, str(path), addresses or {})
+    return parse_profile(read_toml(path, "profile"), path.parent, str(path), addresses or {}, tier)
 
 
-def parse_profile(values: object, base: Path, subject: str, addresses: Mapping[str, str]) -> Profile:
+def parse_profile(
+    values: object, base: Path, subject: str, addresses: Mapping[str, str], chosen_tier: str = ""
+) -> Profile:
     """Builds a `Profile` from parsed TOML; raises BadInputs with every issue."""
     issues: list[str] = []
     top = Table(values, "profile", issues)
     bundle = top.table("bundle")
     upstreams = addressed([read_upstream(table, base) for table in top.tables("upstream")], addresses, issues)
-    models = tuple(_closed(table, _model(table)) for table in top.tables("model"))
+    tier = open_tier(tier_file(bundle, base, chosen_tier))
+    models = tuple(_closed(table, _model(table)) for table in [*tier.models, *top.tables("model")])
     contents = {key: tuple(_content(table) for table in top.tables(key)) for key in ("documents", "faq", "router")}
     routes, ladder = top.tables("route"), top.table("ladder")
     rungs = _rungs(upstreams, models, contents, cache=is_used([ladder, *routes]))
@@ -78,7 +72,7 @@ def parse_profile(values: object, base: Path, subject: str, addresses: Mapping[s
         base_repository=base / bundle.text("base") if bundle.has("base") else None,
         recovery=bundle.flag("recovery", default=True),
         models=models,
-        embedding=_embedding(top.table("embedding")) if top.has("embedding") else None,
+        embedding=read_embedding(embedding) if (embedding := _one_embedding(top, tier, issues)) is not None else None,
         documents=contents["documents"],
         faqs=contents["faq"],
         routers=contents["router"],
@@ -90,7 +84,10 @@ def parse_profile(values: object, base: Path, subject: str, addresses: Mapping[s
         routes=read_routes(routes, rungs, upstreams),
         handoff=read_handoff(top.table("handoff"), base) if top.has("handoff") else None,
         redact=read_redact(top.tables("redact")),
+        images=read_images(top.tables("image")),
+        tier=tier.entry,
     )
+    issues += tier.told(models)
     if not (any(model.serves == CHAT for model in models) or upstreams or any(contents.values())):
         issues.append(
             "it names nothing to answer with: no chat [[model]], [[faq]], [[documents]], [[router]] or [[upstream]]"
@@ -101,6 +98,13 @@ def parse_profile(values: object, base: Path, subject: str, addresses: Mapping[s
     if issues:
         raise BadInputs(subject, tuple(issues), "`lifeboat plan PROFILE` checks a profile without building it")
     return profile
+
+
+def _one_embedding(top: Table, tier: OpenTier, issues: list[str]) -> Table | None:
+    own = top.table("embedding") if top.has("embedding") else None
+    if own is not None and tier.embedding is not None:
+        issues.append("[embedding]: the tier has one, and a bundle has one only")
+    return tier.embedding or own
 
 
 def _model(table: Table) -> ModelEntry:
@@ -117,20 +121,6 @@ def _model(table: Table) -> ModelEntry:
         max_output_tokens=longest if serves == CHAT else 0,
         serves=serves,
         languages=read_languages(table),
-    )
-
-
-def _embedding(table: Table) -> EmbeddingEntry:
-    return _closed(
-        table,
-        EmbeddingEntry(
-            name=table.name(),
-            source=table.text("source"),
-            licence=table.text("licence"),
-            licence_file=table.text("licence_file", ""),
-            max_tokens=table.integer("max_tokens", 256, 16, 8192),
-            precision=table.choice("precision", PRECISIONS, "auto"),
-        ),
     )
 
 
