@@ -44,7 +44,8 @@ class Stored:
 
     def row(self, number: int) -> Vectors:
         """Returns a vector as the store had it."""
-        return self.units[number] * self.norms[number]
+        found: Vectors = self.units[number] * self.norms[number]
+        return found
 
     def nearest(self, query: Vectors, k: int) -> tuple[NDArray[np.int64], Vectors]:
         """Returns the `k` nearest rows, nearest first, and their scores."""
