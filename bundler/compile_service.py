@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bundler.format import service
 from bundler.format.image import ImageSpec
+from bundler.format.store import CollectionSpec
 from bundler.profile.model import Profile
 
 SELFTEST = "selftest.jsonl"
@@ -13,7 +14,7 @@ def compile_service(
     profile: Profile,
     embedding: service.EmbeddingSpec | None,
     images: tuple[ImageSpec, ...] = (),
-    snapshots: tuple[service.CollectionSpec, ...] = (),
+    snapshots: tuple[CollectionSpec, ...] = (),
 ) -> service.Service:
     """Returns what the box needs of the profile; the digests of models are known once they are written.
 
@@ -41,7 +42,7 @@ def compile_service(
         title=profile.title,
         models=models,
         embedding=embedding,
-        collections=tuple(service.CollectionSpec(e.name, f"documents/{e.name}") for e in profile.documents) + snapshots,
+        collections=tuple(CollectionSpec(e.name, f"documents/{e.name}") for e in profile.documents) + snapshots,
         faqs=tuple(service.FaqSpec(e.name, f"faq/{e.name}") for e in profile.faqs),
         routers=tuple(service.RouterSpec(e.name, f"router/{e.name}") for e in profile.routers),
         upstreams=profile.upstreams,

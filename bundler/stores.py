@@ -16,8 +16,7 @@ from bundler.capture.stores.rows import StoreFacts, open_vectors, read_rows
 from bundler.fit import snapshot
 from bundler.format.errors import BadInput
 from bundler.format.limits import CHUNK_BYTES_SMALL
-from bundler.format.service import CollectionSpec
-from bundler.format.store import COSINE, StoreSpec
+from bundler.format.store import COSINE, CollectionSpec, StoreSpec
 from bundler.knowledge.reading import Embeds, Vectors
 from bundler.knowledge.same_answers import Asked
 from bundler.local import local_path, sized

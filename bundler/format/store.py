@@ -1,4 +1,4 @@
-"""What a collection that was a vector store has beside a folder of documents (SPEC 7.4)."""
+"""Collections of passages: folders of documents, and snapshots of vector stores (SPEC 7.5)."""
 
 from __future__ import annotations
 
@@ -20,3 +20,15 @@ class StoreSpec:
 
     metric: str
     whole: bool = field(default=False, metadata=LATER)
+
+
+@dataclass(frozen=True)
+class CollectionSpec:
+    """A document collection: `texts.jsonl`, `chunks.jsonl`, `vectors.npy` and `search.json` under `prefix`.
+
+    `store` says what a snapshot of a vector store has beside them; None for documents.
+    """
+
+    name: str
+    prefix: str
+    store: StoreSpec | None = field(default=None, metadata=LATER)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from bundler.format.errors import BadBundle
-from bundler.format.service import CollectionSpec, Service
-from bundler.format.store import StoreSpec
+from bundler.format.service import Service
+from bundler.format.store import CollectionSpec, StoreSpec
 from bundler.knowledge import assets
 from bundler.knowledge.dense import DenseFactory, Exact
 from bundler.knowledge.evidence import judge
