@@ -5,7 +5,7 @@ from __future__ import annotations
 from bundler.format import service
 from bundler.format.image import ImageSpec
 from bundler.format.store import CollectionSpec
-from bundler.profile.model import Profile
+from bundler.profile.model import Profile, SelftestEntry
 
 SELFTEST = "selftest.jsonl"
 
@@ -36,7 +36,6 @@ def compile_service(
         )
         for entry in profile.models
     )
-    test = profile.selftest
     return service.Service(
         profile=profile.name,
         title=profile.title,
@@ -48,21 +47,23 @@ def compile_service(
         upstreams=profile.upstreams,
         ladder=profile.ladder,
         limits=profile.limits,
-        selftest=None
-        if test is None
-        else service.SelftestSpec(
-            asset=SELFTEST,
-            faq_percent=test.faq_percent,
-            documents_percent=test.documents_percent,
-            route_percent=test.route_percent,
-            refuse_percent=test.refuse_percent,
-            model_ms=test.model_ms,
-            search_ms=test.search_ms,
-            memory_mb=test.memory_mb,
-        ),
+        selftest=_selftest(profile.selftest) if profile.selftest is not None else None,
         inventory=profile.inventory,
         routes=profile.routes,
         handoff=profile.handoff,
         redact=profile.redact,
         images=images,
+    )
+
+
+def _selftest(test: SelftestEntry) -> service.SelftestSpec:
+    return service.SelftestSpec(
+        asset=SELFTEST,
+        faq_percent=test.faq_percent,
+        documents_percent=test.documents_percent,
+        route_percent=test.route_percent,
+        refuse_percent=test.refuse_percent,
+        model_ms=test.model_ms,
+        search_ms=test.search_ms,
+        memory_mb=test.memory_mb,
     )

@@ -90,10 +90,6 @@ def parse_profile(
         tier=tier.entry,
     )
     issues += tier.told(models)
-    if not (any(model.serves == CHAT for model in models) or upstreams or vectors or any(contents.values())):
-        issues.append(
-            "it names nothing to answer with: no chat [[model]], [[faq]], [[documents]], [[router]] or [[upstream]]"
-        )
     bundle.close()
     top.close()
     issues += _conflicts(profile)
@@ -221,13 +217,22 @@ def _conflicts(profile: Profile) -> list[str]:
     if others and profile.embedding is not None:
         others.append(profile.embedding.name)
     names = [*(rung.name for rung in profile.ladder.rungs), *others]
-    issues = [f"the name {name!r} is used twice" for name in sorted({n for n in names if names.count(n) > 1})]
+    issues = _nothing(profile)
+    issues += [f"the name {name!r} is used twice" for name in sorted({n for n in names if names.count(n) > 1})]
     needs = {"documents": profile.documents, "faq": profile.faqs, "router": profile.routers, "vectors": profile.vectors}
     if profile.embedding is None:
         issues += [f"[[{key}]] needs an [embedding]" for key, entries in needs.items() if entries]
     routers = [entry.name for entry in profile.routers]
     issues += [f"the router {name!r} is named twice" for name in sorted({n for n in routers if routers.count(n) > 1})]
     return issues + of_other_models(profile.vectors, profile.embedding.name if profile.embedding is not None else "")
+
+
+def _nothing(profile: Profile) -> list[str]:
+    contents = (profile.documents, profile.faqs, profile.routers, profile.vectors, profile.upstreams)
+    if any(contents) or any(model.serves == CHAT for model in profile.models):
+        return []
+    tables = "chat [[model]], [[faq]], [[documents]], [[router]], [[vectors]] or [[upstream]]"
+    return [f"it names nothing to answer with: no {tables}"]
 
 
 def _closed(table: Table, value: T) -> T:
