@@ -26,6 +26,7 @@ from bundler.profile.image import read_images
 from bundler.profile.model import ContentEntry, ModelEntry, Profile, SelftestEntry
 from bundler.profile.redact import read_redact
 from bundler.profile.routes import read_jobs, read_languages, read_routes
+from bundler.profile.source import read_source
 from bundler.profile.table import Table
 from bundler.profile.tier import OpenTier, open_tier, read_toml, tier_file
 from bundler.profile.upstream import addressed, read_upstream
@@ -112,7 +113,7 @@ def _model(table: Table) -> ModelEntry:
     longest = table.integer("max_output_tokens", 512, 1, 65_536)
     return ModelEntry(
         name=table.name(),
-        source=table.text("source"),
+        source=read_source(table),
         licence=table.text("licence"),
         licence_file=table.text("licence_file", ""),
         context_tokens=table.integer("context_tokens", 4096, 256, 1_048_576),
