@@ -70,6 +70,7 @@ class _Code:
 )
 @programs_option
 @click.option("--keep-program", is_flag=True, help="Leave out newer software of the medium.")
+@click.option("--images/--no-images", default=True, help="Load container images into podman or docker, where here.")
 @click.option(
     "--restore",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
@@ -86,11 +87,13 @@ def install(
     again: bool,
     programs: Path,
     keep_program: bool,
+    images: bool,
     restore: Path | None,
 ) -> None:
     """Verify the newest bundle of the repository in MEDIUM, check that it answers, and switch to it."""
     from appliance.host.authority import authority_fingerprint
     from appliance.host.handover import tidy
+    from appliance.host.images import after_switch
     from appliance.host.switching import Switcher, is_served
     from appliance.store.backup import restorer
     from appliance.store.enrol import Enroller
@@ -103,7 +106,7 @@ def install(
     code, layout, here = _Code(site_code_file), StateLayout(state), Programs(programs)
     layout.make()
     flags = [*(["--site", site] if site else []), *(["--again"] * again), *(["--json"] * terminal.json_output)]
-    flags += ["--restore", str(restore)] if restore else []
+    flags += [*(["--restore", str(restore)] if restore else []), *(["--no-images"] * (not images))]
     words = ["install", str(medium), "--state", str(state), "--programs", str(programs), *flags]
     now = datetime.now(UTC)
     installer = Installer(
@@ -118,8 +121,13 @@ def install(
         restore=None if restore is None else restorer(restore, terminal),
     )
     report = installer.install(medium, now)
+    loaded = after_switch(layout, terminal, now) if images else []
     gone = tidy(layout, here, served=is_served(layout))
-    lines = [*_told(report), *(f"  program {version} is removed: nothing uses it" for version in gone)]
+    lines = [
+        *_told(report),
+        *(f"  {line}" for line in loaded),
+        *(f"  program {version} is removed: nothing uses it" for version in gone),
+    ]
     _tell(terminal, report, lines, authority_fingerprint(layout, now), served=is_served(layout))
 
 
