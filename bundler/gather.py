@@ -12,7 +12,16 @@ from bundler.capture import gguf
 from bundler.capture.images import capture_image, image_spec
 from bundler.compile_service import SELFTEST, compile_service
 from bundler.conversions import Conversions
-from bundler.embedding import EMBEDDING_FILES, GRAPH, TOKENIZER, Converted, VectorCache, convert_embedding, make_encoder
+from bundler.embedding import (
+    GRAPH,
+    TOKENIZER,
+    BuildEncoder,
+    Converted,
+    VectorCache,
+    convert_embedding,
+    embedding_files,
+    make_encoder,
+)
 from bundler.fit import compile as fit
 from bundler.format import service
 from bundler.format.chunking import merged_cuts
@@ -22,7 +31,7 @@ from bundler.format.limits import CHUNK_BYTES, CHUNK_BYTES_SMALL, MIB
 from bundler.ingest import faq, readers, routes
 from bundler.ingest.lines import read_records
 from bundler.knowledge import selftest
-from bundler.knowledge.encoder import Encoder
+from bundler.knowledge.reading import Embeds
 from bundler.local import local_file, local_path, sized
 from bundler.lock import Lock, PinnedPart, no_lock
 from bundler.plan import Found
@@ -42,7 +51,7 @@ class Gathered:
 
     captured: tuple[Captured, ...]
     service: service.Service
-    encoder: Encoder | None
+    encoder: BuildEncoder | None
 
 
 @dataclass(frozen=True)
@@ -87,7 +96,7 @@ class Sources:
         wanted: list[tuple[str, str, ModelEntry | EmbeddingEntry]] = []
         wanted += [("model", entry.source, entry) for entry in self.profile.models]
         if (embedding := self.profile.embedding) is not None:
-            wanted += [("embedding", embedding.source + name, embedding) for name in EMBEDDING_FILES]
+            wanted += [("embedding", embedding.source + name, embedding) for name in embedding_files(embedding)]
         result = {}
         for part, source, entry in wanted:
             # A model is large and hashed once, when it is captured; what is converted is known by its source's digest.
@@ -106,7 +115,7 @@ class Sources:
         entry = self.profile.embedding
         if entry is None:
             return None
-        files = {name: found[entry.source + name][1] for name in EMBEDDING_FILES}
+        files = {name: found[entry.source + name][1] for name in embedding_files(entry)}
         return convert_embedding(entry, files, self.work, self.say, self.conversions)
 
     @staticmethod
@@ -204,7 +213,7 @@ def _licence(entry: ModelEntry | EmbeddingEntry, fetched: Fetched) -> Captured |
 
 def _embedding(converted: Converted) -> list[Captured | None]:
     licence, files = converted.entry.licence, converted.files
-    weights, tokens = files["model.safetensors"], files["tokenizer.json"]
+    weights, tokens = converted.weights, files["tokenizer.json"]
     graph = _small(GRAPH, converted.graph, "onnx", licence, weights.pinned)
     return [
         replace(graph, chunk_bytes=CHUNK_BYTES),
@@ -213,7 +222,7 @@ def _embedding(converted: Converted) -> list[Captured | None]:
     ]
 
 
-def _knowledge(sources: Sources, encoder: Encoder) -> list[Captured]:
+def _knowledge(sources: Sources, encoder: Embeds) -> list[Captured]:
     profile, assets = sources.profile, []
     for entry in profile.documents:
         sources.say(f"reading and embedding the documents of {entry.name}")

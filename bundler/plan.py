@@ -139,7 +139,7 @@ def pins(found: Iterable[Found]) -> dict[str, Pin]:
 
 
 def _is_weights(item: Found) -> bool:
-    return item.part == "model" or (item.part == "embedding" and item.source.endswith(".safetensors"))
+    return item.part == "model" or (item.part == "embedding" and item.source.endswith((".safetensors", ".onnx")))
 
 
 def _order(item: Found) -> tuple[int, str]:

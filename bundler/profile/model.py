@@ -42,10 +42,14 @@ class ModelEntry:
 
 @dataclass(frozen=True)
 class EmbeddingEntry:
-    """The `[embedding]`: a folder of a BERT-family model (`config.json`, `model.safetensors`, `tokenizer.json`).
+    """The `[embedding]`: the folder of a model that is converted (BERT), or whose ONNX export is taken as it is.
 
     Attributes:
         precision: One of PRECISIONS.
+        onnx: The export inside the folder that is taken byte for byte; "" converts `model.safetensors`.
+        pooling: One of `reading.POOLINGS` for an export; "" where the folder says it as sentence-transformers does.
+        query_prefix: Goes before what is asked, as some models want it.
+        passage_prefix: Goes before passages.
     """
 
     name: str
@@ -54,6 +58,10 @@ class EmbeddingEntry:
     licence_file: str
     max_tokens: int
     precision: str
+    onnx: str = ""
+    pooling: str = ""
+    query_prefix: str = ""
+    passage_prefix: str = ""
 
 
 @dataclass(frozen=True)

@@ -20,11 +20,13 @@ from bundler.format.service import (
     UpstreamSpec,
 )
 from bundler.profile.cache import RUNG, cache_issues, is_used, read_cache
+from bundler.profile.embedding import read_embedding
 from bundler.profile.handoff import read_handoff
 from bundler.profile.image import read_images
-from bundler.profile.model import PRECISIONS, ContentEntry, EmbeddingEntry, ModelEntry, Profile, SelftestEntry
+from bundler.profile.model import ContentEntry, ModelEntry, Profile, SelftestEntry
 from bundler.profile.redact import read_redact
 from bundler.profile.routes import read_jobs, read_languages, read_routes
+from bundler.profile.source import read_source
 from bundler.profile.table import Table
 from bundler.profile.tier import OpenTier, open_tier, read_toml, tier_file
 from bundler.profile.upstream import addressed, read_upstream
@@ -71,7 +73,7 @@ def parse_profile(
         base_repository=base / bundle.text("base") if bundle.has("base") else None,
         recovery=bundle.flag("recovery", default=True),
         models=models,
-        embedding=_embedding(embedding) if (embedding := _one_embedding(top, tier, issues)) is not None else None,
+        embedding=read_embedding(embedding) if (embedding := _one_embedding(top, tier, issues)) is not None else None,
         documents=contents["documents"],
         faqs=contents["faq"],
         routers=contents["router"],
@@ -113,27 +115,13 @@ def _model(table: Table) -> ModelEntry:
     longest = table.integer("max_output_tokens", 512, 1, 65_536)
     return ModelEntry(
         name=table.name(),
-        source=table.text("source"),
+        source=read_source(table),
         licence=table.text("licence"),
         licence_file=table.text("licence_file", ""),
         context_tokens=table.integer("context_tokens", 4096, 256, 1_048_576),
         max_output_tokens=longest if serves == CHAT else 0,
         serves=serves,
         languages=read_languages(table),
-    )
-
-
-def _embedding(table: Table) -> EmbeddingEntry:
-    return _closed(
-        table,
-        EmbeddingEntry(
-            name=table.name(),
-            source=table.text("source"),
-            licence=table.text("licence"),
-            licence_file=table.text("licence_file", ""),
-            max_tokens=table.integer("max_tokens", 256, 16, 8192),
-            precision=table.choice("precision", PRECISIONS, "auto"),
-        ),
     )
 
 
