@@ -18,7 +18,7 @@ from typing import IO, Any
 
 import pytest
 
-from appliance.host import container_engine, images
+from appliance.host import container_engine
 from appliance.host.container_engine import Engine, find_engine
 from appliance.host.images import Images, after_switch
 from appliance.store import image_record
@@ -67,6 +67,7 @@ def make(tmp_path: Path, load_script: Any) -> Callable[..., Made]:
         packed, (system, machine) = gzip.compress(plain, mtime=0), platform.split("/")[:2]
         told = {"os": system, "architecture": machine, "config": {}}
         config = json.dumps(told | {"rootfs": {"type": "layers", "diff_ids": [oci.digest_of(plain)]}}).encode()
+        kept: list[dict[str, Any]]
         kept = [{"digest": blobs.keep(data), "size": len(data)} for data in (config, packed)]
         parts = {"config": kept[0] | {"mediaType": config_type}, "layers": [kept[1] | {"mediaType": layer_type}]}
         data = json.dumps({"schemaVersion": 2, "mediaType": manifest_type, **parts}).encode()
@@ -257,7 +258,7 @@ def test_what_keeps_images_from_loading_keeps_nothing_else(
     def refused(*_: object) -> None:
         raise PermissionError("no")
 
-    monkeypatch.setattr(images.image_record, "write", refused)
+    monkeypatch.setattr(image_record, "write", refused)
     monkeypatch.setattr(container_engine, "_SOCKETS", ())
     assert after_switch(layout, Terminal(), NOW) == []
     assert "images are not loaded: no" in capsys.readouterr().err
