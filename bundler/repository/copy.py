@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -59,6 +59,7 @@ def copy_for_site(
     medium: Path,
     terminal: Terminal,
     layer: FileLayer = DISK,
+    volumes: Collection[str] = (),
 ) -> Copied:
     """Copies the newest bundle that may be installed, and what a site needs to take it.
 
@@ -70,6 +71,7 @@ def copy_for_site(
         medium: Where to; a copy that was stopped goes on.
         terminal: Progress.
         layer: Where faults can be put.
+        volumes: More volumes that the site has got.
 
     Raises:
         BadInput: There is no such site, or no bundle that may be installed.
@@ -81,7 +83,7 @@ def copy_for_site(
         raise BadInput(f"{folder} holds no bundle that may be installed", "run `lifeboat build` first")
     if not (folder / "sites" / site).is_dir():
         raise BadInput(f"{folder} has no site {site}", "see `lifeboat site list`")
-    had = _volumes_of(folder, trusted, delivered)
+    had = {*_volumes_of(folder, trusted, delivered), *volumes}
     lacking = (volume for volume in descriptor.volumes if volume.path in had)
     left_out = tuple(v for v in lacking if not _has_size(paths.inside(medium, v.path), v.length_bytes))
     wanted = [f"bundles/{descriptor.bundle}/bundle.json", descriptor.index.path]
@@ -149,17 +151,16 @@ def copy_for_sites(
     _check_medium(medium, publisher, trusted)
     ledger, done = read_ledger(keyring, trusted.policy.repository), []
     for name in sites:
-        had = () if full else ledger.site(name).delivered
-        done.append(copy_for_site(publisher.folder, trusted, name, had, medium, terminal, layer))
+        known = ledger.site(name)
+        had, more = ((), ()) if full else (known.delivered[-1:], known.volumes)
+        done.append(copy_for_site(publisher.folder, trusted, name, had, medium, terminal, layer, more))
     _prune(trusted, medium)
     write_delivery(medium, trusted.targets, layer)
     # The last word has a reader that starts where a new box does.
     load_repository(medium, root=publisher.first_root(), repository=None, now=now, remembered=None)
     # Only now: volumes that the ledger takes for delivered are left out of later copies.
     for copied in done:
-        site = ledger.site(copied.site)
-        delivered = tuple(dict.fromkeys((*site.delivered, copied.bundle)))
-        ledger = ledger.with_site(replace(site, delivered=delivered))
+        ledger = ledger.with_site(ledger.site(copied.site).with_delivery(copied.bundle))
     write_ledger(keyring, ledger, layer)
     return done
 
