@@ -139,12 +139,12 @@ def pins(found: Iterable[Found]) -> dict[str, Pin]:
 
 
 def _is_weights(item: Found) -> bool:
-    return item.part == "model" or (item.part == "embedding" and item.source.endswith(".safetensors"))
+    return item.part == "model" or (item.part == "embedding" and item.source.endswith((".safetensors", ".onnx")))
 
 
 def _order(item: Found) -> tuple[int, str]:
     """Large and rarely changed parts first, so that a refresh rewrites the tail only."""
-    parts = ("model", "embedding", "documents", "faq", "router", "selftest")
+    parts = ("image", "model", "embedding", "documents", "faq", "router", "selftest")
     return (parts.index(item.part), item.source)
 
 

@@ -42,10 +42,14 @@ class ModelEntry:
 
 @dataclass(frozen=True)
 class EmbeddingEntry:
-    """The `[embedding]`: a folder of a BERT-family model (`config.json`, `model.safetensors`, `tokenizer.json`).
+    """The `[embedding]`: the folder of a model that is converted (BERT), or whose ONNX export is taken as it is.
 
     Attributes:
         precision: One of PRECISIONS.
+        onnx: The export inside the folder that is taken byte for byte; "" converts `model.safetensors`.
+        pooling: One of `reading.POOLINGS` for an export; "" where the folder says it as sentence-transformers does.
+        query_prefix: Goes before what is asked, as some models want it.
+        passage_prefix: Goes before passages.
     """
 
     name: str
@@ -54,6 +58,10 @@ class EmbeddingEntry:
     licence_file: str
     max_tokens: int
     precision: str
+    onnx: str = ""
+    pooling: str = ""
+    query_prefix: str = ""
+    passage_prefix: str = ""
 
 
 @dataclass(frozen=True)
@@ -62,6 +70,21 @@ class ContentEntry:
 
     name: str
     source: str
+
+
+@dataclass(frozen=True)
+class ImageEntry:
+    """An `[[image]]`: a container image that the box hands to podman or docker.
+
+    Attributes:
+        platform: Such as "linux/amd64", or "all".
+        licence: SPDX identifier, or "": an image is many programs.
+    """
+
+    name: str
+    source: str
+    platform: str
+    licence: str
 
 
 @dataclass(frozen=True)
@@ -129,4 +152,5 @@ class Profile:
     routes: tuple[RouteSpec, ...] = ()
     handoff: HandoffSpec | None = None
     redact: tuple[RedactSpec, ...] = ()
+    images: tuple[ImageEntry, ...] = ()
     tier: TierEntry | None = None

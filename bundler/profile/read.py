@@ -20,8 +20,10 @@ from bundler.format.service import (
     UpstreamSpec,
 )
 from bundler.profile.cache import RUNG, cache_issues, is_used, read_cache
+from bundler.profile.embedding import read_embedding
 from bundler.profile.handoff import read_handoff
-from bundler.profile.model import PRECISIONS, ContentEntry, EmbeddingEntry, ModelEntry, Profile, SelftestEntry
+from bundler.profile.image import read_images
+from bundler.profile.model import ContentEntry, ModelEntry, Profile, SelftestEntry
 from bundler.profile.redact import read_redact
 from bundler.profile.routes import read_jobs, read_languages, read_routes
 from bundler.profile.table import Table
@@ -70,7 +72,7 @@ def parse_profile(
         base_repository=base / bundle.text("base") if bundle.has("base") else None,
         recovery=bundle.flag("recovery", default=True),
         models=models,
-        embedding=_embedding(embedding) if (embedding := _one_embedding(top, tier, issues)) is not None else None,
+        embedding=read_embedding(embedding) if (embedding := _one_embedding(top, tier, issues)) is not None else None,
         documents=contents["documents"],
         faqs=contents["faq"],
         routers=contents["router"],
@@ -82,6 +84,7 @@ def parse_profile(
         routes=read_routes(routes, rungs, upstreams),
         handoff=read_handoff(top.table("handoff"), base) if top.has("handoff") else None,
         redact=read_redact(top.tables("redact")),
+        images=read_images(top.tables("image")),
         tier=tier.entry,
     )
     issues += tier.told(models)
@@ -118,20 +121,6 @@ def _model(table: Table) -> ModelEntry:
         max_output_tokens=longest if serves == CHAT else 0,
         serves=serves,
         languages=read_languages(table),
-    )
-
-
-def _embedding(table: Table) -> EmbeddingEntry:
-    return _closed(
-        table,
-        EmbeddingEntry(
-            name=table.name(),
-            source=table.text("source"),
-            licence=table.text("licence"),
-            licence_file=table.text("licence_file", ""),
-            max_tokens=table.integer("max_tokens", 256, 16, 8192),
-            precision=table.choice("precision", PRECISIONS, "auto"),
-        ),
     )
 
 
