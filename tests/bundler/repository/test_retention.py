@@ -23,7 +23,7 @@ def descriptor(order: tuple[int, int], volumes: tuple[str, ...]) -> Descriptor:
 
 @st.composite
 def repositories(draw: st.DrawFn) -> tuple[list[Descriptor], Policy, tuple[Site, ...], int]:
-    """Bundles of up to three epochs, each with own, earlier and foreign volumes; a policy; sites far behind."""
+    """Bundles of up to three epochs with own, earlier and foreign volumes; a policy; sites far behind."""
     orders = draw(st.lists(st.tuples(st.integers(1, 3), st.integers(1, 30)), unique=True, max_size=12))
     found: list[Descriptor] = []
     pool = ["bundles/9-0001-ffffffff/vol/0001.age"]  # linked in from a base
@@ -47,7 +47,7 @@ def files_of(item: Descriptor) -> set[str]:
 
 @given(repositories())
 def test_nothing_that_a_kept_bundle_needs_goes(case: tuple[list[Descriptor], Policy, tuple[Site, ...], int]) -> None:
-    """Kept are the newest ones, what sites may be at, and the newest of all; every file of those stays, and no other."""
+    """Kept are the newest, what sites may be at, and the newest of all; every file of those stays, and no other."""
     descriptors, policy, sites, keep = case
     listed = {"sites/a/settings.age"} | {path for item in descriptors for path in files_of(item)}
     found = decide(descriptors, listed, policy, sites, keep)
