@@ -16,13 +16,14 @@ from bundler.format import paths
 from bundler.format.errors import BadBundle
 from bundler.format.manifest import Descriptor
 from bundler.format.trust.descriptors import read_descriptors
-from bundler.format.trust.verify import TargetFile, TrustedRepository
+from bundler.format.trust.verify import TrustedRepository
 from bundler.repository.keyring import Keyring
 from bundler.repository.ledger import Ledger, read_ledger, write_ledger
 from bundler.repository.publish import Publisher
 from bundler.repository.retention import KEEP, Decision, decide, remembering
 from bundler.repository.sites import wrap_keys
 from bundler.repository.sweep import Freed, remove, superseded, unlisted, weigh
+from bundler.terminal import size
 
 # A repository is worth a hint when more than this share of it would go, and more than this many bytes.
 _HINT_SHARE, _HINT_BYTES = 0.5, 100 << 20
@@ -61,13 +62,24 @@ class _Look:
 
 
 def propose(publisher: Publisher, keyring: Keyring, keep: int = KEEP) -> Proposal:
-    """Returns what a prune would do; nothing is changed. The caller holds the repository's lock.
+    """Returns what a prune would do; nothing is changed, and volumes are not looked at.
+
+    The caller holds the repository's lock.
 
     Raises:
         BadBundle, FileMissing: The repository is damaged.
         NotReady, WrongKey: This home does not know the repository's sites.
     """
     return _look(publisher, keyring, keep).proposal
+
+
+def hint(publisher: Publisher, keyring: Keyring) -> str:
+    """Returns a line for whom a prune would pay, else ""."""
+    proposal = propose(publisher, keyring)
+    if not proposal.is_worth_it:
+        return ""
+    freed, total = size(proposal.freed.freed_bytes), size(proposal.total_bytes)
+    return f"hint: {freed} of {total} are used by no recent bundle; `lifeboat prune {publisher.folder}` removes them"
 
 
 def prune(
@@ -97,8 +109,9 @@ def prune(
     proposal = look.proposal
     if not proposal.files:
         return proposal
-    agree(proposal)
     folder = publisher.folder
+    _check_kept(folder, look.trusted, proposal.decision)
+    agree(proposal)
     # First, what needs no signature: it makes room for the new metadata on a disk that is full.
     freed = remove(folder, superseded(folder, look.trusted), layer)
     if proposal.decision.dropped:
@@ -115,8 +128,6 @@ def _look(publisher: Publisher, keyring: Keyring, keep: int) -> _Look:
     ledger = read_ledger(keyring, trusted.policy.repository)
     descriptors = read_descriptors(folder, trusted)
     decision = decide(descriptors, trusted.targets, trusted.policy, ledger.sites, keep)
-    dropped = set(decision.dropped)
-    _check_kept(folder, {path: item for path, item in trusted.targets.items() if path not in dropped})
     gone = [path for name in decision.dropped if (path := paths.inside(folder, name)).is_file()]
     files = (*gone, *unlisted(folder, trusted.targets), *superseded(folder, trusted))
     whole = [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
@@ -124,12 +135,12 @@ def _look(publisher: Publisher, keyring: Keyring, keep: int) -> _Look:
     return _Look(trusted, descriptors, ledger, proposal)
 
 
-def _check_kept(folder: Path, kept: dict[str, TargetFile]) -> None:
+def _check_kept(folder: Path, trusted: TrustedRepository, decision: Decision) -> None:
     """Refuses where a bundle that stays is not whole: one that would go may be the last that a box can take."""
-    for path, target in kept.items():
-        found = paths.inside(folder, path)
-        if not path.startswith("bundles/"):
+    for path, target in trusted.targets.items():
+        if not path.startswith("bundles/") or path in decision.dropped:
             continue
+        found = paths.inside(folder, path)
         length = found.stat().st_size if found.is_file() else None
         if length != target.length:
             told = "is missing" if length is None else f"has {length} bytes, {target.length} were signed"
