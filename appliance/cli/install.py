@@ -19,6 +19,7 @@ from bundler.terminal import Terminal, size
 if TYPE_CHECKING:
     from appliance.host.handover import Handover
     from appliance.store.install import InstallReport
+    from appliance.store.layout import StateLayout
     from appliance.store.programs import Programs
     from appliance.store.proof import Proof
     from bundler.format.bundle import Bundle
@@ -92,8 +93,6 @@ def install(
 ) -> None:
     """Verify the newest bundle of the repository in MEDIUM, check that it answers, and switch to it."""
     from appliance.host.authority import authority_fingerprint
-    from appliance.host.handover import tidy
-    from appliance.host.images import after_switch
     from appliance.host.switching import Switcher, is_served
     from appliance.store.backup import restorer
     from appliance.store.enrol import Enroller
@@ -105,8 +104,10 @@ def install(
 
     code, layout, here = _Code(site_code_file), StateLayout(state), Programs(programs)
     layout.make()
-    flags = [*(["--site", site] if site else []), *(["--again"] * again), *(["--json"] * terminal.json_output)]
-    flags += [*(["--restore", str(restore)] if restore else []), *(["--no-images"] * (not images))]
+    told = {"--site": site, "--restore": restore and str(restore)}
+    said = {"--again": again, "--json": terminal.json_output, "--no-images": not images}
+    flags = [word for name, value in told.items() if value for word in (name, value)]
+    flags += [name for name, value in said.items() if value]
     words = ["install", str(medium), "--state", str(state), "--programs", str(programs), *flags]
     now = datetime.now(UTC)
     installer = Installer(
@@ -121,14 +122,21 @@ def install(
         restore=None if restore is None else restorer(restore, terminal),
     )
     report = installer.install(medium, now)
-    loaded = after_switch(layout, terminal, now) if images else []
-    gone = tidy(layout, here, served=is_served(layout))
-    lines = [
-        *_told(report),
-        *(f"  {line}" for line in loaded),
-        *(f"  program {version} is removed: nothing uses it" for version in gone),
-    ]
-    _tell(terminal, report, lines, authority_fingerprint(layout, now), served=is_served(layout))
+    served = is_served(layout)
+    after = [*_images(layout, terminal, now, wanted=images), *_tidied(layout, here, served=served)]
+    _tell(terminal, report, [*_told(report), *after], authority_fingerprint(layout, now), served=served)
+
+
+def _images(layout: StateLayout, terminal: Terminal, now: datetime, *, wanted: bool) -> list[str]:
+    from appliance.host.images import after_switch
+
+    return [f"  {line}" for line in after_switch(layout, terminal, now)] if wanted else []
+
+
+def _tidied(layout: StateLayout, here: Programs, *, served: bool) -> list[str]:
+    from appliance.host.handover import tidy
+
+    return [f"  program {version} is removed: nothing uses it" for version in tidy(layout, here, served=served)]
 
 
 def _handover(
