@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -106,9 +106,7 @@ def install(
     layout.make()
     told = {"--site": site, "--restore": restore and str(restore)}
     said = {"--again": again, "--json": terminal.json_output, "--no-images": not images}
-    flags = [word for name, value in told.items() if value for word in (name, value)]
-    flags += [name for name, value in said.items() if value]
-    words = ["install", str(medium), "--state", str(state), "--programs", str(programs), *flags]
+    words = ["install", str(medium), "--state", str(state), "--programs", str(programs), *_flags(told, said)]
     now = datetime.now(UTC)
     installer = Installer(
         layout,
@@ -125,6 +123,11 @@ def install(
     served = is_served(layout)
     after = [*_images(layout, terminal, now, wanted=images), *_tidied(layout, here, served=served)]
     _tell(terminal, report, [*_told(report), *after], authority_fingerprint(layout, now), served=served)
+
+
+def _flags(told: Mapping[str, str | None], said: Mapping[str, bool]) -> list[str]:
+    values = (word for name, value in told.items() if value for word in (name, value))
+    return [*values, *(name for name, value in said.items() if value)]
 
 
 def _images(layout: StateLayout, terminal: Terminal, now: datetime, *, wanted: bool) -> list[str]:
