@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -18,6 +18,8 @@ from bundler.lock import Lock, settle
 from bundler.outgoing import outgoing
 from bundler.plan import Found, Plan, make_plan, pins
 from bundler.profile.model import Profile
+from bundler.provenance.documents import Documents
+from bundler.provenance.licences import contradiction, issues, refused, require
 from bundler.repository.keyring import Keyring
 from bundler.repository.publish import Publisher
 from bundler.repository.sites import NewSite, open_repository
@@ -39,6 +41,7 @@ class Built:
     volumes: int
     selftest: tuple[str, ...]
     warnings: tuple[str, ...] = ()
+    content_sha256: str = ""
 
 
 def planned(
@@ -57,7 +60,13 @@ def planned(
         converted.planned() if converted is not None else None,
         selftest=sources.profile.selftest is not None,
     )
-    return replace(made, outgoing=outgoing(sources.profile))
+    delivered = [item for item, _ in found.values()]
+    return replace(
+        made,
+        outgoing=outgoing(sources.profile),
+        refused=tuple(issues(delivered, sources.profile.licences)),
+        contradictions=tuple(f"{item.source}: {text}" for item in delivered if (text := contradiction(item))),
+    )
 
 
 @dataclass(frozen=True)
@@ -109,6 +118,7 @@ class Builder:
         self, profile: Profile, sources: Sources, lock: Lock, agree: Callable[[Plan], None], now: datetime
     ) -> tuple[Built, Lock]:
         found = sources.found()
+        require([item for item, _ in found.values()], profile.licences)
         converted = sources.converted(found)
         plan = planned(sources, found, converted, lock, self.volume_bytes)
         settled = settle(lock, pins(item for item, _ in found.values()))
@@ -129,6 +139,8 @@ class Builder:
             profile.base_repository,
             SurveyCache(None if self.reread else self.keyring.home / "cache" / "surveys"),
             self.layer,
+            self._documents(sources, [item for item, _ in found.values()], repository),
+            lambda asset: bool(refused(asset.licence, profile.licences)),
         )
         written = writer.write(profile.name, gathered.captured, gathered.service, now)
         descriptor = written.descriptor
@@ -141,10 +153,16 @@ class Builder:
             volumes=len(descriptor.volumes),
             selftest=tuple(report.lines()) if report is not None else (),
             warnings=tuple(untested(gathered)) if report is None else (),
+            content_sha256=written.content_sha256,
         )
         for warning in built.warnings:
             self.terminal.warn(warning)
         return built, settled
+
+    def _documents(self, sources: Sources, found: Sequence[Found], repository: str) -> Documents:
+        profile, targets = sources.profile, self.publisher.trusted().targets
+        delivered = [*found, *sources.content()]
+        return Documents(profile, profile.sha256, delivered, self.keyring, repository, targets, sources.work)
 
     def _check_space(self, plan: Plan) -> None:
         folder = self.publisher.folder

@@ -27,7 +27,10 @@ from bundler.format.service import (
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 # Kinds of asset. A reader refuses none that it does not know: it does not load it.
-KINDS = ("gguf", "onnx", "tokenizer", "config", "chunks", "texts", "vectors", "faq", "router", "selftest", "licence")
+KINDS = (
+    *("gguf", "onnx", "tokenizer", "config", "chunks", "texts", "vectors", "faq", "router", "selftest", "licence"),
+    *("sbom", "provenance"),
+)
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import tomllib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,6 +24,7 @@ from bundler.format.service import (
 )
 from bundler.profile.cache import RUNG, cache_issues, is_used, read_cache
 from bundler.profile.handoff import read_handoff
+from bundler.profile.licences import read_licences, read_public
 from bundler.profile.model import PRECISIONS, ContentEntry, EmbeddingEntry, ModelEntry, Profile, SelftestEntry
 from bundler.profile.redact import read_redact
 from bundler.profile.routes import read_jobs, read_languages, read_routes
@@ -58,7 +61,8 @@ def read_profile(path: Path, addresses: Mapping[str, str] | None = None) -> Prof
         values = tomllib.loads(data.decode())
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise BadInput(f"profile {path} is not TOML: {error}") from error
-    return parse_profile(values, path.parent, str(path), addresses or {})
+    profile = parse_profile(values, path.parent, str(path), addresses or {})
+    return replace(profile, sha256=hashlib.sha256(data).hexdigest())
 
 
 def parse_profile(values: object, base: Path, subject: str, addresses: Mapping[str, str]) -> Profile:
@@ -90,6 +94,8 @@ def parse_profile(values: object, base: Path, subject: str, addresses: Mapping[s
         routes=read_routes(routes, rungs, upstreams),
         handoff=read_handoff(top.table("handoff"), base) if top.has("handoff") else None,
         redact=read_redact(top.tables("redact")),
+        public=read_public(bundle),
+        licences=read_licences(top.table("licences")),
     )
     if not (any(model.serves == CHAT for model in models) or upstreams or any(contents.values())):
         issues.append(

@@ -84,7 +84,7 @@ def copy_for_site(
     had = _volumes_of(folder, trusted, delivered)
     lacking = (volume for volume in descriptor.volumes if volume.path in had)
     left_out = tuple(v for v in lacking if not _has_size(paths.inside(medium, v.path), v.length_bytes))
-    wanted = [f"bundles/{descriptor.bundle}/bundle.json", descriptor.index.path]
+    wanted = files_beside(trusted.targets, descriptor.bundle)
     wanted += [volume.path for volume in descriptor.volumes if volume.path not in had]
     wanted += software_for_box(trusted.targets)
     files = [_File(path, trusted.targets[path]) for path in wanted]
@@ -111,6 +111,11 @@ def copy_for_site(
         tuple(volume.path for volume in left_out),
         sum(volume.length_bytes for volume in left_out),
     )
+
+
+def files_beside(targets: Collection[str], bundle: str) -> list[str]:
+    """Returns the signed files of a bundle's own folder: descriptor, index, and what is shown to who has no key."""
+    return sorted(path for path in targets if path.rpartition("/")[0] == f"bundles/{bundle}")
 
 
 def copy_for_sites(
