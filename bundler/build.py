@@ -60,10 +60,11 @@ def planned(
         converted.planned() if converted is not None else None,
         selftest=sources.profile.selftest is not None,
     )
-    delivered = [item for item, _ in found.values()]
+    delivered, tier = [item for item, _ in found.values()], sources.profile.tier
     return replace(
         made,
         outgoing=outgoing(sources.profile),
+        tier=str(tier) if tier is not None else "",
         refused=tuple(issues(delivered, sources.profile.licences)),
         contradictions=tuple(f"{item.source}: {text}" for item in delivered if (text := contradiction(item))),
     )

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from bundler.format import service
+from bundler.format.image import ImageSpec
 from bundler.profile.model import Profile
 
 SELFTEST = "selftest.jsonl"
 
 
-def compile_service(profile: Profile, embedding: service.EmbeddingSpec | None) -> service.Service:
+def compile_service(
+    profile: Profile, embedding: service.EmbeddingSpec | None, images: tuple[ImageSpec, ...] = ()
+) -> service.Service:
     """Returns what the box needs of the profile; the digests of models are known once they are written."""
     models = tuple(
         service.ModelSpec(
@@ -50,4 +53,5 @@ def compile_service(profile: Profile, embedding: service.EmbeddingSpec | None) -
         routes=profile.routes,
         handoff=profile.handoff,
         redact=profile.redact,
+        images=images,
     )

@@ -51,7 +51,10 @@ _CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
 
 @dataclass(frozen=True)
 class Confinement:
-    """What a child may use at most; `open_files` counts beyond the given inputs and outputs."""
+    """What a child may use at most; `open_files` counts beyond the given inputs and outputs.
+
+    `threads` of them are there when the parser starts (`confined_child.pool`); it can start none.
+    """
 
     memory_bytes: int = 2 * GIB
     cpu_s: int = 120
@@ -59,6 +62,7 @@ class Confinement:
     output_bytes: int = 2 * GIB  # of each output
     open_files: int = 64
     result_bytes: int = 64 * MIB
+    threads: int = 0
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,7 @@ def run_confined(
     """
     done = run_reported(target, request, inputs=inputs, outputs=outputs, confinement=confinement)
     if not done.network_confined:
-        _warn(done.reason)
+        warn_of_network(done.reason)
     return done.result
 
 
@@ -112,7 +116,7 @@ def run_reported(
     inputs, outputs = inputs or {}, outputs or {}
     subject = ", ".join(path.name for path in list(inputs.values())[:3]) or target
     with ExitStack() as stack:
-        reads = {name: stack.enter_context(_opened(path)) for name, path in inputs.items()}
+        reads = {name: stack.enter_context(open_input(path)) for name, path in inputs.items()}
         writes = {name: stack.enter_context(staged(path, mode=0o600)) for name, path in outputs.items()}
         order = {
             "target": target,
@@ -121,7 +125,7 @@ def run_reported(
             "outputs": {name: file.fileno() for name, file in writes.items()},
             "limits": asdict(confinement),
         }
-        return _Run(subject, confinement, _order_file(stack, order)).finish([*reads.values(), *writes.values()])
+        return _Run(subject, confinement, order_file(stack, order)).finish([*reads.values(), *writes.values()])
 
 
 def check_isolation() -> Confined:
@@ -130,11 +134,13 @@ def check_isolation() -> Confined:
 
 
 @cache
-def _warn(reason: str) -> None:
+def warn_of_network(reason: str) -> None:
+    """Says once that children can reach the network here."""
     logging.getLogger(__name__).warning("foreign files are read by a process that can reach the network: %s", reason)
 
 
-def _opened(path: Path) -> IO[bytes]:
+def open_input(path: Path) -> IO[bytes]:
+    """Opens a regular file for a child; raises BadInput for anything else."""
     try:
         # O_NONBLOCK: a FIFO must not hang the builder.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -146,7 +152,8 @@ def _opened(path: Path) -> IO[bytes]:
     return os.fdopen(descriptor, "rb")
 
 
-def _order_file(stack: ExitStack, order: dict[str, Any]) -> IO[bytes]:
+def order_file(stack: ExitStack, order: dict[str, Any]) -> IO[bytes]:
+    """Returns what tells a child its work, in memory."""
     file = stack.enter_context(os.fdopen(os.memfd_create("order", os.MFD_CLOEXEC), "w+b"))
     file.write(json.dumps(order).encode())
     file.flush()
@@ -168,7 +175,7 @@ class _Run:
         read_end, write_end = os.pipe2(os.O_CLOEXEC)
         with os.fdopen(read_end, "rb", buffering=0) as answer:
             try:
-                process = self._start(write_end, [file.fileno() for file in files])
+                process = start_child(self.order, write_end, [file.fileno() for file in files], subprocess.PIPE)
             finally:
                 os.close(write_end)
             with process:
@@ -178,23 +185,8 @@ class _Run:
                 except subprocess.TimeoutExpired:
                     raise BadInput(f"{self.subject}: the reading process did not end") from None
                 finally:
-                    _end(process)
+                    end_child(process)
         return self._judge(process.returncode)
-
-    def _start(self, write_end: int, files: list[int]) -> subprocess.Popen[bytes]:
-        path = json.dumps([entry for entry in sys.path if Path(entry).is_absolute()])
-        order = self.order.fileno()
-        return subprocess.Popen(
-            [sys.executable, "-I", "-B", "-c", _BOOT, path, str(order), str(write_end)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            pass_fds=(order, write_end, *files),
-            env=_ENVIRONMENT,
-            cwd="/",
-            umask=0o077,
-            start_new_session=True,
-        )
 
     def _listen(self, process: subprocess.Popen[bytes], answer: IO[bytes]) -> None:
         deadline = time.monotonic() + self.confinement.wall_s
@@ -222,27 +214,56 @@ class _Run:
     def _judge(self, code: int) -> Confined:
         first, _, rest = bytes(self.answer).partition(b"\n")
         if code != 0 or not rest:
-            raise BadInput(f"{self.subject}: {self._cause(code)}")
-        report, outcome = _parse(first, self.subject), _parse(rest, self.subject)
-        if "error" in outcome:
-            raise _error(outcome["error"])
-        if "fault" in outcome:
-            raise BadInput(f"{self.subject}: cannot be read: {_plain(outcome['fault'])}")
-        return Confined(outcome.get("result"), report.get("network_confined") is True, _plain(report.get("reason")))
-
-    def _cause(self, code: int) -> str:
-        limits = self.confinement
-        known = {
-            -signal.SIGXCPU: f"reading used more than {limits.cpu_s} s of processor time",
-            -signal.SIGXFSZ: f"reading wrote more than {limits.output_bytes} bytes",
-            -signal.SIGKILL: "the reading process was killed, perhaps for want of memory",
-        }
-        last = _plain(self.said.decode(errors="replace")).strip().rsplit("\n", 1)[-1]
-        what = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        return known.get(code, f"the reading process ended with {what}" + (f": {last}" if last else ""))
+            raise BadInput(f"{self.subject}: {cause_of(code, self.confinement, bytes(self.said))}")
+        report, result = reported(first, self.subject), result_of(rest, self.subject)
+        return Confined(result, *report)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def start_child(order: IO[bytes], answer: int, files: list[int], stderr: int) -> subprocess.Popen[bytes]:
+    """Starts a child that reads its order, keeps `files` open and writes what came of it to `answer`."""
+    path = json.dumps([entry for entry in sys.path if Path(entry).is_absolute()])
+    return subprocess.Popen(
+        [sys.executable, "-I", "-B", "-c", _BOOT, path, str(order.fileno()), str(answer)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=stderr,
+        pass_fds=(order.fileno(), answer, *files),
+        env=_ENVIRONMENT,
+        cwd="/",
+        umask=0o077,
+        start_new_session=True,
+    )
+
+
+def reported(line: bytes, subject: str) -> tuple[bool, str]:
+    """Reads the first line of a child: whether it has no network, and why not."""
+    report = _parse(line, subject)
+    return report.get("network_confined") is True, _plain(report.get("reason"))
+
+
+def result_of(answer: bytes, subject: str) -> Any:
+    """Returns the result in a child's answer, or raises what it tells of."""
+    outcome = _parse(answer, subject)
+    if "error" in outcome:
+        raise _error(outcome["error"])
+    if "fault" in outcome:
+        raise BadInput(f"{subject}: cannot be read: {_plain(outcome['fault'])}")
+    return outcome.get("result")
+
+
+def cause_of(code: int, limits: Confinement, said: bytes) -> str:
+    """Says why a child ended with this code."""
+    known = {
+        -signal.SIGXCPU: f"reading used more than {limits.cpu_s} s of processor time",
+        -signal.SIGXFSZ: f"reading wrote more than {limits.output_bytes} bytes",
+        -signal.SIGKILL: "the reading process was killed, perhaps for want of memory",
+    }
+    last = _plain(said.decode(errors="replace")).strip().rsplit("\n", 1)[-1]
+    what = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+    return known.get(code, f"the reading process ended with {what}" + (f": {last}" if last else ""))
+
+
+def end_child(process: subprocess.Popen[bytes]) -> None:
     """Ends what is left of the child's session; a child that has ended well has nobody left in it."""
     try:
         os.killpg(process.pid, signal.SIGKILL)

@@ -11,8 +11,10 @@ import json
 import os
 import resource
 import signal
+import threading
 import traceback
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,6 +26,7 @@ _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000  # linux/sched.h
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38  # linux/prctl.h
 _CAPABILITY_VERSION_3 = 0x20080522  # linux/capability.h
 _LIBC = ctypes.CDLL(None, use_errno=True)
+_pools: list[ThreadPoolExecutor] = []
 
 
 def main(order_fd: int, answer_fd: int) -> None:
@@ -78,6 +81,7 @@ def _give_up(order: Mapping[str, Any]) -> str:
     reason = _leave_network()
     _checked("prctl", _LIBC.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
     _drop_capabilities()
+    _start_threads(order["limits"]["threads"])
     limits, files = order["limits"], len(order["inputs"]) + len(order["outputs"])
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_AS, limits["memory_bytes"])
@@ -89,6 +93,26 @@ def _give_up(order: Mapping[str, Any]) -> str:
     # Python ignores SIGXFSZ, and a parser might swallow the OSError that it gets instead.
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
     return reason
+
+
+def pool() -> ThreadPoolExecutor:
+    """Returns the threads that were started before starting any was forbidden; raises RuntimeError if there are none.
+
+    They gave up the same as this one, since each took it over when it began.
+    """
+    if not _pools:
+        raise RuntimeError("this child was given no threads")
+    return _pools[0]
+
+
+def _start_threads(count: int) -> None:
+    if not count:
+        return
+    together = threading.Barrier(count + 1)
+    _pools.append(ThreadPoolExecutor(count, thread_name_prefix="confined"))
+    for _ in range(count):
+        _pools[0].submit(together.wait)
+    together.wait()
 
 
 def _leave_network() -> str:

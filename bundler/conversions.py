@@ -11,10 +11,10 @@ import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 
 import bundler.capture
 from bundler.capture.bert_to_onnx import BertFacts
@@ -72,8 +72,18 @@ def name_of(digests: Mapping[str, str], precision: str) -> str:
     """
     code = Path(bundler.capture.__file__).parent
     sources = {path.name: _digest(path) for path in sorted(code.glob("*.py"))}
-    known = [dict(digests), precision, sources, np.__version__, onnxruntime.__version__]
+    known = [dict(digests), precision, sources, np.__version__, _runtime()]
     return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
+
+
+def _runtime() -> str:
+    """The version of ONNX Runtime, told by what is installed: this process does not load it."""
+    for name in ("onnxruntime", "onnxruntime-gpu"):
+        try:
+            return version(name)
+        except PackageNotFoundError:
+            continue
+    return ""
 
 
 def _digest(path: Path) -> str:

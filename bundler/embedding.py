@@ -1,25 +1,29 @@
-"""The embedding model of a profile: converted in the precision that the profile asks for, and ready for use."""
+"""The embedding model of a profile: converted, or its ONNX export taken as it is, and ready for use."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from bundler.capture import bert_to_onnx, onnx, tokenizer
+from bundler.capture import bert_to_onnx, onnx, onnx_embedding, tokenizer
+from bundler.capture.bert_to_onnx import BertFacts
+from bundler.capture.onnx_embedding import TakenFacts
 from bundler.conversions import Conversions, name_of
+from bundler.embedding_child import ConfinedEncoder
 from bundler.format import age, service
 from bundler.format.errors import BadInput
-from bundler.knowledge.encoder import Encoder
+from bundler.knowledge.reading import reading_of
 from bundler.plan import Embedding
 from bundler.profile.model import EmbeddingEntry
 from bundler.sources.source import Fetched
 from bundler.terminal import Progress
 from bundler.vector_cache import RememberingEncoder
 
-EMBEDDING_FILES = ("config.json", "tokenizer.json", "model.safetensors", "1_Pooling/config.json")
+_WEIGHTS, _MODULES, _POOLING = "model.safetensors", "modules.json", "1_Pooling/config.json"
+EMBEDDING_FILES = ("config.json", "tokenizer.json", _WEIGHTS, _POOLING)  # of a model that is converted
 GRAPH, TOKENIZER = "embedding/model.onnx", "embedding/tokenizer.json"
+BuildEncoder = ConfinedEncoder | RememberingEncoder
 
 
 @dataclass(frozen=True)
@@ -33,12 +37,17 @@ class VectorCache:
 
 @dataclass(frozen=True)
 class Converted:
-    """An embedding model whose graph lies in the work folder."""
+    """An embedding model whose graph is ready: converted in the work folder, or an export as it came."""
 
     entry: EmbeddingEntry
     files: Mapping[str, Fetched]
     graph: Path
-    facts: bert_to_onnx.BertFacts
+    facts: BertFacts | TakenFacts
+
+    @property
+    def weights(self) -> Fetched:
+        """The file that the vectors come from."""
+        return self.files[self.entry.onnx or _WEIGHTS]
 
     def reason(self) -> str:
         """Says the precision and why, in one line."""
@@ -55,12 +64,22 @@ class Converted:
             name=self.entry.name,
             asset=GRAPH,
             tokenizer=TOKENIZER,
-            sha256=self.files["model.safetensors"].sha256,
+            sha256=self.weights.sha256,
             dimensions=self.facts.dimensions,
             max_tokens=self.entry.max_tokens,
             pooling=self.facts.pooling,
             precision=self.facts.precision,
+            output=self.facts.output if isinstance(self.facts, TakenFacts) else "",
+            query_prefix=self.entry.query_prefix,
+            passage_prefix=self.entry.passage_prefix,
         )
+
+
+def embedding_files(entry: EmbeddingEntry) -> tuple[str, ...]:
+    """Returns the files of the source that the profile's way to take the model needs."""
+    if not entry.onnx:
+        return EMBEDDING_FILES
+    return ("config.json", "tokenizer.json", entry.onnx, *(() if entry.pooling else (_MODULES, _POOLING)))
 
 
 def convert_embedding(
@@ -70,11 +89,11 @@ def convert_embedding(
     say: Callable[[str], None],
     kept: Conversions | None = None,
 ) -> Converted:
-    """Converts the model into the work folder, or takes the graph that an earlier build made of the same files.
+    """Checks an ONNX export, or converts the model into the work folder, or takes what an earlier build converted.
 
     Args:
         entry: What the profile says of it.
-        files: Each of EMBEDDING_FILES.
+        files: Each of `embedding_files`.
         work: The private work folder.
         say: Hears what is being done.
         kept: What earlier builds converted, or None.
@@ -83,6 +102,9 @@ def convert_embedding(
         BadInput: A file is refused, or the profile's `max_tokens` or `precision` does not fit the model.
     """
     tokenizer.check(files["tokenizer.json"].path)
+    if entry.onnx:
+        say(f"trying the ONNX graph of {entry.name}")
+        return Converted(entry, files, files[entry.onnx].path, _take(entry, files))
     graph = work / "embedding.onnx"
     name = name_of({name: files[name].sha256 for name in EMBEDDING_FILES}, entry.precision)
     facts = kept.take(name, graph) if kept is not None else None
@@ -97,29 +119,39 @@ def convert_embedding(
     return Converted(entry, files, graph, facts)
 
 
-def _convert(entry: EmbeddingEntry, files: Mapping[str, Fetched], graph: Path) -> bert_to_onnx.BertFacts:
-    return bert_to_onnx.convert(
-        files["model.safetensors"].path,
+def _take(entry: EmbeddingEntry, files: Mapping[str, Fetched]) -> TakenFacts:
+    return onnx_embedding.take(
+        files[entry.onnx].path,
+        files["tokenizer.json"].path,
         files["config.json"].path,
-        files["1_Pooling/config.json"].path,
+        pooling=entry.pooling,
+        modules=None if entry.pooling else files[_MODULES].path,
+        pooling_config=None if entry.pooling else files[_POOLING].path,
+        max_tokens=entry.max_tokens,
+        precision=entry.precision,
+    )
+
+
+def _convert(entry: EmbeddingEntry, files: Mapping[str, Fetched], graph: Path) -> BertFacts:
+    return bert_to_onnx.convert(
+        files[_WEIGHTS].path,
+        files["config.json"].path,
+        files[_POOLING].path,
         graph,
         tokenizer=files["tokenizer.json"].path,
         precision=entry.precision,
     )
 
 
-def make_encoder(converted: Converted, kept: VectorCache | None = None) -> Encoder:
-    """Returns the model ready for use, with the vectors of earlier builds where they are kept."""
-    graph, tokens = converted.graph.read_bytes(), converted.files["tokenizer.json"].path.read_bytes()
-    cores = len(os.sched_getaffinity(0))
-    if kept is None:
-        return Encoder(graph, tokens, max_tokens=converted.entry.max_tokens, threads=cores)
-    return RememberingEncoder(
-        graph,
-        tokens,
-        max_tokens=converted.entry.max_tokens,
-        threads=cores,
-        folder=kept.folder,
-        identity=kept.identity,
-        watch=kept.watch,
+def make_encoder(converted: Converted, kept: VectorCache | None = None) -> BuildEncoder:
+    """Returns the model ready for use in a confined child, with the vectors of earlier builds where they are kept."""
+    entry = converted.entry
+    encoder = ConfinedEncoder(
+        converted.graph,
+        converted.files["tokenizer.json"].path,
+        max_tokens=entry.max_tokens,
+        reading=reading_of(converted.spec()),
     )
+    if kept is None:
+        return encoder
+    return RememberingEncoder(encoder, folder=kept.folder, identity=kept.identity, watch=kept.watch)

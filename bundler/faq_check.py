@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bundler.embedding import EMBEDDING_FILES, convert_embedding, make_encoder
+from bundler.embedding import convert_embedding, embedding_files, make_encoder
 from bundler.fit.faq import fit_faq
 from bundler.fit.near_miss import near_misses, told, tried
 from bundler.gather import Sources
 from bundler.ingest.faq import FaqEntry, faq_issues, read_faq
-from bundler.knowledge.encoder import Encoder
 from bundler.knowledge.faq import FaqIndex, FaqMatcher
+from bundler.knowledge.reading import Embeds
 from bundler.knowledge.types import FaqMatch
 from bundler.plan import NO_SELFTEST
 from bundler.profile.read import read_profile
@@ -43,7 +43,7 @@ def check_faq(file: Path, profile: Path | None, wheels: Path | None, say: Callab
     return FaqChecked(tuple(issues), () if read_profile(profile).selftest is not None else (NO_SELFTEST,))
 
 
-def _near_misses(entries: Sequence[FaqEntry], encoder: Encoder, name: str) -> list[str]:
+def _near_misses(entries: Sequence[FaqEntry], encoder: Embeds, name: str) -> list[str]:
     wordings = [entry.wordings for entry in entries]
     vectors = encoder.embed([wording for group in wordings for wording in group])
     index = FaqIndex([FaqMatch(entry.id, entry.question, entry.answer) for entry in entries], wordings, vectors)
@@ -52,12 +52,12 @@ def _near_misses(entries: Sequence[FaqEntry], encoder: Encoder, name: str) -> li
     return told(tried(misses, lambda text: matcher.match(text, encoder.embed([text])[0])), name)
 
 
-def _encoder(profile: Path, wheels: Path | None, say: Callable[[str], None]) -> Encoder | None:
+def _encoder(profile: Path, wheels: Path | None, say: Callable[[str], None]) -> Embeds | None:
     read = read_profile(profile)
     if read.embedding is None:
         return None
     with tempfile.TemporaryDirectory(prefix="lifeboat-faq-") as folder:
         work = Path(folder)
         sources = Sources(read, work, work, say, wheels=wheels)
-        files = {name: sources.fetch(read.embedding.source + name) for name in EMBEDDING_FILES}
+        files = {name: sources.fetch(read.embedding.source + name) for name in embedding_files(read.embedding)}
         return make_encoder(convert_embedding(read.embedding, files, work, say))

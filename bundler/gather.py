@@ -9,25 +9,36 @@ from pathlib import Path
 from typing import Any
 
 from bundler.capture import gguf
+from bundler.capture.images import capture_image, image_spec
 from bundler.compile_service import SELFTEST, compile_service
 from bundler.conversions import Conversions
-from bundler.embedding import EMBEDDING_FILES, GRAPH, TOKENIZER, Converted, VectorCache, convert_embedding, make_encoder
+from bundler.embedding import (
+    GRAPH,
+    TOKENIZER,
+    BuildEncoder,
+    Converted,
+    VectorCache,
+    convert_embedding,
+    embedding_files,
+    make_encoder,
+)
 from bundler.fit import compile as fit
 from bundler.format import service
 from bundler.format.chunking import merged_cuts
 from bundler.format.errors import BadInput
+from bundler.format.image import ImageSpec
 from bundler.format.limits import CHUNK_BYTES, CHUNK_BYTES_SMALL, MIB
 from bundler.gguf_statements import stated
 from bundler.ingest import faq, readers, routes
 from bundler.ingest.lines import read_records
 from bundler.knowledge import selftest
-from bundler.knowledge.encoder import Encoder
+from bundler.knowledge.reading import Embeds
 from bundler.local import local_file, local_path, sized
 from bundler.lock import Lock, PinnedPart, no_lock
 from bundler.plan import Found
 from bundler.profile.model import ContentEntry, EmbeddingEntry, ModelEntry, Profile
 from bundler.repository.survey import Captured
-from bundler.sources.fetch import fetch
+from bundler.sources.fetch import fetch, fetch_image
 from bundler.sources.file import hashed
 from bundler.sources.place import Place
 from bundler.sources.source import Fetched
@@ -41,7 +52,7 @@ class Gathered:
 
     captured: tuple[Captured, ...]
     service: service.Service
-    encoder: Encoder | None
+    encoder: BuildEncoder | None
 
 
 @dataclass(frozen=True)
@@ -82,11 +93,11 @@ class Sources:
         return fetch(text, self.place)
 
     def found(self) -> dict[str, tuple[Found, Fetched]]:
-        """Fetches every model file; returns them by source text, for the plan and the capture."""
+        """Fetches every model file and image; returns them by source text, for the plan and the capture."""
         wanted: list[tuple[str, str, ModelEntry | EmbeddingEntry]] = []
         wanted += [("model", entry.source, entry) for entry in self.profile.models]
         if (embedding := self.profile.embedding) is not None:
-            wanted += [("embedding", embedding.source + name, embedding) for name in EMBEDDING_FILES]
+            wanted += [("embedding", embedding.source + name, embedding) for name in embedding_files(embedding)]
         result = {}
         for part, source, entry in wanted:
             # A model is large and hashed once, when it is captured; what is converted is known by its source's digest.
@@ -95,6 +106,10 @@ class Sources:
                 fetched = replace(fetched, licence_text=local_file(self.profile, entry.licence_file))
             item = self._found(part, source, fetched, entry.licence)
             result[source] = (stated(item, fetched, entry.serves) if isinstance(entry, ModelEntry) else item, fetched)
+        for image in self.profile.images:
+            self.say(f"fetching {image.source}")
+            fetched = fetch_image(image.source, image.platform, self.place)
+            result[image.source] = (self._found("image", image.source, fetched, image.licence), fetched)
         return result
 
     def converted(self, found: Mapping[str, tuple[Found, Fetched]]) -> Converted | None:
@@ -102,7 +117,7 @@ class Sources:
         entry = self.profile.embedding
         if entry is None:
             return None
-        files = {name: found[entry.source + name][1] for name in EMBEDDING_FILES}
+        files = {name: found[entry.source + name][1] for name in embedding_files(entry)}
         return convert_embedding(entry, files, self.work, self.say, self.conversions)
 
     @staticmethod
@@ -151,6 +166,8 @@ def gather(sources: Sources, found: Mapping[str, tuple[Found, Fetched]], convert
     profile, cases = sources.profile, _selftest(sources)
     captured: list[Captured | None] = [_model(entry, found[entry.source][1]) for entry in profile.models]
     captured += [_licence(entry, found[entry.source][1]) for entry in profile.models]
+    images = _images(sources, found)
+    captured += [file for _, files in images for file in files]
     spec, encoder = None, None
     if converted is not None:
         spec, encoder = converted.spec(), make_encoder(converted, sources.vectors)
@@ -159,7 +176,11 @@ def gather(sources: Sources, found: Mapping[str, tuple[Found, Fetched]], convert
             sources.say(f"{encoder.fresh} texts were embedded, the rest was known")
             encoder.save()
     captured.append(cases)
-    return Gathered(tuple(item for item in captured if item is not None), compile_service(profile, spec), encoder)
+    return Gathered(
+        tuple(item for item in captured if item is not None),
+        compile_service(profile, spec, tuple(spec for spec, _ in images)),
+        encoder,
+    )
 
 
 def _model(entry: ModelEntry, fetched: Fetched) -> Captured:
@@ -175,6 +196,17 @@ def _model(entry: ModelEntry, fetched: Fetched) -> Captured:
     return Captured(path, fetched.path, "gguf", entry.licence, fetched.pinned, cuts, CHUNK_BYTES, fetched.sha256)
 
 
+def _images(sources: Sources, found: Mapping[str, tuple[Found, Fetched]]) -> list[tuple[ImageSpec, list[Captured]]]:
+    """Returns each image of the profile with the files of its layout."""
+    result = []
+    for entry in sources.profile.images:
+        fetched = found[entry.source][1]
+        if fetched.layout is not None:
+            files = capture_image(entry.name, fetched.layout, fetched.pinned, entry.licence, sources.work)
+            result.append((image_spec(entry.name, fetched.layout), files))
+    return result
+
+
 def _licence(entry: ModelEntry | EmbeddingEntry, fetched: Fetched) -> Captured | None:
     """The text of a model's licence, which many licences ask to travel with the weights."""
     if fetched.licence_text is None:
@@ -184,7 +216,7 @@ def _licence(entry: ModelEntry | EmbeddingEntry, fetched: Fetched) -> Captured |
 
 def _embedding(converted: Converted) -> list[Captured | None]:
     licence, files = converted.entry.licence, converted.files
-    weights, tokens = files["model.safetensors"], files["tokenizer.json"]
+    weights, tokens = converted.weights, files["tokenizer.json"]
     graph = _small(GRAPH, converted.graph, "onnx", licence, weights.pinned)
     return [
         replace(graph, chunk_bytes=CHUNK_BYTES),
@@ -193,7 +225,7 @@ def _embedding(converted: Converted) -> list[Captured | None]:
     ]
 
 
-def _knowledge(sources: Sources, encoder: Encoder) -> list[Captured]:
+def _knowledge(sources: Sources, encoder: Embeds) -> list[Captured]:
     profile, assets = sources.profile, []
     for entry in profile.documents:
         sources.say(f"reading and embedding the documents of {entry.name}")

@@ -68,6 +68,7 @@ class Plan:
         embedding: In which precision the embedding model goes in, and why; "" where there is none.
         warnings: What the bundle will lack.
         outgoing: What leaves the building of the box's requests (`bundler.outgoing`).
+        tier: The hardware tier, and what its models need there; "" for none.
         refused: What `[licences]` refuses; `build` stops there.
         contradictions: Where profile and source state different licences.
     """
@@ -81,6 +82,7 @@ class Plan:
     embedding: str = ""
     warnings: tuple[str, ...] = ()
     outgoing: tuple[str, ...] = ()
+    tier: str = ""
     refused: tuple[str, ...] = ()
     contradictions: tuple[str, ...] = ()
 
@@ -147,12 +149,12 @@ def pins(found: Iterable[Found]) -> dict[str, Pin]:
 
 
 def _is_weights(item: Found) -> bool:
-    return item.part == "model" or (item.part == "embedding" and item.source.endswith(".safetensors"))
+    return item.part == "model" or (item.part == "embedding" and item.source.endswith((".safetensors", ".onnx")))
 
 
 def _order(item: Found) -> tuple[int, str]:
     """Large and rarely changed parts first, so that a refresh rewrites the tail only."""
-    parts = ("model", "embedding", "documents", "faq", "router", "selftest")
+    parts = ("image", "model", "embedding", "documents", "faq", "router", "selftest")
     return (parts.index(item.part), item.source)
 
 

@@ -148,7 +148,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _hand_on(self, seen: Seen, cut: Cut) -> None:
         upstream = http.client.HTTPConnection("127.0.0.1", self.server.front.upstream_port, timeout=120)
         try:
-            headers = {name: value for name, value in self.headers.items() if name.lower() not in NOT_HANDED_ON}
+            names = dict.fromkeys(name for name in self.headers if name.lower() not in NOT_HANDED_ON)
+            # A client may say `Accept` once for each kind that it takes (RFC 9110, 5.3).
+            headers = {name: ", ".join(self.headers.get_all(name, [])) for name in names}
             length, chunked = self.headers.get("Content-Length"), self._is_chunked()
             if length is not None:
                 headers["Content-Length"] = length

@@ -190,6 +190,13 @@ def fault_wall(load_script: Callable[[str], Any]) -> Any:
     return load_script("fault_wall")
 
 
+@pytest.fixture
+def local_hub(load_script: Callable[[str], Any]) -> Iterator[Any]:
+    """A running `scripts/local_hub.py`: a model hub on loopback, empty, that breaks when it is told to."""
+    with load_script("local_hub").LocalHub().running() as hub:
+        yield hub
+
+
 @pytest.fixture(scope="session")
 def make_registry(load_script: Callable[[str], Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """Starts real registries on loopback: `make_registry(users={}, certificate=None, key=None)`; all end in the end."""

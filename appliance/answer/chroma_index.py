@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bundler.knowledge.dense import Dense
-from bundler.knowledge.encoder import Vectors
+from bundler.knowledge.reading import Vectors
 
 _BATCH = 1_000
 _names = count()

@@ -20,6 +20,7 @@ from bundler.format.service import Service
 from bundler.knowledge.base import KnowledgeBase
 from bundler.knowledge.dense import DenseFactory, Exact
 from bundler.knowledge.encoder import Encoder, preferred_providers
+from bundler.knowledge.reading import reading_of
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,8 @@ def load_knowledge(bundle: Bundle, dense: DenseFactory = Exact) -> tuple[Knowled
     providers = preferred_providers(spec.precision, onnxruntime.get_available_providers())
     graph, tokens = bundle.read(spec.asset), bundle.read(spec.tokenizer)
     cores = len(os.sched_getaffinity(0))
-    encoder = Encoder(graph, tokens, max_tokens=spec.max_tokens, providers=providers, threads=cores)
+    reading = reading_of(spec)
+    encoder = Encoder(graph, tokens, max_tokens=spec.max_tokens, providers=providers, threads=cores, reading=reading)
     return KnowledgeBase.load(bundle.index.service, bundle.read, encoder, dense), encoder
 
 

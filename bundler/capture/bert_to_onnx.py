@@ -121,7 +121,10 @@ def read_shape(config: IO[bytes], pooling: IO[bytes]) -> BertShape:
     """
     fields = _DEFAULTS | _object(config, "config.json")
     if fields.get("model_type") != "bert":
-        raise BadInput(f"config.json: the family is {fields.get('model_type')!r}, only 'bert' is converted", _HINT)
+        raise BadInput(
+            f"config.json: the family is {fields.get('model_type')!r}, only 'bert' is converted",
+            'take its ONNX export, where its source offers one: onnx = "onnx/model.onnx" in [embedding]',
+        )
     for name, expected in _REQUIRED.items():
         if fields.get(name, expected) != expected:
             raise BadInput(f"config.json: {name} is {fields[name]!r}, only {expected!r} is converted", _HINT)

@@ -14,6 +14,7 @@ from bundler.format.record import to_json
 
 STANDARD = ("", "ai.onnx")
 _DEPTH = 16
+_HINT = "take the export that was not optimised for one runtime, often onnx/model.onnx"
 
 
 def check_stream(
@@ -27,7 +28,12 @@ def check_stream(
 
 
 def facts_of(data: bytes) -> OnnxFacts:
-    """Checks a serialised model.
+    """Checks a serialised model and returns its facts; raises BadInput as `bundler.capture.onnx.check`."""
+    return checked(data)[1]
+
+
+def checked(data: bytes) -> tuple[Any, OnnxFacts]:
+    """Checks a serialised model; returns it with its facts.
 
     Raises:
         BadInput: As `bundler.capture.onnx.check`.
@@ -38,7 +44,7 @@ def facts_of(data: bytes) -> OnnxFacts:
     except DecodeError as error:
         raise BadInput(f"not an ONNX file: {error}") from error
     opset = _check_domains(model)
-    graphs = list(_graphs(model.graph))
+    graphs = list(all_graphs(model.graph))
     for graph in graphs:
         _check_graph(graph)
     try:
@@ -46,46 +52,47 @@ def facts_of(data: bytes) -> OnnxFacts:
     except onnx.checker.ValidationError as error:
         raise BadInput(f"the graph is not valid: {str(error).splitlines()[0]}") from error
     stored = {tensor.name for tensor in model.graph.initializer}
-    return OnnxFacts(
+    facts = OnnxFacts(
         opset=opset,
         inputs=tuple(value.name for value in model.graph.input if value.name not in stored),
         outputs=tuple(value.name for value in model.graph.output),
         nodes=sum(len(graph.node) for graph in graphs),
     )
+    return model, facts
 
 
 def _check_domains(model: Any) -> int:
-    custom = sorted({opset.domain for opset in model.opset_import} - set(STANDARD))
-    if custom:
-        raise BadInput(f"it imports the operator domains {custom}; only ONNX's own operators are accepted")
+    # Runtimes that save a graph list every domain that they know; what counts is which operators are used.
     if model.functions or model.training_info:
         raise BadInput("it carries local functions or training information, which are refused")
-    versions = [opset.version for opset in model.opset_import]
+    versions = [opset.version for opset in model.opset_import if opset.domain in STANDARD]
     if len(versions) != 1:
-        raise BadInput(f"it imports {len(versions)} operator sets, expected one")
+        raise BadInput(f"it imports ONNX's own operators {len(versions)} times, expected once")
     return int(versions[0])
 
 
-def _graphs(graph: Any, depth: int = 0) -> Iterator[Any]:
+def all_graphs(graph: Any, depth: int = 0) -> Iterator[Any]:
+    """Yields a graph and every graph inside it; raises BadInput where they nest too deep."""
     if depth > _DEPTH:
         raise BadInput(f"its subgraphs nest deeper than {_DEPTH} levels")
     yield graph
     for node in graph.node:
         for attribute in node.attribute:
             for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-                yield from _graphs(inner, depth + 1)
+                yield from all_graphs(inner, depth + 1)
 
 
 def _check_graph(graph: Any) -> None:
     for node in graph.node:
         if node.domain not in STANDARD or not onnx.defs.has(node.op_type):
-            raise BadInput(f"the operator {node.domain or 'ai.onnx'}:{node.op_type} is not ONNX's own")
-    for tensor in _tensors(graph):
+            raise BadInput(f"the operator {node.domain or 'ai.onnx'}:{node.op_type} is not ONNX's own", _HINT)
+    for tensor in all_tensors(graph):
         if tensor.data_location != onnx.TensorProto.DEFAULT or tensor.external_data:
             raise BadInput(f"the data of {tensor.name!r} lies in another file", "save the model as one file")
 
 
-def _tensors(graph: Any) -> Iterator[Any]:
+def all_tensors(graph: Any) -> Iterator[Any]:
+    """Yields every tensor that a graph stores, but those of graphs inside it."""
     yield from graph.initializer
     for sparse in graph.sparse_initializer:
         yield from (sparse.values, sparse.indices)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from bundler.format.errors import BadInput
-from bundler.knowledge.encoder import Vectors
+from bundler.knowledge.reading import Vectors
 
 _BATCH = 1_000
 

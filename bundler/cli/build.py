@@ -31,21 +31,26 @@ _wheels = click.option(
     help="Folder of wheels that were fetched before.  [default: HOME/cache/wheels]",
 )
 
+_tier = click.option("--tier", default="", metavar="NAME", help="Take this hardware tier, or its file, instead.")
+
 
 @click.command()
 @_profile
 @_upstream
+@_tier
 @_wheels
 @home_option
 @command
-def plan(terminal: Terminal, *, profile: Path, upstreams: tuple[str, ...], wheels: Path | None, home: Path) -> None:
+def plan(
+    terminal: Terminal, *, profile: Path, upstreams: tuple[str, ...], tier: str, wheels: Path | None, home: Path
+) -> None:
     """Check PROFILE, fetch what it names, and show what a bundle would hold."""
     from bundler.build import planned
     from bundler.lock import lock_path, read_lock
     from bundler.profile.read import read_profile
     from bundler.work import work_folder
 
-    read = read_profile(profile, _addresses(upstreams))
+    read = read_profile(profile, _addresses(upstreams), tier)
     with work_folder(home) as work:
         locked = read_lock(lock_path(profile))
         sources = _sources(terminal, read, home, work, locked, wheels)
@@ -58,6 +63,7 @@ def plan(terminal: Terminal, *, profile: Path, upstreams: tuple[str, ...], wheel
 @_profile
 @repository_option
 @_upstream
+@_tier
 @_wheels
 @click.option("--volume-bytes", type=click.IntRange(1 << 24), help="Plaintext size of a full volume.  [default: 1 GiB]")
 @click.option("--yes", is_flag=True, help="Build without asking.")
@@ -71,6 +77,7 @@ def build(
     profile: Path,
     repository: Path,
     upstreams: tuple[str, ...],
+    tier: str,
     wheels: Path | None,
     volume_bytes: int | None,
     yes: bool,
@@ -90,7 +97,7 @@ def build(
     from bundler.work import work_folder
 
     now, lock = datetime.now(UTC), lock_path(profile)
-    read = read_profile(profile, _addresses(upstreams))
+    read = read_profile(profile, _addresses(upstreams), tier)
     keyring = Keyring(home, lambda: passphrase(passphrase_file))
     keyring.msp()
     Roots(home).all()  # told before the work, not after it
@@ -182,6 +189,7 @@ def _lines(made: Any) -> list[str]:
         for item in made.lines
     ]
     lines.append(f"total {size(made.source_bytes)}, about {size(made.medium_bytes)} on the medium")
+    lines += [f"tier {made.tier}"] if made.tier else []
     lines += [f"embedding model {made.embedding}"] if made.embedding else []
     lines += [f"the gate of licences refuses it: {line}" for line in made.refused]
     lines += [f"licences differ: {line}" for line in made.contradictions]

@@ -2,40 +2,90 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import closing
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from bundler.cli.options import command, home_option, keyring_of, passphrase_option
+from bundler.format.errors import BadInput
 from bundler.terminal import Terminal, size
+
+if TYPE_CHECKING:
+    from bundler.repository.keyring import Keyring
+    from bundler.repository.oci.client import Client
 
 
 @click.command()
-@click.argument("repository", type=click.Path(path_type=Path, exists=True, file_okay=False))
-@click.argument("medium", type=click.Path(path_type=Path, file_okay=False))
-@click.option("--site", "sites", multiple=True, required=True, help="Copy what this site needs; may be given again.")
+@click.argument("source")
+@click.argument("target")
+@click.option("--site", "sites", multiple=True, help="Copy what this site needs; may be given again.")
 @click.option("--full", is_flag=True, help="Copy every volume, also those that the site got by earlier copies.")
+@click.option(
+    "--layer-size",
+    "layer_mib",
+    type=click.IntRange(1, 2048),
+    default=256,
+    show_default=True,
+    help="MiB of a layer at most, in a registry.",
+)
+@click.option(
+    "--mount-from", default="", help="Take layers over from this NAME of the same registry where it has them."
+)
 @home_option
 @passphrase_option
 @command
 def copy(
     terminal: Terminal,
     *,
-    repository: Path,
-    medium: Path,
+    source: str,
+    target: str,
     sites: tuple[str, ...],
     full: bool,
+    layer_mib: int,
+    mount_from: str,
     home: Path,
     passphrase_file: Path | None,
 ) -> None:
-    """Copy the newest bundle of REPOSITORY to MEDIUM; a copy that was stopped goes on where it was."""
+    """Copy the newest bundle from SOURCE to TARGET; a copy that was stopped goes on where it was.
+
+    SOURCE is a repository and TARGET a medium, or one of them is oci:HOST/NAME:TAG, in a registry. From a repository
+    the sites are named; from a registry comes all that was pushed, for the sites that are named or for all of them.
+    """
+    from bundler.repository.oci.reference import is_reference
+
+    keyring = keyring_of(home, passphrase_file)
+    if is_reference(source) and is_reference(target):
+        raise BadInput("both are in a registry", "`skopeo copy` or the registry's own replication does that")
+    if is_reference(source):
+        _pull(terminal, source, Path(target), sites, home)
+    elif not Path(source).is_dir():
+        raise BadInput(f"{source} is no folder", "name a repository, or oci:HOST/NAME:TAG")
+    elif not sites:
+        raise BadInput("no site is named", "--site NAME, which may be given again: other sites' files stay here")
+    elif is_reference(target):
+        _push(terminal, Path(source), target, sites, layer_mib, mount_from, keyring)
+    else:
+        _copy(terminal, Path(source), Path(target), sites, keyring, full=full)
+
+
+def _copy(
+    terminal: Terminal,
+    repository: Path,
+    medium: Path,
+    sites: tuple[str, ...],
+    keyring: Keyring,
+    *,
+    full: bool,
+) -> None:
     from bundler.repository.copy import copy_for_sites
     from bundler.repository.publish import Publisher
     from bundler.repository.software import installer_sha256
 
-    keyring = keyring_of(home, passphrase_file)
     now = datetime.now(UTC)
     publisher = Publisher(repository, keyring, now)
     with publisher.locked():
@@ -50,7 +100,70 @@ def copy(
                 f"({size(done.left_out_bytes)}) are left out, which earlier copies brought to {done.site}"
             )
             terminal.note("hint: --full copies them too, for a new box or a second stick")
-    if script:
-        # The delivery slip: it must not travel on the medium, which could then vouch for itself.
-        lines += ["for the slip, which goes apart from the medium: install.sh has the SHA-256", f"  {script}"]
-    terminal.result({"copies": [asdict(done) for done in copies], "installer_sha256": script}, lines)
+    value = {"copies": [asdict(done) for done in copies], "installer_sha256": script}
+    terminal.result(value, [*lines, *_slip(script)])
+
+
+def _push(
+    terminal: Terminal,
+    repository: Path,
+    target: str,
+    sites: tuple[str, ...],
+    layer_mib: int,
+    mount_from: str,
+    keyring: Keyring,
+) -> None:
+    from bundler.format.limits import MIB
+    from bundler.repository.oci.layers import Parts
+    from bundler.repository.oci.push import How, push
+    from bundler.repository.oci.reference import parse_name
+    from bundler.repository.publish import Publisher
+    from bundler.repository.software import installer_sha256
+
+    how = How(Parts(keyring.home / "layers", layer_mib * MIB), parse_name(mount_from) if mount_from else "")
+    now = datetime.now(UTC)
+    publisher = Publisher(repository, keyring, now)
+    with closing(_client(target, "pull,push", mount_from)) as client, publisher.locked():
+        done = push(publisher, sites, client, terminal, now=now, how=how)
+        script = installer_sha256(publisher.trusted())
+    told = f"bundle {done.bundle} for {', '.join(done.sites)}: {done.files} files in {done.layers} layers, "
+    told += f"{size(done.sent_bytes)} sent, {size(done.there_bytes)} lay there"
+    terminal.result({**asdict(done), "installer_sha256": script}, [done.reference, told, *_slip(script)])
+
+
+def _pull(terminal: Terminal, source: str, medium: Path, sites: tuple[str, ...], home: Path) -> None:
+    from bundler.inspection import NO_ROOT
+    from bundler.repository.oci.pull import pull
+    from bundler.repository.roots import Roots
+
+    roots = Roots(home)
+    root = roots.all()[0] if roots.exist else None
+    if root is None:
+        terminal.warn(NO_ROOT)
+    with closing(_client(source, "pull", "")) as client:
+        done = pull(client, medium, terminal, root=root, now=datetime.now(UTC), sites=sites)
+    for warning in done.warnings:
+        terminal.warn(warning)
+    told = f"bundle {done.bundle} for {', '.join(done.sites)}: {done.files} files, "
+    told += f"{size(done.fetched_bytes)} fetched, {size(done.kept_bytes)} lay here"
+    terminal.result(asdict(done), [done.reference, told])
+
+
+def _client(text: str, actions: str, mount_from: str) -> Client:
+    from bundler.repository.oci.client import Client
+    from bundler.repository.oci.logins import find
+    from bundler.repository.oci.reference import parse
+    from bundler.repository.oci.wire import Patience, Wire
+
+    reference = parse(text)
+    if "push" in actions and reference.digest:
+        raise BadInput(f"{text} names a digest: what is pushed has its own", "name a tag")
+    scopes = [f"repository:{reference.name}:{actions}", *([f"repository:{mount_from}:pull"] if mount_from else [])]
+    login = find(reference.host, reference.name, os.environ, Path.home())
+    return Client(reference, Wire(reference.origin, login, tuple(scopes)), Patience())
+
+
+def _slip(script: str) -> list[str]:
+    # The delivery slip: it must not travel on the medium, which could then vouch for itself.
+    head = "for the slip, which goes apart from the medium: install.sh has the SHA-256"
+    return [head, f"  {script}"] if script else []

@@ -19,19 +19,19 @@ from bundler.ingest.faq import FaqEntry
 from bundler.ingest.readers import Document
 from bundler.ingest.routes import RouteExample
 from bundler.knowledge.assets import FORMAT, MADE_WITH
-from bundler.knowledge.encoder import Encoder, Vectors
 from bundler.knowledge.logistic import Logistic
 from bundler.knowledge.passages import Chunk
+from bundler.knowledge.reading import Embeds, Vectors
 from bundler.knowledge.words import sentences
 
 
-def compile_documents(documents: Sequence[Document], encoder: Encoder, name: str) -> dict[str, bytes]:
+def compile_documents(documents: Sequence[Document], encoder: Embeds, name: str) -> dict[str, bytes]:
     """Returns the assets of a document collection."""
     texts = {document.source: document.text for document in documents}
     found = [passage for document in documents for passage in passages(document, encoder.count_tokens)]
     chunks = [_chunk(passage, texts[passage.source]) for passage in found]
     scored = [chunk.scored_text for chunk in chunks]
-    vectors = through_chroma(encoder.embed(scored), scored)
+    vectors = through_chroma(encoder.embed_passages(scored), scored)
     places = [
         (number, first, last)
         for number, passage in enumerate(found)
@@ -45,12 +45,12 @@ def compile_documents(documents: Sequence[Document], encoder: Encoder, name: str
         f"{prefix}/chunks.jsonl": _lines(asdict(passage) for passage in found),
         f"{prefix}/vectors.npy": npy(vectors),
         f"{prefix}/sentences.jsonl": _lines({"at": place} for place in places),
-        f"{prefix}/sentences.npy": npy((encoder.embed(quoted) + encoder.embed(in_context)) * np.float32(0.5)),
+        f"{prefix}/sentences.npy": npy(_both(encoder, quoted, in_context)),
         f"{prefix}/search.json": _json({"model": _model(GATE), MADE_WITH: encoder.identity}),
     }
 
 
-def compile_faq(entries: Sequence[FaqEntry], encoder: Encoder, name: str) -> dict[str, bytes]:
+def compile_faq(entries: Sequence[FaqEntry], encoder: Embeds, name: str) -> dict[str, bytes]:
     """Returns the assets of an FAQ."""
     vectors = encoder.embed([wording for entry in entries for wording in entry.wordings])
     with threadpool_limits(1):
@@ -63,7 +63,7 @@ def compile_faq(entries: Sequence[FaqEntry], encoder: Encoder, name: str) -> dic
     }
 
 
-def compile_router(examples: Sequence[RouteExample], encoder: Encoder, name: str) -> dict[str, bytes]:
+def compile_router(examples: Sequence[RouteExample], encoder: Embeds, name: str) -> dict[str, bytes]:
     """Returns the assets of a router."""
     labelled = [(example.text, example.label) for example in examples if example.label is not None]
     labels = [label for _, label in labelled]
@@ -81,7 +81,12 @@ def compile_router(examples: Sequence[RouteExample], encoder: Encoder, name: str
     }
 
 
-def _embedded(encoder: Encoder, texts: Sequence[str]) -> Vectors:
+def _both(encoder: Embeds, quoted: Sequence[str], in_context: Sequence[str]) -> Vectors:
+    both: Vectors = (encoder.embed_passages(quoted) + encoder.embed_passages(in_context)) * np.float32(0.5)
+    return both
+
+
+def _embedded(encoder: Embeds, texts: Sequence[str]) -> Vectors:
     return encoder.embed(texts) if texts else np.zeros((0, encoder.dimensions), dtype=np.float32)
 
 

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from bundler.fit.logistic import fit_near, threshold_above
 from bundler.ingest.faq import FaqEntry
-from bundler.knowledge.encoder import Vectors
 from bundler.knowledge.faq import FaqIndex
 from bundler.knowledge.logistic import Logistic
+from bundler.knowledge.reading import Vectors
 from bundler.knowledge.types import FaqMatch
 
 # What an FAQ starts from: fitted by `scripts/eval_knowledge --fit-faq`, but for the last weight: no set has such names.

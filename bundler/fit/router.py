@@ -10,8 +10,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 
 from bundler.fit.logistic import fit_balanced, threshold_between
-from bundler.knowledge.encoder import Vectors
 from bundler.knowledge.logistic import Logistic
+from bundler.knowledge.reading import Vectors
 from bundler.knowledge.router import Head
 
 FOLDS, FOLDS_LARGE, LARGE = 5, 3, 5_000

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from bundler.format import canonical, paths
 from bundler.format.errors import BadBundle
+from bundler.format.image import check_images
 from bundler.format.limits import ASSETS, CHUNK_BYTES_MAX, CHUNKS, INDEX_BYTES, bounded
 from bundler.format.record import from_json, to_json
 from bundler.format.service import (
@@ -29,7 +30,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 # Kinds of asset. A reader refuses none that it does not know: it does not load it.
 KINDS = (
     *("gguf", "onnx", "tokenizer", "config", "chunks", "texts", "vectors", "faq", "router", "selftest", "licence"),
-    *("sbom", "provenance"),
+    *("image", "sbom", "provenance"),
 )
 
 
@@ -121,6 +122,7 @@ def decode_index(data: bytes, *, volumes: int) -> Index:
     _check_places(index)
     _check_models(index.service)
     _check_routes(index.service)
+    check_images(index.service.images, frozenset(asset.path for asset in index.assets))
     for rule in index.service.redact:
         if rule.kind not in REDACT_KINDS:
             raise BadBundle(f"the redaction {rule.name} is of the kind {rule.kind!r}, which this reader does not know")

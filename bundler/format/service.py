@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from bundler.format.dependency import DependencySpec
+from bundler.format.image import ImageSpec
 from bundler.format.record import LATER
 
 RUNG_KINDS = ("upstream", "model", "cache", "faq", "documents", "message")
@@ -54,7 +55,15 @@ class ModelSpec:
 
 @dataclass(frozen=True)
 class EmbeddingSpec:
-    """The embedding model: its ONNX graph and tokenizer; vectors of another model or precision are refused."""
+    """The embedding model: its ONNX graph and tokenizer; vectors of another model or precision are refused.
+
+    Attributes:
+        pooling: "mean", "cls" or "max", or "graph" where the output is a row a text already.
+        output: The output of a graph that was taken as it came, which the box pools and normalises; "" for a converted
+            graph, which does both itself.
+        query_prefix: Goes before each text that is asked; "" for none.
+        passage_prefix: Goes before each passage.
+    """
 
     name: str
     asset: str
@@ -64,6 +73,9 @@ class EmbeddingSpec:
     max_tokens: int
     pooling: str
     precision: str
+    output: str = field(default="", metadata=LATER)
+    query_prefix: str = field(default="", metadata=LATER)
+    passage_prefix: str = field(default="", metadata=LATER)
 
 
 @dataclass(frozen=True)
@@ -334,3 +346,4 @@ class Service:
     routes: tuple[RouteSpec, ...] = field(default=(), metadata=LATER)
     handoff: HandoffSpec | None = field(default=None, metadata=LATER)
     redact: tuple[RedactSpec, ...] = field(default=(), metadata=LATER)
+    images: tuple[ImageSpec, ...] = field(default=(), metadata=LATER)

@@ -10,7 +10,7 @@ from typing import Any
 
 from bundler.format.errors import BadInputs
 from bundler.ingest.lines import read_records, refuse_unknown, text_of
-from bundler.knowledge.encoder import Encoder
+from bundler.knowledge.reading import Embeds
 
 _FIGHT_COSINE = 0.9
 _KNOWN = {"id", "question", "answer", "variants"}
@@ -45,7 +45,7 @@ def read_faq(path: Path) -> list[FaqEntry]:
     return entries
 
 
-def faq_issues(entries: Sequence[FaqEntry], encoder: Encoder | None) -> list[str]:
+def faq_issues(entries: Sequence[FaqEntry], encoder: Embeds | None) -> list[str]:
     """Lists entries without variants, wordings that stand in two entries, and with an encoder questions that fight."""
     advice = "no variants; add the words that people really type"
     issues = [f"{entry.id} ({entry.question!r}): {advice}" for entry in entries if not entry.variants]
@@ -62,7 +62,7 @@ def faq_issues(entries: Sequence[FaqEntry], encoder: Encoder | None) -> list[str
     return issues + (_fights(entries, encoder) if encoder is not None else [])
 
 
-def _fights(entries: Sequence[FaqEntry], encoder: Encoder) -> list[str]:
+def _fights(entries: Sequence[FaqEntry], encoder: Embeds) -> list[str]:
     texts = [(entry.id, wording) for entry in entries for wording in entry.wordings]
     vectors = encoder.embed([wording for _, wording in texts])
     cosines = vectors @ vectors.T

@@ -11,10 +11,10 @@ import numpy as np
 
 from bundler.format.errors import BadBundle
 from bundler.knowledge import evidence, faq, router
-from bundler.knowledge.encoder import Vectors
 from bundler.knowledge.faq import FaqIndex, FaqMatcher
 from bundler.knowledge.logistic import Logistic
 from bundler.knowledge.passages import Chunk, Sentence
+from bundler.knowledge.reading import Vectors
 from bundler.knowledge.router import Head, Router
 from bundler.knowledge.types import FaqMatch
 

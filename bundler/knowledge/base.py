@@ -8,11 +8,11 @@ from bundler.format.errors import BadBundle
 from bundler.format.service import Service
 from bundler.knowledge import assets
 from bundler.knowledge.dense import DenseFactory, Exact
-from bundler.knowledge.encoder import Encoder, Vectors
 from bundler.knowledge.evidence import judge
 from bundler.knowledge.faq import FaqMatcher
 from bundler.knowledge.logistic import Logistic
 from bundler.knowledge.passages import Passages
+from bundler.knowledge.reading import Embeds, Vectors
 from bundler.knowledge.router import Router
 from bundler.knowledge.types import EMPTY, Evidence, FaqResult, Hit, RouteResult
 
@@ -24,7 +24,7 @@ class KnowledgeBase:
 
     def __init__(
         self,
-        encoder: Encoder,
+        encoder: Embeds,
         collections: Mapping[str, tuple[Passages, Logistic]],
         faqs: Mapping[str, FaqMatcher],
         routers: Mapping[str, Router],
@@ -32,7 +32,7 @@ class KnowledgeBase:
         self.encoder, self.collections, self.faqs, self.routers = encoder, collections, faqs, routers
 
     @classmethod
-    def load(cls, service: Service, read: assets.Read, encoder: Encoder, dense: DenseFactory = Exact) -> KnowledgeBase:
+    def load(cls, service: Service, read: assets.Read, encoder: Embeds, dense: DenseFactory = Exact) -> KnowledgeBase:
         """Loads what the service names.
 
         Args:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from bundler.knowledge.encoder import Vectors
 from bundler.knowledge.passages import Found, Passages
+from bundler.knowledge.reading import Vectors
 from bundler.knowledge.types import Citation
 
 QUOTED = 3

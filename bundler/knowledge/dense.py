@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from bundler.knowledge.encoder import Vectors
+from bundler.knowledge.reading import Vectors
 
 
 class Dense(Protocol):

@@ -1,4 +1,4 @@
-"""The embedding model: an ONNX graph that pools and normalises, with its tokenizer, both from bytes.
+"""The embedding model: an ONNX graph with its tokenizer, both from bytes.
 
 Calls from several threads share batches (`batching` decides which); a batch runs on one thread, and as many run at once
 as there are cores. So no core waits for another within a text, and nothing spins beside a language model.
@@ -9,18 +9,18 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Hashable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import astuple, dataclass
 
 import numpy as np
 import onnxruntime
-from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from bundler.format import canonical
 from bundler.format.errors import BadInput, Busy
 from bundler.knowledge.batching import Batcher
+from bundler.knowledge.reading import FINISHED_OUTPUT, OURS, Reading, Vectors, pooled
 
-Vectors = NDArray[np.float32]
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 PRECISION_KEY = "lifeboat.precision"
 # On a CPU a batch should stay in a core's second-level cache; a GPU wants to be filled.
@@ -45,23 +45,33 @@ class Encoder:
     """Turns texts into vectors. Safe to share between threads.
 
     Args:
-        onnx: The graph; inputs `input_ids`, `attention_mask`, `token_type_ids`, output `embedding`.
+        onnx: The graph; inputs `input_ids`, `attention_mask` and perhaps `token_type_ids`.
         tokenizer: `tokenizer.json`.
         max_tokens: Longer texts are cut.
         providers: Execution providers in order of preference; the first that works is `provider`.
         threads: How many batches run at once on a CPU; a core each is right.
+        reading: Which output is taken and what is done with it, and what goes before texts.
+        pool: Threads that are there already, `threads` of them; None starts its own.
 
     Attributes:
         provider: The execution provider really in use.
         precision: Of the graph: "fp32", "int8" or "fp16".
-        identity: Digest of graph, tokenizer and length: vectors of another are not comparable.
+        identity: Digest of graph, tokenizer, length and reading: vectors of another are not comparable.
 
     Raises:
         BadInput: The tokenizer's ids do not fit, or the bytes are no model.
     """
 
     def __init__(
-        self, onnx: bytes, tokenizer: bytes, *, max_tokens: int, providers: Sequence[str] = (CPU,), threads: int = 1
+        self,
+        onnx: bytes,
+        tokenizer: bytes,
+        *,
+        max_tokens: int,
+        providers: Sequence[str] = (CPU,),
+        threads: int = 1,
+        reading: Reading = OURS,
+        pool: Executor | None = None,
     ) -> None:
         try:
             self._session = _session(onnx, providers)
@@ -71,9 +81,13 @@ class Encoder:
         self._tokenizer.enable_truncation(max_tokens)
         self._tokenizer.no_padding()
         self.provider: str = self._session.get_providers()[0]
-        self.dimensions: int = int(self._session.get_outputs()[0].shape[1])
-        self.precision: str = self._session.get_modelmeta().custom_metadata_map.get(PRECISION_KEY, "fp32")
-        self.identity = identity_of(onnx, tokenizer, max_tokens)
+        self._reading, self._output = reading, reading.output or FINISHED_OUTPUT
+        self._inputs = {item.name for item in self._session.get_inputs()}
+        said = self._session.get_modelmeta().custom_metadata_map
+        # A graph that was taken as it came says nothing that we would believe.
+        self.precision: str = reading.precision if reading.output else said.get(PRECISION_KEY, "fp32")
+        self.identity = identity_of(onnx, tokenizer, max_tokens, reading)
+        self.dimensions: int = self._width()
         on_cpu = self.provider == CPU
         self._workers = threads if on_cpu else 1
         batch_tokens = _CPU_BATCH_TOKENS if on_cpu else _GPU_BATCH_TOKENS
@@ -81,7 +95,7 @@ class Encoder:
         self._lock = threading.Lock()
         self._asked: dict[Hashable, _Asked] = {}
         self._number, self._working = 0, 0
-        self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="embedding")
+        self._pool = pool or ThreadPoolExecutor(self._workers, thread_name_prefix="embedding")
 
     def count_tokens(self, text: str) -> int:
         """Returns the tokens of a text after cutting, special tokens included."""
@@ -92,12 +106,19 @@ class Encoder:
         return [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
 
     def embed(self, texts: Sequence[str]) -> Vectors:
-        """Returns one L2-normalised row a text, shape (len(texts), dimensions).
+        """Returns one L2-normalised row a question or wording, shape (len(texts), dimensions).
 
         Raises:
             Busy: Too much waits already.
         """
-        return self.submit(self.tokenise(texts)).result()
+        return self._embedded(self._reading.query_prefix, texts)
+
+    def embed_passages(self, texts: Sequence[str]) -> Vectors:
+        """Returns one row a passage, as `embed`."""
+        return self._embedded(self._reading.passage_prefix, texts)
+
+    def _embedded(self, prefix: str, texts: Sequence[str]) -> Vectors:
+        return self.submit(self.tokenise([prefix + text for text in texts] if prefix else texts)).result()
 
     def submit(self, ids: Sequence[Sequence[int]]) -> Future[Vectors]:
         """Queues token ids (of `tokenise`); the future gives what `embed` returns, or what went wrong with these texts.
@@ -188,13 +209,24 @@ class Encoder:
             tokens[number, : len(row)] = row
             mask[number, : len(row)] = 1
         feeds = {"input_ids": tokens, "attention_mask": mask, "token_type_ids": np.zeros_like(tokens)}
-        result: Vectors = self._session.run(["embedding"], feeds)[0]
+        values = self._session.run([self._output], {name: feeds[name] for name in feeds if name in self._inputs})[0]
+        result: Vectors = pooled(values, mask, self._reading.pooling) if self._reading.output else values
         return result
 
+    def _width(self) -> int:
+        """The length of a row; of an output that gives it no fixed size, one text tells."""
+        shapes = {item.name: item.shape for item in self._session.get_outputs()}
+        if not shapes.get(self._output):
+            raise BadInput(f"the embedding model has no output {self._output!r}, only {sorted(shapes)}")
+        width = shapes[self._output][-1]
+        return width if isinstance(width, int) else int(self._run([self.tokenise(["a"])[0]]).shape[1])
 
-def identity_of(onnx: bytes, tokenizer: bytes, max_tokens: int) -> str:
-    """Returns the digest of everything that decides a vector but the runtime."""
-    parts = (hashlib.sha256(onnx).digest(), hashlib.sha256(tokenizer).digest(), str(max_tokens).encode())
+
+def identity_of(onnx: bytes, tokenizer: bytes, max_tokens: int, reading: Reading = OURS) -> str:
+    """Returns the digest of everything that decides a vector but the runtime (SPEC 7.1)."""
+    parts = [hashlib.sha256(onnx).digest(), hashlib.sha256(tokenizer).digest(), str(max_tokens).encode()]
+    # Vectors of bundles that are older than this parameter stay what they are.
+    parts += [] if reading == OURS else [hashlib.sha256(canonical.encode(list(astuple(reading)))).digest()]
     return hashlib.sha256(b"".join(parts)).hexdigest()
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from bundler.knowledge.cite import cite
-from bundler.knowledge.encoder import Vectors
 from bundler.knowledge.logistic import Logistic
 from bundler.knowledge.passages import Found, Passages
+from bundler.knowledge.reading import Vectors
 from bundler.knowledge.types import EMPTY, Evidence
 from bundler.knowledge.words import names, stems
 

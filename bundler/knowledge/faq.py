@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bundler.knowledge.encoder import Vectors
 from bundler.knowledge.logistic import Logistic
 from bundler.knowledge.opposites import OPPOSITES
+from bundler.knowledge.reading import Vectors
 from bundler.knowledge.types import FaqMatch, FaqResult
 from bundler.knowledge.words import names, negated, normal, numbers, plain_stems
 

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bundler.knowledge.dense import Dense, top
-from bundler.knowledge.encoder import Vectors
 from bundler.knowledge.lexical import Bm25
+from bundler.knowledge.reading import Vectors
 from bundler.knowledge.types import Hit
 
 CANDIDATES = 50

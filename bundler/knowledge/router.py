@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from bundler.knowledge.encoder import Vectors
 from bundler.knowledge.logistic import Logistic
+from bundler.knowledge.reading import Vectors
 from bundler.knowledge.types import RouteResult
 
 NEIGHBOURS = 5

@@ -56,10 +56,14 @@ class ModelEntry:
 
 @dataclass(frozen=True)
 class EmbeddingEntry:
-    """The `[embedding]`: a folder of a BERT-family model (`config.json`, `model.safetensors`, `tokenizer.json`).
+    """The `[embedding]`: the folder of a model that is converted (BERT), or whose ONNX export is taken as it is.
 
     Attributes:
         precision: One of PRECISIONS.
+        onnx: The export inside the folder that is taken byte for byte; "" converts `model.safetensors`.
+        pooling: One of `reading.POOLINGS` for an export; "" where the folder says it as sentence-transformers does.
+        query_prefix: Goes before what is asked, as some models want it.
+        passage_prefix: Goes before passages.
     """
 
     name: str
@@ -68,6 +72,10 @@ class EmbeddingEntry:
     licence_file: str
     max_tokens: int
     precision: str
+    onnx: str = ""
+    pooling: str = ""
+    query_prefix: str = ""
+    passage_prefix: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,6 +84,44 @@ class ContentEntry:
 
     name: str
     source: str
+
+
+@dataclass(frozen=True)
+class ImageEntry:
+    """An `[[image]]`: a container image that the box hands to podman or docker.
+
+    Attributes:
+        platform: Such as "linux/amd64", or "all".
+        licence: SPDX identifier, or "": an image is many programs.
+    """
+
+    name: str
+    source: str
+    platform: str
+    licence: str
+
+
+@dataclass(frozen=True)
+class TierEntry:
+    """The `[tier]` of a tier's file: the machine that its models fit.
+
+    Attributes:
+        file: Where it was read.
+        memory_gb: Memory of the machine, in GB as machines are sold (2^30 bytes).
+        gpu_memory_gb: Memory of its GPU, in the same; 0 for none.
+        needs_mb: What the models take there with their contexts, in MB (10^6 bytes).
+    """
+
+    name: str
+    title: str
+    file: Path
+    memory_gb: int
+    gpu_memory_gb: int
+    needs_mb: int
+
+    def __str__(self) -> str:
+        where = f"a GPU of {self.gpu_memory_gb} GB" if self.gpu_memory_gb else f"{self.memory_gb} GB of memory"
+        return f"{self.name} ({self.title}): the models take about {self.needs_mb:,} MB of {where}"
 
 
 @dataclass(frozen=True)
@@ -123,6 +169,8 @@ class Profile:
     routes: tuple[RouteSpec, ...] = ()
     handoff: HandoffSpec | None = None
     redact: tuple[RedactSpec, ...] = ()
+    images: tuple[ImageEntry, ...] = ()
+    tier: TierEntry | None = None
     public: tuple[str, ...] = ()
     licences: LicenceRules = NO_RULES
     sha256: str = ""

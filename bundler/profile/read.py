@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import tomllib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
 from bundler.format.dependency import DependencySpec
-from bundler.format.errors import BadInput, BadInputs
+from bundler.format.errors import BadInputs
 from bundler.format.service import (
     CACHE,
     CHAT,
@@ -23,15 +22,18 @@ from bundler.format.service import (
     UpstreamSpec,
 )
 from bundler.profile.cache import RUNG, cache_issues, is_used, read_cache
+from bundler.profile.embedding import read_embedding
 from bundler.profile.handoff import read_handoff
+from bundler.profile.image import read_images
 from bundler.profile.licences import read_licences, read_public
-from bundler.profile.model import PRECISIONS, ContentEntry, EmbeddingEntry, ModelEntry, Profile, SelftestEntry
+from bundler.profile.model import ContentEntry, ModelEntry, Profile, SelftestEntry
 from bundler.profile.redact import read_redact
 from bundler.profile.routes import read_jobs, read_languages, read_routes
+from bundler.profile.source import read_source
 from bundler.profile.table import Table
+from bundler.profile.tier import OpenTier, open_tier, read_toml, tier_file
 from bundler.profile.upstream import addressed, read_upstream
 
-PROFILE_BYTES = 1_000_000
 # A local model takes 16 MiB of what the box makes of a request: passages are added, numbers may be written longer.
 BODY_BYTES_MOST = 15_000_000
 T = TypeVar("T")
@@ -39,39 +41,32 @@ MESSAGE = "message"
 _CRITICALITY = ("critical", "internal", "experimental")
 
 
-def read_profile(path: Path, addresses: Mapping[str, str] | None = None) -> Profile:
+def read_profile(path: Path, addresses: Mapping[str, str] | None = None, tier: str = "") -> Profile:
     """Reads a profile.
 
     Args:
         path: The TOML file; `file:` sources are relative to its folder.
         addresses: Replaces the `base_url` of upstreams, by name (a staging copy of a provider).
+        tier: Replaces the profile's tier: a name, or a path; "" keeps it.
 
     Raises:
         BadInput: It can't be read or is not TOML.
         BadInputs: Everything else that is wrong with it.
     """
-    try:
-        with path.open("rb") as file:
-            data = file.read(PROFILE_BYTES + 1)
-    except OSError as error:
-        raise BadInput(f"profile {path} cannot be read: {error.strerror}", "name a .toml file") from error
-    if len(data) > PROFILE_BYTES:
-        raise BadInput(f"profile {path} is longer than {PROFILE_BYTES} bytes")
-    try:
-        values = tomllib.loads(data.decode())
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise BadInput(f"profile {path} is not TOML: {error}") from error
-    profile = parse_profile(values, path.parent, str(path), addresses or {})
-    return replace(profile, sha256=hashlib.sha256(data).hexdigest())
+    profile = parse_profile(read_toml(path, "profile"), path.parent, str(path), addresses or {}, tier)
+    return replace(profile, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
 
 
-def parse_profile(values: object, base: Path, subject: str, addresses: Mapping[str, str]) -> Profile:
+def parse_profile(
+    values: object, base: Path, subject: str, addresses: Mapping[str, str], chosen_tier: str = ""
+) -> Profile:
     """Builds a `Profile` from parsed TOML; raises BadInputs with every issue."""
     issues: list[str] = []
     top = Table(values, "profile", issues)
     bundle = top.table("bundle")
     upstreams = addressed([read_upstream(table, base) for table in top.tables("upstream")], addresses, issues)
-    models = tuple(_closed(table, _model(table)) for table in top.tables("model"))
+    tier = open_tier(tier_file(bundle, base, chosen_tier))
+    models = tuple(_closed(table, _model(table)) for table in [*tier.models, *top.tables("model")])
     contents = {key: tuple(_content(table) for table in top.tables(key)) for key in ("documents", "faq", "router")}
     routes, ladder = top.tables("route"), top.table("ladder")
     rungs = _rungs(upstreams, models, contents, cache=is_used([ladder, *routes]))
@@ -82,7 +77,7 @@ def parse_profile(values: object, base: Path, subject: str, addresses: Mapping[s
         base_repository=base / bundle.text("base") if bundle.has("base") else None,
         recovery=bundle.flag("recovery", default=True),
         models=models,
-        embedding=_embedding(top.table("embedding")) if top.has("embedding") else None,
+        embedding=read_embedding(embedding) if (embedding := _one_embedding(top, tier, issues)) is not None else None,
         documents=contents["documents"],
         faqs=contents["faq"],
         routers=contents["router"],
@@ -96,7 +91,10 @@ def parse_profile(values: object, base: Path, subject: str, addresses: Mapping[s
         redact=read_redact(top.tables("redact")),
         public=read_public(bundle),
         licences=read_licences(top.table("licences")),
+        images=read_images(top.tables("image")),
+        tier=tier.entry,
     )
+    issues += tier.told(models)
     if not (any(model.serves == CHAT for model in models) or upstreams or any(contents.values())):
         issues.append(
             "it names nothing to answer with: no chat [[model]], [[faq]], [[documents]], [[router]] or [[upstream]]"
@@ -109,6 +107,13 @@ def parse_profile(values: object, base: Path, subject: str, addresses: Mapping[s
     return profile
 
 
+def _one_embedding(top: Table, tier: OpenTier, issues: list[str]) -> Table | None:
+    own = top.table("embedding") if top.has("embedding") else None
+    if own is not None and tier.embedding is not None:
+        issues.append("[embedding]: the tier has one, and a bundle has one only")
+    return tier.embedding or own
+
+
 def _model(table: Table) -> ModelEntry:
     serves = table.choice("serves", SERVES, CHAT)
     if serves != CHAT and table.has("max_output_tokens"):
@@ -116,27 +121,13 @@ def _model(table: Table) -> ModelEntry:
     longest = table.integer("max_output_tokens", 512, 1, 65_536)
     return ModelEntry(
         name=table.name(),
-        source=table.text("source"),
+        source=read_source(table),
         licence=table.text("licence"),
         licence_file=table.text("licence_file", ""),
         context_tokens=table.integer("context_tokens", 4096, 256, 1_048_576),
         max_output_tokens=longest if serves == CHAT else 0,
         serves=serves,
         languages=read_languages(table),
-    )
-
-
-def _embedding(table: Table) -> EmbeddingEntry:
-    return _closed(
-        table,
-        EmbeddingEntry(
-            name=table.name(),
-            source=table.text("source"),
-            licence=table.text("licence"),
-            licence_file=table.text("licence_file", ""),
-            max_tokens=table.integer("max_tokens", 256, 16, 8192),
-            precision=table.choice("precision", PRECISIONS, "auto"),
-        ),
     )
 
 

@@ -30,14 +30,14 @@ NAMESPACE = uuid.UUID("3f0f6d0e-5c0a-5d4e-9b6c-6c696665626f")
 MODELS = ("gguf", "onnx")
 # Everything else is the customer's own content, or of a kind that came later and is taken for such.
 _OPEN = ("gguf", "onnx", "tokenizer", "config", "licence", "image")
-_TYPES = {"image": ComponentType.CONTAINER, **dict.fromkeys(MODELS, ComponentType.MACHINE_LEARNING_MODEL)}
+_TYPES = dict.fromkeys(MODELS, ComponentType.MACHINE_LEARNING_MODEL)
 _TASKS = {"model": "text-generation", "embedding": "feature-extraction"}
 _LICENCES = LicenseFactory()
 
 
 def full(material: Material) -> bytes:
     """Returns the SBOM that lies inside the bundle."""
-    components = [_asset(part, material.sources) for part in material.parts]
+    components = [_component(part, material.sources) for part in material.parts if _counts(part)]
     serial = uuid.uuid5(NAMESPACE, material.content_sha256)
     digest = Property(name="lifeboat:content-sha256", value=material.content_sha256)
     root = _root(material.profile, material.content_sha256[:16], [digest])
@@ -50,7 +50,8 @@ def public(material: Material, descriptor: Descriptor) -> bytes:
     Digests of content are left out as well as names: a digest tells who guesses right. So is the name of the profile,
     which may be the customer's.
     """
-    components = [_asset(part, material.sources) for part in material.parts if part.kind in _OPEN]
+    shown = [part for part in material.parts if part.kind in _OPEN and _counts(part)]
+    components = [_component(part, material.sources) for part in shown]
     own = sorted({part.path.split("/")[0] for part in material.parts if part.kind not in _OPEN})
     components += [Component(name=name, type=ComponentType.DATA, bom_ref=f"content/{name}") for name in own]
     return _written(material, _root(descriptor.bundle, "", []), components, uuid.uuid5(NAMESPACE, descriptor.bundle))
@@ -79,6 +80,31 @@ def _written(material: Material, root: Component, components: list[Component], s
         if component["type"] == "data":
             component["data"] = [{"type": "dataset", "name": component["name"]}]
     return json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False).encode() + b"\n"
+
+
+def _counts(part: Part) -> bool:
+    """Of the files of an image one stands for all."""
+    return part.kind != "image" or part.path.endswith("/index.json")
+
+
+def _component(part: Part, sources: Sequence[Found]) -> Component:
+    return _image(part, sources) if part.kind == "image" else _asset(part, sources)
+
+
+def _image(part: Part, sources: Sequence[Found]) -> Component:
+    found = source_of(part, sources)
+    source = parse(found.source) if found is not None else None
+    link = purl(source, found.resolved) if source is not None and found is not None else None
+    prefix = part.path.removesuffix("/index.json")
+    return Component(
+        name=prefix.rpartition("/")[2],
+        type=ComponentType.CONTAINER,
+        bom_ref=f"asset/{prefix}",
+        version=link.version if link is not None else None,
+        licenses=_licences([part.licence]),
+        purl=link,
+        external_references=_references([address(source, found.resolved)] if source and found else []),
+    )
 
 
 def _asset(part: Part, sources: Sequence[Found]) -> Component:

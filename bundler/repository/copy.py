@@ -7,7 +7,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -15,16 +15,17 @@ from pathlib import Path
 from bundler.files import DISK, FileLayer, make_folder, open_regular, read_limited, remove_staged, staged
 from bundler.format import paths
 from bundler.format.errors import BadBundle, BadInput, NoSpace
-from bundler.format.limits import ROOT_BYTES, ROOT_ROTATIONS, TARGETS_BYTES, TIMESTAMP_BYTES
+from bundler.format.limits import ROOT_BYTES, TIMESTAMP_BYTES
 from bundler.format.software import RUNTIME, software_for_box
-from bundler.format.trust.descriptors import newest_descriptor, read_descriptor
+from bundler.format.trust.descriptors import read_descriptor
 from bundler.format.trust.medium import check_file, load_repository
 from bundler.format.trust.policy import REPOSITORY
-from bundler.format.trust.verify import TargetFile, TrustedRepository
+from bundler.format.trust.verify import TrustedRepository
 from bundler.repository.delivery import write_delivery
 from bundler.repository.keyring import Keyring
 from bundler.repository.ledger import read_ledger, write_ledger
 from bundler.repository.publish import Publisher
+from bundler.repository.selection import Selected, content_files, metadata_files, newest, site_files
 from bundler.terminal import Terminal, size
 
 _BLOCK_BYTES = 1 << 20
@@ -41,14 +42,6 @@ class Copied:
     kept_bytes: int
     left_out: tuple[str, ...]
     left_out_bytes: int
-
-
-@dataclass(frozen=True)
-class _File:
-    """A file to copy, with its length and digest, be they signed or just taken."""
-
-    path: str
-    target: TargetFile
 
 
 def copy_for_site(
@@ -76,27 +69,17 @@ def copy_for_site(
         NoSpace: It does not fit; nothing was written.
         BadBundle: The repository is damaged, or the medium returns other bytes than were written.
     """
-    descriptor = newest_descriptor(folder, trusted)
-    if descriptor is None:
-        raise BadInput(f"{folder} holds no bundle that may be installed", "run `lifeboat build` first")
-    if not (folder / "sites" / site).is_dir():
-        raise BadInput(f"{folder} has no site {site}", "see `lifeboat site list`")
+    descriptor = newest(folder, trusted)
+    own = site_files(folder, trusted, site)
     had = _volumes_of(folder, trusted, delivered)
     lacking = (volume for volume in descriptor.volumes if volume.path in had)
-    left_out = tuple(v for v in lacking if not _has_size(paths.inside(medium, v.path), v.length_bytes))
-    wanted = files_beside(trusted.targets, descriptor.bundle)
-    wanted += [volume.path for volume in descriptor.volumes if volume.path not in had]
-    wanted += software_for_box(trusted.targets)
-    files = [_File(path, trusted.targets[path]) for path in wanted]
-    wanted_settings = f"sites/{site}/settings.age"
-    files += [_hashed(folder, f"sites/{site}/{name}") for name in ("enroll.age", "keys.age")]
-    files += [_File(wanted_settings, trusted.targets[wanted_settings])] if wanted_settings in trusted.targets else []
-    files += [_hashed(folder, path) for path in _metadata(folder, trusted)]
+    left_out = tuple(v for v in lacking if not has_size(paths.inside(medium, v.path), v.length_bytes))
+    files = [*content_files(trusted, descriptor, had), *own, *metadata_files(folder, trusted)]
     make_folder(medium, layer)
     for top in ("metadata", "bundles", "sites", "runtime"):  # what a copy that was killed left there
         if not (medium / top).is_symlink():
             remove_staged(medium / top)
-    _check_space(files, medium)
+    check_space(files, medium)
     total = sum(file.target.length for file in files)
     written = 0
     with terminal.progress(f"copying {size(total)}", 2 * total) as progress:
@@ -111,11 +94,6 @@ def copy_for_site(
         tuple(volume.path for volume in left_out),
         sum(volume.length_bytes for volume in left_out),
     )
-
-
-def files_beside(targets: Collection[str], bundle: str) -> list[str]:
-    """Returns the signed files of a bundle's own folder: descriptor, index, and what is shown to who has no key."""
-    return sorted(path for path in targets if path.rpartition("/")[0] == f"bundles/{bundle}")
 
 
 def copy_for_sites(
@@ -151,12 +129,12 @@ def copy_for_sites(
     if medium.resolve() == folder or folder in medium.resolve().parents or medium.resolve() in folder.parents:
         raise BadInput(f"{medium} and the repository lie in each other", "name a folder on the medium")
     trusted = publisher.trusted()
-    _check_medium(medium, publisher, trusted)
+    check_medium(medium, publisher.first_root(), trusted.policy.repository)
     ledger, done = read_ledger(keyring, trusted.policy.repository), []
     for name in sites:
         had = () if full else ledger.site(name).delivered
         done.append(copy_for_site(publisher.folder, trusted, name, had, medium, terminal, layer))
-    _prune(trusted, medium)
+    prune(trusted, medium)
     write_delivery(medium, trusted.targets, layer)
     # The last word has a reader that starts where a new box does.
     load_repository(medium, root=publisher.first_root(), repository=None, now=now, remembered=None)
@@ -169,22 +147,22 @@ def copy_for_sites(
     return done
 
 
-def _check_medium(medium: Path, publisher: Publisher, trusted: TrustedRepository) -> None:
+def check_medium(medium: Path, first_root: bytes, repository: str) -> None:
     """Refuses a medium that holds somebody else's repository: one folder holds one, and a copy would spoil it."""
     if not (medium / "metadata" / "timestamp.json").exists():
         return
     root = medium / "metadata" / "1.root.json"
     try:
-        ours = read_limited(root, ROOT_BYTES) == publisher.first_root()
+        ours = read_limited(root, ROOT_BYTES) == first_root
         stated = json.loads(read_limited(medium / "metadata" / "timestamp.json", TIMESTAMP_BYTES))
         found = stated["signed"][REPOSITORY]
     except (BadBundle, ValueError, KeyError, TypeError):
         return  # damaged: it is written anew, and read back
-    if not ours or found != trusted.policy.repository:
+    if not ours or found != repository:
         raise BadInput(f"{medium} holds another repository", "name a new folder on the medium")
 
 
-def _prune(trusted: TrustedRepository, medium: Path) -> None:
+def prune(trusted: TrustedRepository, medium: Path) -> None:
     """Removes what earlier copies left: superseded metadata and programs, and files of sites that are gone."""
     current = {trusted.metadata_name(role) for role in ("snapshot", "targets", "content")}
     for path in (medium / "metadata").glob("*.json"):
@@ -208,25 +186,8 @@ def _volumes_of(folder: Path, trusted: TrustedRepository, bundles: Collection[st
     return found
 
 
-def _metadata(folder: Path, trusted: TrustedRepository) -> Iterator[str]:
-    """All roots, then the current roles; the timestamp last, so that a stopped copy is never taken for a whole one."""
-    for version in range(1, ROOT_ROTATIONS + 1):
-        path = f"metadata/{version}.root.json"
-        if not (folder / path).exists():
-            break
-        yield path
-    for role in ("targets", "content", "snapshot"):
-        yield f"metadata/{trusted.metadata_name(role)}"
-    yield "metadata/timestamp.json"
-
-
-def _hashed(folder: Path, path: str) -> _File:
-    data = read_limited(paths.inside(folder, path), TARGETS_BYTES)
-    return _File(path, TargetFile(len(data), hashlib.sha256(data).hexdigest()))
-
-
-def _check_space(files: Sequence[_File], medium: Path) -> None:
-    lacking = [file for file in files if not _has_size(paths.inside(medium, file.path), file.target.length)]
+def check_space(files: Sequence[Selected], medium: Path) -> None:
+    lacking = [file for file in files if not has_size(paths.inside(medium, file.path), file.target.length)]
     # A replaced file lies beside the new one until the rename.
     need = sum(file.target.length for file in lacking) + 64 * 2**20 * any(lacking)
     free = shutil.disk_usage(medium).free
@@ -234,14 +195,14 @@ def _check_space(files: Sequence[_File], medium: Path) -> None:
         raise NoSpace(f"{medium} has {size(free)} free, {size(need)} are needed")
 
 
-def _has_size(path: Path, length: int) -> bool:
+def has_size(path: Path, length: int) -> bool:
     return path.is_file() and path.stat().st_size == length
 
 
-def _copy(folder: Path, medium: Path, file: _File, on_bytes: Callable[[int], None], layer: FileLayer) -> int:
+def _copy(folder: Path, medium: Path, file: Selected, on_bytes: Callable[[int], None], layer: FileLayer) -> int:
     """Copies one file unless the medium has it, and reads it back; returns the bytes written."""
     target = paths.inside(medium, file.path)  # a stick that comes back may hold links that lead elsewhere
-    if _has_size(target, file.target.length) and _reads_back(medium, file, on_bytes):
+    if has_size(target, file.target.length) and reads_back(medium, file, on_bytes):
         on_bytes(file.target.length)
         return 0
     check = hashlib.sha256()
@@ -252,7 +213,7 @@ def _copy(folder: Path, medium: Path, file: _File, on_bytes: Callable[[int], Non
             on_bytes(len(block))
         if check.hexdigest() != file.target.sha256:
             raise BadBundle(f"{file.path} in the repository is not what was signed", "restore the repository")
-    if not _reads_back(medium, file, on_bytes):
+    if not reads_back(medium, file, on_bytes):
         raise BadBundle(
             f"the medium does not return what was written to it: {_told(file.path)}",
             "run the same command again; if it happens twice, use another medium",
@@ -260,7 +221,7 @@ def _copy(folder: Path, medium: Path, file: _File, on_bytes: Callable[[int], Non
     return file.target.length
 
 
-def _reads_back(medium: Path, file: _File, on_bytes: Callable[[int], None]) -> bool:
+def reads_back(medium: Path, file: Selected, on_bytes: Callable[[int], None]) -> bool:
     """Reads from the medium and not from memory: the page cache would repeat what was written, not what is there."""
     with open_regular(medium / file.path) as written:
         os.posix_fadvise(written.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)

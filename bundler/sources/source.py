@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bundler.format import paths
 from bundler.format.errors import BadBundle, BadInput
+from bundler.sources.layout import Layout
 
 _WHEEL = re.compile(r"([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)==([A-Za-z0-9][A-Za-z0-9.!+_]*)/(.+)")
 _HUB = re.compile(
@@ -113,6 +114,7 @@ class Fetched:
         resolved: What a branch, a tag or nothing stood for: a commit of a hub, a digest of a registry; "" where the
             source itself says it.
         parts: The remote files that `path` was made of, where it is not one of them as it came.
+        layout: Of a container image, whose manifest `path` is.
     """
 
     path: Path
@@ -123,6 +125,7 @@ class Fetched:
     licence_text: Path | None = None
     resolved: str = ""
     parts: tuple[Part, ...] = ()
+    layout: Layout | None = None
 
     @property
     def pinned(self) -> str:

@@ -1,0 +1,311 @@
+"""Pulls a repository from a registry into a folder, which is a medium then, as `copy` would have written it.
+
+What a registry returns is hostile until it is proven. In this order: the manifest, size-bounded; the metadata, into a
+hidden folder, verified from the root that the caller trusts and against what the folder holds; every other file, which
+must be signed or be a site's own, under a hidden name until its digest is right; the metadata last, its timestamp the
+very last, so that a stopped pull is never taken for a whole one. Then the folder is read as any medium.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from bundler.files import DISK, FileLayer, exclusive, make_folder, read_limited, remove_staged, write_atomic
+from bundler.format import paths
+from bundler.format.errors import BadBundle, BadInput, FileMissing, NoSpace, SourceFailed, TooOld, UnknownRoot
+from bundler.format.limits import DESCRIPTOR_BYTES, KEYS_BYTES, ROOT_BYTES, TARGETS_BYTES
+from bundler.format.trust.descriptors import newest_descriptor
+from bundler.format.trust.medium import check_file, load_repository, oldest_root
+from bundler.format.trust.verify import TargetFile, TrustedRepository
+from bundler.repository.copy import check_medium, has_size, prune, reads_back
+from bundler.repository.delivery import write_delivery
+from bundler.repository.oci.artifact import Stored, decode
+from bundler.repository.oci.client import Client
+from bundler.repository.oci.partial import PUSH_AGAIN, Partials
+from bundler.repository.oci.streams import OnBytes, each
+from bundler.repository.selection import Selected, content_paths, metadata_paths
+from bundler.terminal import Terminal, size
+
+_HIDDEN, _STAGING, _PARTS = ".pull", "verified", "parts"
+_METADATA = re.compile(r"metadata/(?:[0-9]{1,9}\.(?:root|targets|content|snapshot)|timestamp)\.json")
+_FIRST_ROOT = "metadata/1.root.json"
+_BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
+_OWN = ("enroll.age", "keys.age")
+_SPARE_BYTES = 64 << 20
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """What a pull did.
+
+    Attributes:
+        reference: With the digest of the manifest.
+        repository: Its id.
+        bundle: The newest that may be installed.
+        sites: Whose files lie in the folder.
+        files: Their number.
+        fetched_bytes: Came from the registry, metadata included.
+        kept_bytes: Lay here before, be it in a part.
+        warnings: What expires or has expired.
+    """
+
+    reference: str
+    repository: str
+    bundle: str
+    sites: tuple[str, ...]
+    files: int
+    fetched_bytes: int
+    kept_bytes: int
+    warnings: tuple[str, ...]
+
+
+def pull(
+    client: Client,
+    medium: Path,
+    terminal: Terminal,
+    *,
+    root: bytes | None,
+    now: datetime,
+    sites: Collection[str] = (),
+    layer: FileLayer = DISK,
+) -> Pulled:
+    """Fetches what the folder lacks of an artifact.
+
+    Args:
+        client: Of the registry.
+        medium: The folder; one that holds an earlier state of the repository is brought up to date.
+        terminal: Progress.
+        root: The root that is trusted, or None: then the folder's own, and of an empty folder the artifact's.
+        now: The clock.
+        sites: Whose files to fetch; none means all that the artifact holds.
+        layer: Where faults can be put.
+
+    Raises:
+        SourceFailed: The registry does not give it; what came is not fetched again.
+        BadInput: The folder holds another repository, or is one that a builder writes.
+        BadBundle, FileMissing, UnknownRoot: The artifact is not what was signed.
+        TooOld: It is older than what the folder holds.
+        NoSpace: It does not fit; no large file was fetched.
+        Busy: Another pull into this folder is at work.
+    """
+    if (medium / ".lock").exists():
+        raise BadInput(f"{medium} is a repository that a builder writes", "name another folder")
+    hidden = medium / _HIDDEN
+    if hidden.is_symlink():
+        raise BadBundle(f"{hidden} is a symbolic link")
+    make_folder(hidden, layer)
+    with exclusive(hidden / "lock", f"another command is pulling into {medium}"):
+        remove_staged(hidden)
+        try:
+            done = _Pull(client, medium, hidden, terminal, layer).run(root, now, sites)
+        finally:
+            # Parts of large files stay for the next pull; without any, nothing of a failed one does.
+            shutil.rmtree(hidden / _STAGING, ignore_errors=True)
+            if not any((hidden / _PARTS).glob("*")):
+                shutil.rmtree(hidden)
+    return done
+
+
+class _Pull:
+    """One pull: its folders, and what it has fetched."""
+
+    def __init__(self, client: Client, medium: Path, hidden: Path, terminal: Terminal, layer: FileLayer) -> None:
+        self._client, self._medium, self._terminal, self._layer = client, medium, terminal, layer
+        self._staging = hidden / _STAGING
+        self._partials = Partials(hidden / _PARTS, layer)
+        self._fetched = 0
+
+    def run(self, root: bytes | None, now: datetime, sites: Collection[str]) -> Pulled:
+        found = self._client.manifest()
+        if found is None:
+            raise SourceFailed(f"there is no {self._client.reference}", "check name and tag, and the login")
+        files = {file.path: file for file in _of_sites(decode(found[0]).files, sites)}
+        if lacking := set(sites) - set(_sites(files)):
+            raise BadInput(f"the artifact holds no site {', '.join(sorted(lacking))}", "push it with --site")
+        shutil.rmtree(self._staging, ignore_errors=True)
+        for file in files.values():
+            if _METADATA.fullmatch(file.path):
+                self._stage(file, TARGETS_BYTES)
+        start = root or self._own_root() or oldest_root(self._staging)
+        trusted = self._trusted(start, now)
+        bundle = self._checked(files, trusted)
+        content = [Selected(path, _target(files[path], trusted)) for path in self._order(files, trusted)]
+        kept = self._fetch(files, content)
+        self._settle(trusted, _sites(files))
+        load_repository(self._medium, root=start, repository=None, now=now, remembered=None)
+        return Pulled(
+            str(self._client.reference.at(found[1])),
+            trusted.policy.repository,
+            bundle,
+            _sites(files),
+            len(files),
+            self._fetched,
+            kept,
+            trusted.warnings,
+        )
+
+    def _own_root(self) -> bytes | None:
+        """Returns the first root that the folder holds, if it holds a repository."""
+        if not (self._medium / "metadata" / "timestamp.json").exists():
+            return None
+        try:
+            return read_limited(paths.inside(self._medium, _FIRST_ROOT), ROOT_BYTES)
+        except BadBundle:
+            return None  # damaged: it is written anew
+
+    def _trusted(self, start: bytes, now: datetime) -> TrustedRepository:
+        """Verifies the staged metadata, and that it is what the folder holds, or newer."""
+        trusted = load_repository(self._staging, root=start, repository=None, now=now, remembered=None)
+        first = read_limited(paths.inside(self._staging, _FIRST_ROOT), ROOT_BYTES)
+        check_medium(self._medium, first, trusted.policy.repository)
+        if first != start:
+            raise UnknownRoot("the artifact begins with another root than the one that is trusted", PUSH_AGAIN)
+        try:
+            # Expiry is no matter here: an old folder is what is to be brought up to date.
+            held = load_repository(self._medium, root=start, repository=None, now=_BEGINNING, remembered=None)
+        except (BadBundle, UnknownRoot):
+            return trusted  # there is none, or a damaged one: whoever damages the folder needs no old artifact
+        try:
+            return load_repository(self._staging, root=start, repository=None, now=now, remembered=held.remembered())
+        except TooOld as error:
+            raise TooOld(
+                f"{self._client.reference} is older than what {self._medium} holds: {error.fact}",
+                "the tag was moved back: ask the MSP, or pull into an empty folder",
+            ) from error
+
+    def _checked(self, files: Mapping[str, Stored], trusted: TrustedRepository) -> str:
+        """Refuses what nobody signed and what lacks something, and returns the newest bundle."""
+        metadata = set(metadata_paths(self._staging, trusted))
+        for file in files.values():
+            if file.path not in metadata:
+                _check_signed(file, _target(file, trusted))
+            if file.path.startswith("bundles/") and file.path.endswith("/bundle.json"):
+                self._stage(file, DESCRIPTOR_BYTES)
+        descriptor = newest_descriptor(self._staging, trusted)
+        if descriptor is None:
+            raise BadBundle("the artifact holds no bundle that may be installed", PUSH_AGAIN)
+        if lacking := [path for path in content_paths(trusted, descriptor) if path not in files]:
+            raise FileMissing(f"{len(lacking)} files are not in the artifact, the first is {lacking[0]}", PUSH_AGAIN)
+        return descriptor.bundle
+
+    def _order(self, files: Mapping[str, Stored], trusted: TrustedRepository) -> list[str]:
+        """Content in the order of a copy: sites after it, so that their settings meet the metadata that follows."""
+        metadata = set(metadata_paths(self._staging, trusted))
+        return sorted((path for path in files if path not in metadata), key=lambda path: path.startswith("sites/"))
+
+    def _stage(self, file: Stored, limit: int) -> None:
+        """Puts a small file into the hidden folder, from the medium where that has it."""
+        if file.length_bytes > limit or len(file.blobs) != 1:
+            raise BadBundle(f"{file.path} has {file.length_bytes} bytes, at most {limit} are read")
+        held = self._medium / file.path
+        data = b""
+        if has_size(held, file.length_bytes) and not held.is_symlink():
+            data = read_limited(held, limit)
+        if _digest(data) != file.blobs[0].digest:
+            data = b"".join(self._client.read(file.blobs[0]))
+            self._fetched += len(data)
+        if _digest(data) != file.blobs[0].digest:
+            raise BadBundle(f"{file.path} in the registry is not what its manifest names", PUSH_AGAIN)
+        write_atomic(paths.inside(self._staging, file.path), data, layer=self._layer)
+
+    def _fetch(self, files: Mapping[str, Stored], content: Sequence[Selected]) -> int:
+        """Fetches the content; returns how many bytes lay here before."""
+        for top in ("metadata", "bundles", "sites", "runtime"):  # what a pull that was killed left there
+            if not (self._medium / top).is_symlink():
+                remove_staged(self._medium / top)
+        make_folder(self._partials.folder, self._layer)
+        self._check_space(files, content)
+        total = sum(file.target.length for file in content)
+
+        def one(file: Selected, tell: OnBytes) -> int:
+            return self._fetch_one(files[file.path], file, tell)
+
+        with self._terminal.progress(f"pulling {size(total)}", 2 * total) as progress:
+            came = each(one, content, progress.advance)
+        self._fetched += came
+        return total - came
+
+    def _fetch_one(self, file: Stored, selected: Selected, tell: OnBytes) -> int:
+        final = paths.inside(self._medium, file.path)  # a stick that comes back may hold links that lead elsewhere
+        if has_size(final, file.length_bytes) and reads_back(self._medium, selected, tell):
+            tell(file.length_bytes)
+            return 0
+        came = self._partials.fetch(self._client, file, selected.target, final, tell)
+        if not reads_back(self._medium, selected, tell):
+            raise BadBundle(
+                f"the folder does not return what was written to it: {file.path}",
+                "run the same command again; if it happens twice, use another disk",
+            )
+        return came
+
+    def _check_space(self, files: Mapping[str, Stored], content: Sequence[Selected]) -> None:
+        lacking = [file for file in content if not has_size(paths.inside(self._medium, file.path), file.target.length)]
+        held = sum(self._partials.held(files[file.path], file.target) for file in lacking)
+        need = sum(file.target.length for file in lacking) - held + _SPARE_BYTES * bool(lacking)
+        free = shutil.disk_usage(self._medium).free
+        if need > free:
+            raise NoSpace(f"{self._medium} has {size(free)} free, {size(need)} are needed")
+
+    def _settle(self, trusted: TrustedRepository, sites: Collection[str]) -> None:
+        """Puts the metadata in place, its timestamp last, and removes what it no longer knows."""
+        for path in metadata_paths(self._staging, trusted):
+            data = read_limited(self._staging / path, TARGETS_BYTES)
+            write_atomic(paths.inside(self._medium, path), data, layer=self._layer)
+        prune(trusted, self._medium)
+        for folder in (self._medium / "sites").glob("*"):
+            if folder.name not in sites and not _is_current(self._medium, folder.name, trusted):
+                shutil.rmtree(folder)  # what an earlier pull brought, of before its settings changed
+        write_delivery(self._medium, trusted.targets, self._layer)
+
+
+def _of_sites(files: Iterable[Stored], sites: Collection[str]) -> Iterator[Stored]:
+    for file in files:
+        parts = file.path.split("/")
+        if parts[0] != "sites" or not sites or parts[1] in sites:
+            yield file
+
+
+def _sites(files: Collection[str]) -> tuple[str, ...]:
+    return tuple(sorted({path.split("/")[1] for path in files if path.startswith("sites/")}))
+
+
+def _target(file: Stored, trusted: TrustedRepository) -> TargetFile:
+    """Returns what a file must be: by the metadata, or, for the two of a site that nobody signs, by the manifest.
+
+    Raises:
+        BadBundle: Nobody signed it.
+    """
+    if file.path in trusted.targets:
+        return trusted.targets[file.path]
+    parts = file.path.split("/")
+    if len(parts) == 3 and parts[0] == "sites" and parts[2] in _OWN and len(file.blobs) == 1:
+        if file.length_bytes > KEYS_BYTES:
+            raise BadBundle(f"{file.path} has {file.length_bytes} bytes, at most {KEYS_BYTES} are read")
+        return TargetFile(file.length_bytes, file.blobs[0].digest.removeprefix("sha256:"))
+    raise BadBundle(f"nobody signed {file.path}", PUSH_AGAIN)
+
+
+def _check_signed(file: Stored, target: TargetFile) -> None:
+    """Refuses before it is fetched what cannot become what was signed."""
+    whole = len(file.blobs) == 1
+    if file.length_bytes != target.length or (whole and file.blobs[0].digest != f"sha256:{target.sha256}"):
+        raise BadBundle(f"{file.path} in the registry is not what was signed", PUSH_AGAIN)
+
+
+def _is_current(medium: Path, site: str, trusted: TrustedRepository) -> bool:
+    path = f"sites/{site}/settings.age"
+    try:
+        check_file(medium, path, trusted.targets[path])
+    except BadBundle:
+        return False
+    return True
+
+
+def _digest(data: bytes) -> str:
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"

@@ -1,0 +1,128 @@
+"""One HTTP session of huggingface-hub's client with this program's rules.
+
+huggingface-hub 2.4 sends the token to its own hosts besides the endpoint, follows a listing's next page to any host,
+has no timeout for listings, sleeps for as long as a server asks, and reads an answer of any length. Here:
+
+- the token goes to the endpoint's own scheme, host and port, wherever a redirect or a next page leads;
+- from https nothing leads back to http;
+- every wait is bounded, and a failure that may pass is raised as `Unsteady` at once: one place decides on tries;
+- an answer that is no file is bounded, and none may be compressed, so that its length is known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any
+
+import httpx2
+from huggingface_hub import close_session, set_client_factory
+from huggingface_hub.utils._http import default_client_factory  # only to leave the library as it was
+
+from bundler import __version__
+from bundler.format.errors import SourceFailed
+from bundler.format.limits import MIB
+from bundler.sources.hub_patience import MAY_PASS, Patience, Unsteady, asked_s
+from bundler.sources.hub_settings import HubSettings, origin
+
+ANSWER_BYTES = 16 * MIB
+IS_FILE = "lifeboat.file"  # an extension of requests whose answer is the file itself: who reads it watches its length
+
+
+@contextmanager
+def hub_session(settings: HubSettings, patience: Patience) -> Iterator[None]:
+    """Lets huggingface-hub talk by our rules for the length of the block."""
+
+    def made() -> httpx2.Client:
+        guard, watch = _guard(settings, patience), _watch
+        return Session(event_hooks={"request": [guard], "response": [watch]}, follow_redirects=True, max_redirects=5)
+
+    set_client_factory(made)
+    try:
+        yield
+    finally:
+        set_client_factory(default_client_factory)
+        close_session()
+
+
+class Session(httpx2.Client):
+    """Raises what may pass as `Unsteady`, before the library's own tries."""
+
+    def send(self, request: httpx2.Request, **how: Any) -> httpx2.Response:
+        with transport_errors(request.url.host):
+            response = super().send(request, **how)
+        if response.status_code in MAY_PASS:
+            response.close()
+            wait_s = asked_s(response.headers, datetime.now(UTC))
+            raise Unsteady(f"{request.url.host} answered {response.status_code}", wait_s)
+        return response
+
+
+class transport_errors:  # noqa: N801 - reads as a statement
+    """Turns what went wrong with a connection into `Unsteady`."""
+
+    def __init__(self, host: str) -> None:
+        self._host = host
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, httpx2.TimeoutException):
+            raise Unsteady(f"{self._host} said nothing for too long") from error
+        if isinstance(error, httpx2.UnsupportedProtocol | httpx2.TooManyRedirects | httpx2.InvalidURL):
+            raise SourceFailed(f"{self._host} leads to where a hub does not lead: {str(error)[:200]!r}") from error
+        if isinstance(error, httpx2.HTTPError):
+            raise Unsteady(
+                f"the connection to {self._host} failed: {str(error)[:200] or type(error).__name__}"
+            ) from error
+
+
+def _guard(settings: HubSettings, patience: Patience) -> Callable[[httpx2.Request], None]:
+    limits = {"connect": patience.connect_s, "pool": patience.connect_s}
+    limits |= {"read": patience.silence_s, "write": patience.silence_s}
+
+    def guard(request: httpx2.Request) -> None:
+        here = origin(str(request.url))
+        if settings.origin[0] == "https" and here[0] != "https":
+            raise SourceFailed(f"{settings.endpoint} leads to {here[0]}://{here[1]}, which is not encrypted")
+        if here != settings.origin:
+            request.headers.pop("Authorization", None)
+            request.headers.pop("Cookie", None)
+        request.headers["Accept-Encoding"] = "identity"
+        request.headers["User-Agent"] = f"lifeboat/{__version__}"
+        request.extensions = {**request.extensions, "timeout": limits}
+
+    return guard
+
+
+def _watch(response: httpx2.Response) -> None:
+    host = response.request.url.host
+    if response.headers.get("Content-Encoding", "identity").lower() not in ("", "identity"):
+        raise SourceFailed(f"{host} answered compressed, which nobody asked for")
+    if IS_FILE not in response.request.extensions or response.is_redirect or response.is_error:
+        response.stream = _Bounded(response.stream, host)
+
+
+class _Bounded(httpx2.SyncByteStream):
+    """An answer that ends the work where it grows too long."""
+
+    def __init__(self, stream: Any, host: str) -> None:
+        self._stream, self._host = stream, host
+
+    def __iter__(self) -> Iterator[bytes]:
+        length = 0
+        for piece in self._stream:
+            length += len(piece)
+            if length > ANSWER_BYTES:
+                raise SourceFailed(
+                    f"{self._host} answers with more than {ANSWER_BYTES} bytes where no file was asked for"
+                )
+            yield piece
+
+    def close(self) -> None:
+        self._stream.close()

@@ -1,0 +1,164 @@
+"""Asks registries through skopeo: its own credentials, certificates and policy, and no daemon.
+
+What it delivers is foreign: whoever calls checks every digest.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from bundler.format.errors import PartMissing, SourceFailed
+from bundler.format.oci import MANIFEST_BYTES
+
+PROGRAM = "skopeo"
+ASK_S = 120
+# Of a transfer: as long as something comes, it may take what it takes.
+STALL_S = 300.0
+_LOOK_S = 0.2
+_LOOPBACK = re.compile(r"(127(\.[0-9]{1,3}){3}|localhost|\[::1\])(:[0-9]+)?")
+_ABSENT = re.compile(r"manifest unknown|name unknown|not found|status code 404|status 404", re.IGNORECASE)
+_CLOSED = re.compile(r"unauthorized|authentication required|denied|forbidden|status 40[13]", re.IGNORECASE)
+_QUERY = re.compile(r"\?[^\s\"']+")  # of an address of a store behind the registry: it may be a signed ticket
+_SAID = re.compile(r'level=fatal msg="(.*)"', re.DOTALL)
+
+
+class Absent(Exception):
+    """The registry says that there is no such tag or digest."""
+
+
+@dataclass(frozen=True)
+class Skopeo:
+    """Talks about one repository of a registry.
+
+    Attributes:
+        name: HOST[:PORT]/PATH.
+        stall_s: How long a transfer may stand still.
+    """
+
+    name: str
+    stall_s: float = STALL_S
+
+    def raw(self, reference: str) -> bytes:
+        """Returns a manifest or an index as the registry has it.
+
+        Args:
+            reference: ":TAG" or "@sha256:...".
+
+        Raises:
+            Absent: There is none.
+            SourceFailed: The registry cannot be asked, or does not let us.
+            PartMissing: skopeo is not installed.
+        """
+        return self._ask(reference, "--raw")
+
+    def config(self, reference: str) -> bytes:
+        """Returns the config of an image as the registry has it; raises as `raw`."""
+        return self._ask(reference, "--config", "--raw")
+
+    def copy(self, digest: str, blobs: Path, work: Path, *, keeps: bool, on_bytes: Callable[[int], None]) -> None:
+        """Fetches the blobs of a manifest; those that lie there already are not fetched again.
+
+        Args:
+            digest: Of the manifest.
+            blobs: The folder in which they get their names, `sha256/HEX`.
+            work: A new folder of the same file system, for what is under way.
+            keeps: Whether the manifest can be kept as it is, which those of Docker cannot.
+            on_bytes: Hears what has come.
+
+        Raises:
+            SourceFailed: It did not come; what had come whole is there.
+        """
+        options = ["--dest-shared-blob-dir", str(blobs), "--dest-oci-accept-uncompressed-layers", "--remove-signatures"]
+        options += ["--preserve-digests"] if keeps else ["--format", "oci"]
+        words = ["copy", "--quiet", *options, f"--src-tls-verify={self._tls}", f"docker://{self.name}@{digest}"]
+        before = _filled(blobs, work)
+        with tempfile.TemporaryFile() as said:
+            process = self._start([*words, f"oci:{work}:x"], said)
+            try:
+                self._follow(process, lambda: _filled(blobs, work) - before, on_bytes)
+            finally:
+                process.kill()
+                process.wait()
+            said.seek(0)
+            if process.returncode != 0:
+                raise self._failed(f"@{digest}", said.read(8_192).decode(errors="replace"), process.returncode)
+
+    @property
+    def _tls(self) -> str:
+        """Whether certificates are checked; on loopback there is no wire to listen on, and registries speak HTTP."""
+        return "false" if _LOOPBACK.fullmatch(self.name.partition("/")[0]) else "true"
+
+    def _ask(self, reference: str, *options: str) -> bytes:
+        words = ["inspect", *options, f"--tls-verify={self._tls}", f"docker://{self.name}{reference}"]
+        with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as answer:
+            process = self._start(words, said, answer)
+            try:
+                code = process.wait(ASK_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+                fact = f"registry:{self.name}{reference}: no answer within {ASK_S} s"
+                raise SourceFailed(fact, "see whether the registry is reached from here") from None
+            said.seek(0)
+            answer.seek(0)
+            data = answer.read(MANIFEST_BYTES + 1)
+            if code != 0:
+                raise self._failed(reference, said.read(8_192).decode(errors="replace"), code)
+        if len(data) > MANIFEST_BYTES:
+            raise SourceFailed(f"registry:{self.name}{reference} is longer than {MANIFEST_BYTES} bytes")
+        return data
+
+    def _start(self, words: Sequence[str], said: IO[bytes], answer: IO[bytes] | None = None) -> subprocess.Popen[bytes]:
+        program = shutil.which(PROGRAM)
+        if program is None:
+            raise PartMissing("registry: sources need skopeo, which is not installed", f"apt-get install {PROGRAM}")
+        return subprocess.Popen(
+            [program, *words], stdin=subprocess.DEVNULL, stdout=answer or subprocess.DEVNULL, stderr=said
+        )
+
+    def _follow(
+        self, process: subprocess.Popen[bytes], come: Callable[[], int], on_bytes: Callable[[int], None]
+    ) -> None:
+        told, since_s = 0, time.monotonic()
+        while process.poll() is None:
+            time.sleep(_LOOK_S)
+            now = come()
+            if now > told:
+                on_bytes(now - told)
+                told, since_s = now, time.monotonic()
+            elif time.monotonic() - since_s > self.stall_s:
+                fact = f"registry:{self.name}: nothing has come for {self.stall_s:.0f} s"
+                raise SourceFailed(fact, "run it again: what has come whole is not fetched twice")
+        on_bytes(max(0, come() - told))
+
+    def _failed(self, reference: str, said: str, code: int) -> Exception:
+        found = _SAID.search(said)
+        words = _QUERY.sub("?...", " ".join((found[1] if found else said).split()))[-500:].replace('\\"', '"')
+        fact = f"registry:{self.name}{reference}: {words or f'skopeo ended with {code}'}"
+        if "policy.json" in words:
+            return SourceFailed(fact, "skopeo follows /etc/containers/policy.json; a package of your system brings it")
+        if _CLOSED.search(words):
+            return SourceFailed(fact, f"skopeo login {self.name.partition('/')[0]}")
+        if _ABSENT.search(words):
+            return Absent(fact)
+        return SourceFailed(fact, "see whether the registry is reached from here, and over TLS")
+
+
+def _filled(*folders: Path) -> int:
+    """Returns the bytes of the files in folders that change meanwhile."""
+    total = 0
+    for folder in folders:
+        for path in folder.rglob("*"):
+            try:
+                total += path.stat().st_size if path.is_file() else 0
+            except FileNotFoundError:  # renamed since it was listed
+                continue
+    return total

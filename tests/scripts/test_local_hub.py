@@ -1,0 +1,69 @@
+"""The local hub speaks to huggingface-hub's real client as the hub does."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from huggingface_hub import HfApi, hf_hub_download
+from huggingface_hub.errors import GatedRepoError, RemoteEntryNotFoundError, RepositoryNotFoundError
+
+LARGE = bytes(range(256)) * 20_000
+
+
+@pytest.fixture
+def api(local_hub: Any) -> HfApi:
+    return HfApi(endpoint=local_hub.endpoint, token=False)
+
+
+def test_the_client_downloads_both_kinds_of_files(local_hub: Any, api: HfApi, tmp_path: Path) -> None:
+    """A large file comes from the second origin without the token, a small one from the hub itself."""
+    files = {"model.gguf": LARGE, "config.json": b"{}"}
+    commit = local_hub.add("org/name", files, card={"license": "mit"}, token="hf_x")
+    for name, data in files.items():
+        got = hf_hub_download("org/name", name, cache_dir=tmp_path, endpoint=local_hub.endpoint, token="hf_x")
+        assert Path(got).read_bytes() == data
+        assert commit in got
+    stores = [asked for asked in local_hub.asked if asked.stage == "store"]
+    assert [asked.authorization for asked in stores] == [""]
+    assert local_hub.sent_bytes == len(LARGE) + 2
+
+
+def test_the_client_reads_info_and_tree(local_hub: Any, api: HfApi) -> None:
+    """Commit, licence, sizes and both kinds of digests are where the client looks for them; pages are followed."""
+    many = {f"part/{number:05d}.txt": b"x" for number in range(2_500)}
+    commit = local_hub.add("org/name", {"model.gguf": LARGE, **many}, card={"license": "mit"})
+    local_hub.repositories["org/name"].tags["v1"] = local_hub.repositories["org/name"].at("main")
+    info = api.model_info("org/name", revision="v1")
+    assert (info.sha, info.card_data and info.card_data.license) == (commit, "mit")
+    rows = {row.path: row for row in api.list_repo_tree("org/name", revision=commit, recursive=True)}
+    assert len(rows) == 2_502
+    assert rows["model.gguf"].lfs.sha256 == hashlib.sha256(LARGE).hexdigest()  # type: ignore[union-attr]
+    assert rows["part/00000.txt"].blob_id == hashlib.sha1(b"blob 1\0x").hexdigest()  # type: ignore[union-attr]
+
+
+def test_the_client_hears_the_hubs_refusals(local_hub: Any, api: HfApi, tmp_path: Path) -> None:
+    """A missing file, a gated repository and an unknown one are the errors that the client knows."""
+    local_hub.add("org/open", {"a": b"a"})
+    local_hub.add("org/gated", {"a": b"a"}, gated=True, token="hf_x")
+    with pytest.raises(RemoteEntryNotFoundError):
+        hf_hub_download("org/open", "b", cache_dir=tmp_path, endpoint=local_hub.endpoint)
+    with pytest.raises(GatedRepoError):
+        api.model_info("org/gated")
+    with pytest.raises(RepositoryNotFoundError):
+        api.model_info("org/none")
+
+
+def test_a_large_file_is_made_and_resumed(local_hub: Any, load_script: Callable[[str], Any], tmp_path: Path) -> None:
+    """A cut download continues with the last whole 10 MiB that the client kept, and made bytes are always the same."""
+    made = load_script("hub_repositories").Made(30_000_000)
+    fault = load_script("hub_faults").Fault
+    local_hub.add("org/big", {"model.gguf": made})
+    local_hub.break_(fault("cut", at_bytes=20 * 2**20 + 5))
+    got = hf_hub_download("org/big", "model.gguf", cache_dir=tmp_path, endpoint=local_hub.endpoint)
+    assert hashlib.sha256(Path(got).read_bytes()).hexdigest() == made.sha256
+    assert local_hub.sent_bytes == 30_000_005
+    assert [asked.range for asked in local_hub.asked if asked.stage == "store"] == ["", "bytes=20971520-"]
