@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from bundler.check import check, untested
+from bundler.check import check, check_snapshots, untested
 from bundler.embedding import Converted
 from bundler.files import DISK, FileLayer
 from bundler.format.errors import BadInput, NoSpace
@@ -60,11 +60,13 @@ def planned(
         converted.planned() if converted is not None else None,
         selftest=sources.profile.selftest is not None,
     )
+    stores = tuple(f"{name}: {opened.facts.line}" for name, opened in sources.stores().items())
     delivered, tier = [item for item, _ in found.values()], sources.profile.tier
     return replace(
         made,
         outgoing=outgoing(sources.profile),
         tier=str(tier) if tier is not None else "",
+        stores=stores,
         refused=tuple(issues(delivered, sources.profile.licences)),
         contradictions=tuple(f"{item.source}: {text}" for item in delivered if (text := contradiction(item))),
     )
@@ -126,7 +128,7 @@ class Builder:
         agree(plan)
         self._check_space(plan)
         gathered = gather(sources, found, converted)
-        report = check(gathered)
+        report, stores = check(gathered), check_snapshots(gathered)
         repository = open_repository(
             self.publisher, self.keyring, self.hand_out, recovery=profile.recovery, layer=self.layer
         )
@@ -152,7 +154,7 @@ class Builder:
             new_bytes=written.new_bytes,
             length_bytes=descriptor.index.length_bytes + sum(volume.length_bytes for volume in descriptor.volumes),
             volumes=len(descriptor.volumes),
-            selftest=tuple(report.lines()) if report is not None else (),
+            selftest=(*(report.lines() if report is not None else ()), *stores),
             warnings=tuple(untested(gathered)) if report is None else (),
             content_sha256=written.content_sha256,
         )

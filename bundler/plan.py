@@ -54,7 +54,7 @@ class Found:
 
 @dataclass(frozen=True)
 class PlanLine:
-    """One source in the plan; `state` is "new", "pinned" or "local"."""
+    """One source in the plan; `state` is "new", "pinned", "local", or "live" for a running store."""
 
     found: Found
     state: str
@@ -69,6 +69,7 @@ class Plan:
         warnings: What the bundle will lack.
         outgoing: What leaves the building of the box's requests (`bundler.outgoing`).
         tier: The hardware tier, and what its models need there; "" for none.
+        stores: What each vector store says of itself.
         refused: What `[licences]` refuses; `build` stops there.
         contradictions: Where profile and source state different licences.
     """
@@ -83,6 +84,7 @@ class Plan:
     warnings: tuple[str, ...] = ()
     outgoing: tuple[str, ...] = ()
     tier: str = ""
+    stores: tuple[str, ...] = ()
     refused: tuple[str, ...] = ()
     contradictions: tuple[str, ...] = ()
 
@@ -154,11 +156,13 @@ def _is_weights(item: Found) -> bool:
 
 def _order(item: Found) -> tuple[int, str]:
     """Large and rarely changed parts first, so that a refresh rewrites the tail only."""
-    parts = ("image", "model", "embedding", "documents", "faq", "router", "selftest")
+    parts = ("image", "model", "embedding", "documents", "vectors", "faq", "router", "selftest")
     return (parts.index(item.part), item.source)
 
 
 def _state(item: Found, lock: Lock) -> str:
     if item.source.startswith("file:"):
         return "local"
+    if item.part == "vectors":
+        return "live"
     return "pinned" if item.source in lock.pins else "new"
