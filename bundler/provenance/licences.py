@@ -21,7 +21,7 @@ from bundler.profile.model import LicenceRules
 # The parser stumbles over some texts instead of refusing them.
 _UNREADABLE = (ExpressionError, AttributeError, TypeError)
 # Parts of the profile that come from somebody else; documents and FAQs are the customer's own.
-_OWN = ("documents", "faq", "router", "selftest")
+_OWN = ("documents", "faq", "router", "selftest", "vectors")
 _TEXT = 500  # characters; nobody's expression is longer, and a long one takes the parser long
 # Names of licences that PyPI's classifiers and model files carry in place of SPDX identifiers.
 _NAMES = {

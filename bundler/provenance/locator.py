@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from packageurl import PackageURL
 
-from bundler.sources.source import UNRESOLVED, FileSource, HubSource, RegistrySource, Source, WheelSource
+from bundler.format.errors import BadInput
+from bundler.sources.source import UNRESOLVED, FileSource, HubSource, RegistrySource, Source, WheelSource, parse
 
 
-def purl(source: Source, resolved: str = "") -> PackageURL | None:
+def purl(source: Source | None, resolved: str = "") -> PackageURL | None:
     """Returns the package URL of a source; None for a file of this machine.
 
     Args:
@@ -27,7 +28,7 @@ def purl(source: Source, resolved: str = "") -> PackageURL | None:
     return None
 
 
-def address(source: Source, resolved: str = "") -> str:
+def address(source: Source | None, resolved: str = "") -> str:
     """Returns where a person finds a source; "" for a file of this machine."""
     if isinstance(source, WheelSource):
         return f"https://pypi.org/project/{source.dist}/{source.version}/"
@@ -38,5 +39,10 @@ def address(source: Source, resolved: str = "") -> str:
     return ""
 
 
-def is_local(source: Source) -> bool:
-    return isinstance(source, FileSource)
+def known(text: str) -> Source | None:
+    """Returns a source that others can find, or None: a file of this machine, or a store of the customer's."""
+    try:
+        source = parse(text)
+    except BadInput:
+        return None
+    return None if isinstance(source, FileSource) else source

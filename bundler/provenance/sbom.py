@@ -22,9 +22,8 @@ from packageurl import PackageURL
 
 from bundler.format.manifest import Descriptor
 from bundler.plan import Found
-from bundler.provenance.locator import address, purl
+from bundler.provenance.locator import address, known, purl
 from bundler.provenance.material import Material, Part, Wheel, source_of
-from bundler.sources.source import parse
 
 NAMESPACE = uuid.UUID("3f0f6d0e-5c0a-5d4e-9b6c-6c696665626f")
 MODELS = ("gguf", "onnx")
@@ -93,8 +92,7 @@ def _component(part: Part, sources: Sequence[Found]) -> Component:
 
 def _image(part: Part, sources: Sequence[Found]) -> Component:
     found = source_of(part, sources)
-    source = parse(found.source) if found is not None else None
-    link = purl(source, found.resolved) if source is not None and found is not None else None
+    link = _link(found)
     prefix = part.path.removesuffix("/index.json")
     return Component(
         name=prefix.rpartition("/")[2],
@@ -103,16 +101,14 @@ def _image(part: Part, sources: Sequence[Found]) -> Component:
         version=link.version if link is not None else None,
         licenses=_licences([part.licence]),
         purl=link,
-        external_references=_references([address(source, found.resolved)] if source and found else []),
+        external_references=_references([_where(found)]),
     )
 
 
 def _asset(part: Part, sources: Sequence[Found]) -> Component:
     found = source_of(part, sources)
-    source = parse(found.source) if found is not None else None
-    link = purl(source, found.resolved) if source is not None and found is not None else None
+    link = _link(found)
     as_it_came = found is not None and bool(part.sha256) and part.sha256 == found.sha256
-    where = address(source, found.resolved) if source is not None and found is not None else ""
     return Component(
         name=_name(part),
         type=_TYPES.get(part.kind, ComponentType.FILE if part.kind in _OPEN else ComponentType.DATA),
@@ -121,10 +117,18 @@ def _asset(part: Part, sources: Sequence[Found]) -> Component:
         hashes=_hashes(part.sha256),
         licenses=_licences([part.licence]),
         purl=link if as_it_came else None,
-        external_references=_references([where]),
+        external_references=_references([_where(found)]),
         pedigree=None if as_it_came or found is None else _ancestor(found, link),
         properties=_properties(part, found),
     )
+
+
+def _link(found: Found | None) -> PackageURL | None:
+    return purl(known(found.source), found.resolved) if found is not None else None
+
+
+def _where(found: Found | None) -> str:
+    return address(known(found.source), found.resolved) if found is not None else ""
 
 
 def _properties(part: Part, found: Found | None) -> list[Property]:

@@ -12,9 +12,8 @@ from typing import Any
 
 from bundler.format.manifest import Descriptor, FileDigest, Volume
 from bundler.plan import Found
-from bundler.provenance.locator import is_local, purl
+from bundler.provenance.locator import known, purl
 from bundler.provenance.material import Material
-from bundler.sources.source import parse
 
 STATEMENT, PREDICATE = "https://in-toto.io/Statement/v1", "https://slsa.dev/provenance/v1"
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
@@ -48,7 +47,7 @@ def public(material: Material, versions: Mapping[str, str], descriptor: Descript
     """
     files: tuple[FileDigest | Volume, ...] = (descriptor.index, *descriptor.volumes)
     subjects = [{"name": file.path, "digest": {"sha256": file.sha256}} for file in files]
-    remote = [found for found in material.sources if not is_local(parse(found.source))]
+    remote = [found for found in material.sources if known(found.source) is not None]
     sources = [item for found in remote for item in _resolved(found, {})]
     run = _run(material, versions)
     run["metadata"] = {"invocationId": f"{descriptor.repository}/{descriptor.bundle}"}
@@ -70,8 +69,7 @@ def _run(material: Material, versions: Mapping[str, str]) -> dict[str, Any]:
 
 def _resolved(found: Found, digests: Mapping[str, str]) -> list[dict[str, Any]]:
     """A source, and the remote files that it was made of."""
-    source = parse(found.source)
-    link = purl(source, found.resolved)
+    link = purl(known(found.source), found.resolved)
     uri = str(link) if link is not None else found.source
     told = {
         "source": found.source,
