@@ -21,6 +21,7 @@ from bundler.profile.model import Profile
 from bundler.provenance.documents import Documents
 from bundler.provenance.licences import contradiction, issues, refused, require
 from bundler.repository.keyring import Keyring
+from bundler.repository.prune import hint
 from bundler.repository.publish import Publisher
 from bundler.repository.sites import NewSite, open_repository
 from bundler.repository.survey_cache import SurveyCache
@@ -160,6 +161,8 @@ class Builder:
         )
         for warning in built.warnings:
             self.terminal.warn(warning)
+        if told := hint(self.publisher, self.keyring):
+            self.terminal.note(told)
         return built, settled
 
     def _documents(self, sources: Sources, found: Sequence[Found], repository: str) -> Documents:
