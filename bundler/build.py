@@ -135,17 +135,7 @@ class Builder:
         )
         self.publisher.sweep()
         self._allow(profile)
-        writer = BundleWriter(
-            self.publisher,
-            self.keyring,
-            self.terminal,
-            self.volume_bytes,
-            profile.base_repository,
-            SurveyCache(None if self.reread else self.keyring.home / "cache" / "surveys"),
-            self.layer,
-            self._documents(sources, [item for item, _ in found.values()], repository),
-            lambda asset: bool(refused(asset.licence, profile.licences)),
-        )
+        writer = self._writer(sources, [item for item, _ in found.values()], repository)
         written = writer.write(profile.name, gathered.captured, gathered.service, now)
         descriptor = written.descriptor
         built = Built(
@@ -165,10 +155,20 @@ class Builder:
             self.terminal.note(told)
         return built, settled
 
-    def _documents(self, sources: Sources, found: Sequence[Found], repository: str) -> Documents:
+    def _writer(self, sources: Sources, found: Sequence[Found], repository: str) -> BundleWriter:
         profile, targets = sources.profile, self.publisher.trusted().targets
         delivered = [*found, *sources.content()]
-        return Documents(profile, profile.sha256, delivered, self.keyring, repository, targets, sources.work)
+        return BundleWriter(
+            self.publisher,
+            self.keyring,
+            self.terminal,
+            self.volume_bytes,
+            profile.base_repository,
+            SurveyCache(None if self.reread else self.keyring.home / "cache" / "surveys"),
+            self.layer,
+            Documents(profile, profile.sha256, delivered, self.keyring, repository, targets, sources.work),
+            lambda asset: bool(refused(asset.licence, profile.licences)),
+        )
 
     def _check_space(self, plan: Plan) -> None:
         folder = self.publisher.folder
