@@ -104,7 +104,7 @@ def install(
 
     code, layout, here = _Code(site_code_file), StateLayout(state), Programs(programs)
     layout.make()
-    told = {"--site": site, "--restore": restore and str(restore)}
+    told = {"--site": site, "--restore": None if restore is None else str(restore)}
     said = {"--again": again, "--json": terminal.json_output, "--no-images": not images}
     words = ["install", str(medium), "--state", str(state), "--programs", str(programs), *_flags(told, said)]
     now = datetime.now(UTC)
