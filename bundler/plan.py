@@ -33,6 +33,9 @@ class Found:
         text_bytes: How much of it is plain text that gets vectors.
         resolved: What a branch or a tag stood for.
         parts: The remote files that it was made of, where it is not one of them as it came.
+        declared: The licence that the source itself states, or "".
+        facts: What a model file says of itself, by name.
+        signature: Whose signature of it was checked, and how; "" where none was asked for.
     """
 
     part: str
@@ -44,11 +47,14 @@ class Found:
     text_bytes: int = 0
     resolved: str = ""
     parts: tuple[PinnedPart, ...] = ()
+    declared: str = ""
+    facts: tuple[tuple[str, str], ...] = ()
+    signature: str = ""
 
 
 @dataclass(frozen=True)
 class PlanLine:
-    """One source in the plan; `state` is "new", "pinned" or "local"."""
+    """One source in the plan; `state` is "new", "pinned", "local", or "live" for a running store."""
 
     found: Found
     state: str
@@ -63,6 +69,9 @@ class Plan:
         warnings: What the bundle will lack.
         outgoing: What leaves the building of the box's requests (`bundler.outgoing`).
         tier: The hardware tier, and what its models need there; "" for none.
+        stores: What each vector store says of itself.
+        refused: What `[licences]` refuses; `build` stops there.
+        contradictions: Where profile and source state different licences.
     """
 
     profile: str
@@ -75,6 +84,9 @@ class Plan:
     warnings: tuple[str, ...] = ()
     outgoing: tuple[str, ...] = ()
     tier: str = ""
+    stores: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
+    contradictions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -144,11 +156,13 @@ def _is_weights(item: Found) -> bool:
 
 def _order(item: Found) -> tuple[int, str]:
     """Large and rarely changed parts first, so that a refresh rewrites the tail only."""
-    parts = ("image", "model", "embedding", "documents", "faq", "router", "selftest")
+    parts = ("image", "model", "embedding", "documents", "vectors", "faq", "router", "selftest")
     return (parts.index(item.part), item.source)
 
 
 def _state(item: Found, lock: Lock) -> str:
     if item.source.startswith("file:"):
         return "local"
+    if item.part == "vectors":
+        return "live"
     return "pinned" if item.source in lock.pins else "new"

@@ -69,26 +69,63 @@ class Header:
         return value if isinstance(value, int) else absent
 
 
+@dataclass(frozen=True)
+class Outline:
+    """A checked header and where its parts lie, for who writes another header of them.
+
+    Attributes:
+        version: Of the format, 2 or 3.
+        alignment: Of tensor data, in bytes.
+        pairs: Where each key with its value begins and ends, by key, in bytes from the start of the file.
+        infos: Where each tensor's info begins and ends; its last 8 bytes are the offset.
+    """
+
+    header: Header
+    version: int
+    alignment: int
+    pairs: dict[str, tuple[int, int]]
+    infos: tuple[tuple[int, int], ...]
+
+
 def read_header(file: IO[bytes]) -> Header:
     """Parses and checks a whole header.
 
     Raises:
         BadInput: Anything is malformed, out of bounds, or does not add up to the size of the file.
     """
+    header = read_outline(file).header
+    if not header.tensors:
+        raise BadInput("the file has no tensors", "a vocabulary alone is not a model")
+    return header
+
+
+def read_outline(file: IO[bytes]) -> Outline:
+    """As `read_header`, with the places of what it reads; a part of a split model may be without tensors."""
     reader = _Reader(file)
-    tensor_count, key_count = _preamble(reader)
+    version, tensor_count, key_count = _preamble(reader)
     metadata: dict[str, Value] = {}
     counts: dict[str, int] = {}
     arrays: dict[str, tuple[int, ...]] = {}
+    pairs: dict[str, tuple[int, int]] = {}
     for _ in range(key_count):
-        _pair(reader, metadata, counts, arrays)
+        start = reader.position
+        key = _pair(reader, metadata, counts, arrays)
+        pairs[key] = (start, reader.position)
     alignment = _alignment(metadata)
-    tensors = tuple(_tensor(reader) for _ in range(tensor_count))
+    tensors, infos = [], []
+    for _ in range(tensor_count):
+        start = reader.position
+        tensors.append(_tensor(reader))
+        infos.append((start, reader.position))
     if len({tensor.name for tensor in tensors}) != len(tensors):
         raise BadInput("two tensors have one name")
     data_offset = _padded(reader.position, alignment)
-    _check_layout(tensors, alignment, data_offset, reader.size)
-    return Header(metadata, counts, tensors, data_offset, reader.size, arrays)
+    if tensors:
+        _check_layout(tuple(tensors), alignment, data_offset, reader.size)
+    elif not reader.position <= reader.size <= data_offset:
+        raise BadInput(f"the header ends at byte {reader.position}, the file at {reader.size}")
+    header = Header(metadata, counts, tuple(tensors), data_offset, reader.size, arrays)
+    return Outline(header, version, alignment, pairs, tuple(infos))
 
 
 class _Reader:
@@ -134,19 +171,19 @@ class _Reader:
             raise BadInput(f"{what} is not UTF-8") from error
 
 
-def _preamble(reader: _Reader) -> tuple[int, int]:
+def _preamble(reader: _Reader) -> tuple[int, int, int]:
     magic = reader.take(4)
     if magic != b"GGUF":
         raise BadInput(f"it begins with {magic!r}, a GGUF file with b'GGUF'")
     version = reader.number("I")
     if version not in (2, 3):
         raise BadInput(f"GGUF version {version}, expected 2 or 3 (little-endian)")
-    return reader.count("the number of tensors", TENSORS), reader.count("the number of keys", KEYS)
+    return version, reader.count("the number of tensors", TENSORS), reader.count("the number of keys", KEYS)
 
 
 def _pair(
     reader: _Reader, metadata: dict[str, Value], counts: dict[str, int], arrays: dict[str, tuple[int, ...]]
-) -> None:
+) -> str:
     key = reader.text("a key", KEY_BYTES)
     if not key or key in metadata or key in counts:
         raise BadInput(f"the key {key!r} is empty or appears twice")
@@ -155,6 +192,7 @@ def _pair(
         counts[key] = _array(reader, key, arrays)
     else:
         metadata[key] = _scalar(reader, key, kind)
+    return key
 
 
 def _scalar(reader: _Reader, key: str, kind: int) -> Value:
@@ -218,8 +256,6 @@ def _tensor(reader: _Reader) -> TensorInfo:
 
 
 def _check_layout(tensors: tuple[TensorInfo, ...], alignment: int, data_offset: int, size: int) -> None:
-    if not tensors:
-        raise BadInput("the file has no tensors", "a vocabulary alone is not a model")
     position = 0
     for tensor in tensors:
         if tensor.offset != position:

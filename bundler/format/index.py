@@ -24,23 +24,14 @@ from bundler.format.service import (
     UPSTREAM_KINDS,
     Service,
 )
+from bundler.format.store import METRICS
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 # Kinds of asset. A reader refuses none that it does not know: it does not load it.
 KINDS = (
-    "gguf",
-    "onnx",
-    "tokenizer",
-    "config",
-    "chunks",
-    "texts",
-    "vectors",
-    "faq",
-    "router",
-    "selftest",
-    "licence",
-    "image",
+    *("gguf", "onnx", "tokenizer", "config", "chunks", "texts", "vectors", "faq", "router", "selftest", "licence"),
+    *("answers", "image", "sbom", "provenance"),
 )
 
 
@@ -132,6 +123,11 @@ def decode_index(data: bytes, *, volumes: int) -> Index:
     _check_places(index)
     _check_models(index.service)
     _check_routes(index.service)
+    for collection in index.service.collections:
+        if collection.store is not None and collection.store.metric not in METRICS:
+            raise BadBundle(
+                f"the collection {collection.name} ranks by {collection.store.metric!r}, which is not known"
+            )
     check_images(index.service.images, frozenset(asset.path for asset in index.assets))
     for rule in index.service.redact:
         if rule.kind not in REDACT_KINDS:

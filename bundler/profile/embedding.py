@@ -5,6 +5,7 @@ from __future__ import annotations
 from bundler.format import paths
 from bundler.format.errors import BadBundle
 from bundler.profile.model import PRECISIONS, EmbeddingEntry
+from bundler.profile.source import read_source
 from bundler.profile.table import Table
 
 POOLINGS = ("mean", "cls", "max")
@@ -20,7 +21,7 @@ def read_embedding(table: Table) -> EmbeddingEntry:
         table.issue("pooling is for a graph that is taken as it is (onnx); a converted model says it itself")
     entry = EmbeddingEntry(
         name=table.name(),
-        source=table.text("source"),
+        source=read_source(table),
         licence=table.text("licence"),
         licence_file=table.text("licence_file", ""),
         max_tokens=table.integer("max_tokens", 256, 16, 8192),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,12 +25,15 @@ from bundler.profile.cache import RUNG, cache_issues, is_used, read_cache
 from bundler.profile.embedding import read_embedding
 from bundler.profile.handoff import read_handoff
 from bundler.profile.image import read_images
+from bundler.profile.licences import read_licences, read_public
 from bundler.profile.model import ContentEntry, ModelEntry, Profile, SelftestEntry
 from bundler.profile.redact import read_redact
 from bundler.profile.routes import read_jobs, read_languages, read_routes
+from bundler.profile.source import read_source
 from bundler.profile.table import Table
 from bundler.profile.tier import OpenTier, open_tier, read_toml, tier_file
 from bundler.profile.upstream import addressed, read_upstream
+from bundler.profile.vectors import VectorsEntry, of_other_models, read_vectors
 
 # A local model takes 16 MiB of what the box makes of a request: passages are added, numbers may be written longer.
 BODY_BYTES_MOST = 15_000_000
@@ -49,7 +54,8 @@ def read_profile(path: Path, addresses: Mapping[str, str] | None = None, tier: s
         BadInput: It can't be read or is not TOML.
         BadInputs: Everything else that is wrong with it.
     """
-    return parse_profile(read_toml(path, "profile"), path.parent, str(path), addresses or {}, tier)
+    profile = parse_profile(read_toml(path, "profile"), path.parent, str(path), addresses or {}, tier)
+    return replace(profile, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
 
 
 def parse_profile(
@@ -63,8 +69,8 @@ def parse_profile(
     tier = open_tier(tier_file(bundle, base, chosen_tier))
     models = tuple(_closed(table, _model(table)) for table in [*tier.models, *top.tables("model")])
     contents = {key: tuple(_content(table) for table in top.tables(key)) for key in ("documents", "faq", "router")}
-    routes, ladder = top.tables("route"), top.table("ladder")
-    rungs = _rungs(upstreams, models, contents, cache=is_used([ladder, *routes]))
+    routes, ladder, vectors = top.tables("route"), top.table("ladder"), read_vectors(top.tables("vectors"))
+    rungs = _rungs(upstreams, models, contents, vectors, cache=is_used([ladder, *routes]))
     profile = Profile(
         name=bundle.name(),
         title=bundle.text("title"),
@@ -84,14 +90,13 @@ def parse_profile(
         routes=read_routes(routes, rungs, upstreams),
         handoff=read_handoff(top.table("handoff"), base) if top.has("handoff") else None,
         redact=read_redact(top.tables("redact")),
+        vectors=vectors,
+        public=read_public(bundle),
+        licences=read_licences(top.table("licences")),
         images=read_images(top.tables("image")),
         tier=tier.entry,
     )
     issues += tier.told(models)
-    if not (any(model.serves == CHAT for model in models) or upstreams or any(contents.values())):
-        issues.append(
-            "it names nothing to answer with: no chat [[model]], [[faq]], [[documents]], [[router]] or [[upstream]]"
-        )
     bundle.close()
     top.close()
     issues += _conflicts(profile)
@@ -114,7 +119,7 @@ def _model(table: Table) -> ModelEntry:
     longest = table.integer("max_output_tokens", 512, 1, 65_536)
     return ModelEntry(
         name=table.name(),
-        source=table.text("source"),
+        source=read_source(table),
         licence=table.text("licence"),
         licence_file=table.text("licence_file", ""),
         context_tokens=table.integer("context_tokens", 4096, 256, 1_048_576),
@@ -132,6 +137,7 @@ def _rungs(
     upstreams: tuple[UpstreamSpec, ...],
     models: tuple[ModelEntry, ...],
     contents: Mapping[str, tuple[ContentEntry, ...]],
+    vectors: tuple[VectorsEntry, ...],
     *,
     cache: bool,
 ) -> tuple[RungSpec, ...]:
@@ -139,6 +145,7 @@ def _rungs(
     asked += [("model", model.name) for model in models if model.serves == CHAT]
     known = [("faq", entry.name) for entry in contents["faq"]]
     known += [("documents", entry.name) for entry in contents["documents"]]
+    known += [("documents", entry.name) for entry in vectors]
     before, after = ([RungSpec(name, kind, name) for kind, name in named] for named in (asked, known))
     return (*before, *((RUNG,) if cache else ()), *after, RungSpec(MESSAGE, MESSAGE, ""))
 
@@ -217,13 +224,22 @@ def _conflicts(profile: Profile) -> list[str]:
     if others and profile.embedding is not None:
         others.append(profile.embedding.name)
     names = [*(rung.name for rung in profile.ladder.rungs), *others]
-    issues = [f"the name {name!r} is used twice" for name in sorted({n for n in names if names.count(n) > 1})]
-    needs = [("documents", profile.documents), ("faq", profile.faqs), ("router", profile.routers)]
+    issues = _nothing(profile)
+    issues += [f"the name {name!r} is used twice" for name in sorted({n for n in names if names.count(n) > 1})]
+    needs = {"documents": profile.documents, "faq": profile.faqs, "router": profile.routers, "vectors": profile.vectors}
     if profile.embedding is None:
-        issues += [f"[[{key}]] needs an [embedding]" for key, entries in needs if entries]
+        issues += [f"[[{key}]] needs an [embedding]" for key, entries in needs.items() if entries]
     routers = [entry.name for entry in profile.routers]
     issues += [f"the router {name!r} is named twice" for name in sorted({n for n in routers if routers.count(n) > 1})]
-    return issues
+    return issues + of_other_models(profile.vectors, profile.embedding.name if profile.embedding is not None else "")
+
+
+def _nothing(profile: Profile) -> list[str]:
+    contents = (profile.documents, profile.faqs, profile.routers, profile.vectors, profile.upstreams)
+    if any(contents) or any(model.serves == CHAT for model in profile.models):
+        return []
+    tables = "chat [[model]], [[faq]], [[documents]], [[router]], [[vectors]] or [[upstream]]"
+    return [f"it names nothing to answer with: no {tables}"]
 
 
 def _closed(table: Table, value: T) -> T:

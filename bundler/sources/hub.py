@@ -6,23 +6,27 @@ A branch or a tag is asked for once; after that the commit in the lock is taken,
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bundler.capture.gguf_merge import merge
 from bundler.files import read_limited, write_atomic
 from bundler.format.errors import BadInput, FileMissing, SourceFailed
 from bundler.lock import Pin
+from bundler.sources.file import hashed
 from bundler.sources.hub_cache import HubCache
 from bundler.sources.hub_choice import Choice, choose
-from bundler.sources.hub_listing import Entry, Listing, is_commit
+from bundler.sources.hub_listing import LFS, Entry, Listing, is_commit
 from bundler.sources.hub_part import part_file
 from bundler.sources.hub_patience import PATIENCE, Patience
 from bundler.sources.hub_settings import hub_settings
 from bundler.sources.place import Place
-from bundler.sources.source import Fetched, HubSource, parse
+from bundler.sources.source import Fetched, HubSource, Part, Seen, parse
 
 if TYPE_CHECKING:
     from bundler.sources.hub_client import HubClient
@@ -43,20 +47,42 @@ def fetch(source: HubSource, place: Place, patience: Patience = PATIENCE) -> Fet
     with opened(place, patience) as hub:
         listing = hub.listing(source)
         choice = choose(listing, source)
-        pin = place.pins.get(str(source))
-        for entry in choice.entries:
-            _check_announced(source, choice, entry, pin)
-        path, sha256 = hub.file(listing, choice.entries[0])
+        _check_announced(source, choice, place.pins.get(str(source)))
+        found = _delivered(source, hub, listing, choice, place.work)
         text = listing.licence_text()
-        return Fetched(
-            path,
-            str(source),
-            choice.entries[0].length_bytes,
-            sha256,
-            listing.licence or None,
-            hub.file(listing, text)[0] if text is not None else None,
-            "" if is_commit(source.revision) else listing.commit,
+        return replace(
+            found,
+            licence=listing.licence or None,
+            licence_text=hub.file(listing, text)[0] if text is not None else None,
+            resolved="" if is_commit(source.revision) else listing.commit,
         )
+
+
+def look(source: HubSource, place: Place, commit: str = "", patience: Patience = PATIENCE) -> Seen:
+    """Returns what a source stands for at a commit, "" for where it stands now; no file is fetched.
+
+    Raises:
+        BadInput: It is no one file there.
+        SourceFailed: The hub cannot be asked.
+    """
+    with opened(place, patience) as hub:
+        listing = hub.listing_at(source.repository, commit or hub.commit(source))
+        entries = choose(listing, source).entries
+        digest = " ".join(entry.digest for entry in entries)
+        return Seen(listing.commit, sum(entry.length_bytes for entry in entries), digest, listing.licence)
+
+
+def _delivered(source: HubSource, hub: Hub, listing: Listing, choice: Choice, work: Path) -> Fetched:
+    """Returns the file; of a split model, the one that its parts are merged into."""
+    files = [hub.file(listing, entry) for entry in choice.entries]
+    if not choice.is_split:
+        path, sha256 = files[0]
+        return Fetched(path, str(source), choice.entries[0].length_bytes, sha256, None)
+    target = work / "hub" / hashlib.sha256(str(source).encode()).hexdigest()[:16] / choice.name
+    merge([path for path, _ in files], target)
+    parts = zip(choice.entries, files, strict=True)
+    remote = tuple(Part(entry.path, entry.length_bytes, sha256) for entry, (_, sha256) in parts)
+    return hashed(Fetched(target, str(source), target.stat().st_size, "", None, parts=remote))
 
 
 @contextmanager
@@ -179,12 +205,14 @@ def _same_revision(text: str, source: HubSource) -> bool:
     return isinstance(other, HubSource) and (other.repository, other.revision) == (source.repository, source.revision)
 
 
-def _check_announced(source: HubSource, choice: Choice, entry: Entry, pin: Pin | None) -> None:
+def _check_announced(source: HubSource, choice: Choice, pin: Pin | None) -> None:
     """Refuses before anything is fetched what could not be what the lock pins."""
-    if pin is None or choice.is_split or entry.kind != "sha256":
+    if pin is None:
         return
-    if pin.sha256 != entry.digest:
+    pinned = tuple(part.sha256 for part in pin.parts) if pin.parts else (pin.sha256,)
+    listed = tuple(entry.digest for entry in choice.entries)
+    if bool(pin.parts) == choice.is_split and all(entry.kind == LFS for entry in choice.entries) and pinned != listed:
         raise SourceFailed(
-            f"{source} is not what the lock pins: expected SHA-256 {pin.sha256}, the hub lists {entry.digest}",
+            f"{source} is not what the lock pins: expected SHA-256 {' '.join(pinned)}, it lists {' '.join(listed)}",
             "the hub changed a commit, or the lock was altered",
         )

@@ -149,7 +149,7 @@ class HubClient:
         while True:
             before = reached()
             try:
-                with _told(what):
+                with transport_errors(self._settings.origin[1]), _told(what):
                     return step()
             except Unsteady as error:
                 failures = 1 if reached() - before >= PROGRESS_BYTES else failures + 1

@@ -71,9 +71,10 @@ def open_private(path: Path, flags: int) -> Iterator[FileIO]:
         raise
     except OSError as error:
         raise BadInput(f"{path} cannot be opened: {error.strerror}", "remove it and try again") from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise BadInput(f"{path} is not a regular file", "remove it and try again")
     with FileIO(descriptor, "r+b" if flags & os.O_RDWR else "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise BadInput(f"{path} is not a regular file", "remove it and try again")
         yield file
 
 
