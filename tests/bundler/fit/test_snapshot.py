@@ -13,7 +13,7 @@ import pytest
 from appliance.host import trial_child
 from bundler.capture.stores.rows import Row, StoreFacts
 from bundler.fit import snapshot
-from bundler.format.errors import BadInput
+from bundler.format.errors import BadBundle, BadInput
 from bundler.format.service import EmbeddingSpec, LadderSpec, LimitsSpec, Service
 from bundler.format.store import CollectionSpec, StoreSpec
 from bundler.knowledge import same_answers
@@ -250,7 +250,7 @@ def test_questions_that_are_none_are_refused() -> None:
     good = {"row": 1, "ids": ["a"], "scores": [1.0]}
     assert same_answers.read_asked(json.dumps(good).encode(), 2)[0].row == 1
     for wrong in ({**good, "row": 2}, {**good, "row": True}, {**good, "ids": []}, {**good, "scores": ["x"]}):
-        with pytest.raises(same_answers.BadBundle):
+        with pytest.raises(BadBundle):
             same_answers.read_asked(json.dumps(wrong).encode(), 2)
-    with pytest.raises(same_answers.BadBundle):
+    with pytest.raises(BadBundle):
         same_answers.read_asked(b"", 2)
