@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from bundler.check import check, untested
+from bundler.check import check, check_snapshots, untested
 from bundler.embedding import Converted
 from bundler.files import DISK, FileLayer
 from bundler.format.errors import BadInput, NoSpace
@@ -19,6 +19,7 @@ from bundler.outgoing import outgoing
 from bundler.plan import Found, Plan, make_plan, pins
 from bundler.profile.model import Profile
 from bundler.repository.keyring import Keyring
+from bundler.repository.prune import hint
 from bundler.repository.publish import Publisher
 from bundler.repository.sites import NewSite, open_repository
 from bundler.repository.survey_cache import SurveyCache
@@ -57,8 +58,9 @@ def planned(
         converted.planned() if converted is not None else None,
         selftest=sources.profile.selftest is not None,
     )
+    stores = tuple(f"{name}: {opened.facts.line}" for name, opened in sources.stores().items())
     tier = sources.profile.tier
-    return replace(made, outgoing=outgoing(sources.profile), tier=str(tier) if tier is not None else "")
+    return replace(made, outgoing=outgoing(sources.profile), tier=str(tier) if tier is not None else "", stores=stores)
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ class Builder:
         agree(plan)
         self._check_space(plan)
         gathered = gather(sources, found, converted)
-        report = check(gathered)
+        report, stores = check(gathered), check_snapshots(gathered)
         repository = open_repository(
             self.publisher, self.keyring, self.hand_out, recovery=profile.recovery, layer=self.layer
         )
@@ -140,11 +142,13 @@ class Builder:
             new_bytes=written.new_bytes,
             length_bytes=descriptor.index.length_bytes + sum(volume.length_bytes for volume in descriptor.volumes),
             volumes=len(descriptor.volumes),
-            selftest=tuple(report.lines()) if report is not None else (),
+            selftest=(*(report.lines() if report is not None else ()), *stores),
             warnings=tuple(untested(gathered)) if report is None else (),
         )
         for warning in built.warnings:
             self.terminal.warn(warning)
+        if told := hint(self.publisher, self.keyring):
+            self.terminal.note(told)
         return built, settled
 
     def _check_space(self, plan: Plan) -> None:

@@ -10,7 +10,7 @@ from bundler.fit.near_miss import near_misses, told, tried
 from bundler.format.errors import SelftestFailed
 from bundler.format.service import Service
 from bundler.gather import Gathered
-from bundler.knowledge import selftest
+from bundler.knowledge import same_answers, selftest
 from bundler.knowledge.base import KnowledgeBase
 
 
@@ -32,6 +32,22 @@ def check(gathered: Gathered) -> selftest.SelftestReport | None:
             "mend the content, or lower the shares in [selftest] if they ask for too much",
         )
     return report
+
+
+def check_snapshots(gathered: Gathered) -> list[str]:
+    """Asks each snapshot of a vector store what its store was asked; returns what is told of those that hold.
+
+    Raises:
+        SelftestFailed: What the box would search answers otherwise.
+    """
+    if gathered.encoder is None or not (told := same_answers.held_line(gathered.service)):
+        return []
+    files = {item.path: item.file for item in gathered.captured}
+    base = load_knowledge(gathered.service, files, gathered)
+    wrong = same_answers.check_snapshots(gathered.service, lambda path: files[path].read_bytes(), base)
+    if wrong:
+        raise SelftestFailed("the snapshots answer otherwise than their stores:\n  " + "\n  ".join(wrong))
+    return [told]
 
 
 def untested(gathered: Gathered) -> list[str]:

@@ -53,7 +53,8 @@ _CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
 class Confinement:
     """What a child may use at most; `open_files` counts beyond the given inputs and outputs.
 
-    `threads` of them are there when the parser starts (`confined_child.pool`); it can start none.
+    `threads` of them are there when the parser starts (`confined_child.pool`); it can start none, unless
+    `starts_threads` lets a library have its own: memory still bounds them.
     """
 
     memory_bytes: int = 2 * GIB
@@ -63,6 +64,7 @@ class Confinement:
     open_files: int = 64
     result_bytes: int = 64 * MIB
     threads: int = 0
+    starts_threads: bool = False
 
 
 @dataclass(frozen=True)

@@ -88,8 +88,9 @@ def _give_up(order: Mapping[str, Any]) -> str:
     _limit(resource.RLIMIT_FSIZE, limits["output_bytes"])
     _limit(resource.RLIMIT_NOFILE, limits["open_files"] + files)
     _limit(resource.RLIMIT_CPU, limits["cpu_s"])
-    # The kernel exempts user 0 from this one (kernel/fork.c).
-    _limit(resource.RLIMIT_NPROC, 0)
+    if not limits["starts_threads"]:
+        # The kernel exempts user 0 from this one (kernel/fork.c).
+        _limit(resource.RLIMIT_NPROC, 0)
     # Python ignores SIGXFSZ, and a parser might swallow the OSError that it gets instead.
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
     return reason

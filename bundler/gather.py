@@ -41,6 +41,7 @@ from bundler.sources.fetch import fetch, fetch_image
 from bundler.sources.file import hashed
 from bundler.sources.place import Place
 from bundler.sources.source import Fetched
+from bundler.stores import Opened, open_store, snapshot_store, specs
 from bundler.terminal import Progress
 from bundler.vector_cache import RememberingEncoder
 
@@ -69,6 +70,7 @@ class Sources:
         wheels: Where wheels are kept, where that is not in `cache`.
         offline: Whether only what is in the cache may be used.
         watch: Makes a progress line of a label and a total in bytes, or None.
+        opened: Vector stores of the profile, by name, each once it was opened.
     """
 
     profile: Profile
@@ -81,6 +83,7 @@ class Sources:
     wheels: Path | None = None
     offline: bool = False
     watch: Callable[[str, int], Progress] | None = None
+    opened: dict[str, Opened] = field(default_factory=dict)
 
     @property
     def place(self) -> Place:
@@ -133,6 +136,14 @@ class Sources:
             parts=parts,
         )
 
+    def stores(self) -> dict[str, Opened]:
+        """Opens every vector store, once a build, so that what was planned is what goes in."""
+        for entry in self.profile.vectors:
+            if entry.name not in self.opened:
+                self.say(f"opening the vector store {entry.name}")
+                self.opened[entry.name] = open_store(self.profile, entry, self.work)
+        return self.opened
+
     def content(self) -> list[Found]:
         """Returns the size of each content folder or file for the plan; they are read when they are compiled.
 
@@ -142,11 +153,12 @@ class Sources:
         for case in self.profile.selftest.cases if self.profile.selftest is not None else ():
             local_file(self.profile, case)
         parts = {"documents": self.profile.documents, "faq": self.profile.faqs, "router": self.profile.routers}
-        return [
+        local = [
             sized(part, entry.source, local_path(self.profile, entry.source))
             for part, entries in parts.items()
             for entry in entries
         ]
+        return local + [opened.found(self.profile) for opened in self.stores().values()]
 
 
 def gather(sources: Sources, found: Mapping[str, tuple[Found, Fetched]], converted: Converted | None) -> Gathered:
@@ -169,15 +181,15 @@ def gather(sources: Sources, found: Mapping[str, tuple[Found, Fetched]], convert
     if converted is not None:
         spec, encoder = converted.spec(), make_encoder(converted, sources.vectors)
         captured += [*_embedding(converted), *_knowledge(sources, encoder)]
+        for opened in sources.stores().values():
+            captured += snapshot_store(opened, encoder, sources.work, sources.say)
         if isinstance(encoder, RememberingEncoder):
             sources.say(f"{encoder.fresh} texts were embedded, the rest was known")
             encoder.save()
     captured.append(cases)
-    return Gathered(
-        tuple(item for item in captured if item is not None),
-        compile_service(profile, spec, tuple(spec for spec, _ in images)),
-        encoder,
-    )
+    taken = tuple(spec for spec, _ in images)
+    compiled = compile_service(profile, spec, taken, specs(profile, sources.opened))
+    return Gathered(tuple(item for item in captured if item is not None), compiled, encoder)
 
 
 def _model(entry: ModelEntry, fetched: Fetched) -> Captured:

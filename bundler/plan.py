@@ -48,7 +48,7 @@ class Found:
 
 @dataclass(frozen=True)
 class PlanLine:
-    """One source in the plan; `state` is "new", "pinned" or "local"."""
+    """One source in the plan; `state` is "new", "pinned", "local", or "live" for a running store."""
 
     found: Found
     state: str
@@ -63,6 +63,7 @@ class Plan:
         warnings: What the bundle will lack.
         outgoing: What leaves the building of the box's requests (`bundler.outgoing`).
         tier: The hardware tier, and what its models need there; "" for none.
+        stores: What each vector store says of itself.
     """
 
     profile: str
@@ -75,6 +76,7 @@ class Plan:
     warnings: tuple[str, ...] = ()
     outgoing: tuple[str, ...] = ()
     tier: str = ""
+    stores: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -144,11 +146,13 @@ def _is_weights(item: Found) -> bool:
 
 def _order(item: Found) -> tuple[int, str]:
     """Large and rarely changed parts first, so that a refresh rewrites the tail only."""
-    parts = ("image", "model", "embedding", "documents", "faq", "router", "selftest")
+    parts = ("image", "model", "embedding", "documents", "vectors", "faq", "router", "selftest")
     return (parts.index(item.part), item.source)
 
 
 def _state(item: Found, lock: Lock) -> str:
     if item.source.startswith("file:"):
         return "local"
+    if item.part == "vectors":
+        return "live"
     return "pinned" if item.source in lock.pins else "new"

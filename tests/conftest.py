@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -212,6 +213,40 @@ def registry(make_registry: Callable[..., Any]) -> Iterator[Any]:
     """A real registry on loopback, for one file of tests: see `scripts/local_registry.py`."""
     with make_registry() as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def chroma_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Any]:
+    """The real Chroma server over a directory, which a `with` block gets the URL of."""
+
+    @contextmanager
+    def running(path: Path) -> Iterator[str]:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        program = Path(sys.executable).with_name("chroma")
+        words = [str(program), "run", "--path", str(path), "--host", "127.0.0.1", "--port", str(port)]
+        log = tmp_path_factory.mktemp("chroma") / "log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=log.parent)
+        try:
+            _wait_for_port(port, process, log)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+            process.wait(30)
+
+    return running
+
+
+def _wait_for_port(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    for _ in range(600):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        assert process.poll() is None, log.read_text()
+        time.sleep(0.1)
+    raise AssertionError(log.read_text())
 
 
 @contextmanager

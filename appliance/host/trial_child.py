@@ -78,18 +78,23 @@ def _tried(order: dict[str, Any]) -> dict[str, Any]:
 def _selftest(bundle: Bundle) -> tuple[list[str], list[str], bool]:
     from appliance.host.box import load_knowledge
     from appliance.host.pace import pace, pace_line
-    from bundler.knowledge import selftest
+    from bundler.knowledge import same_answers, selftest
 
     spec = bundle.index.service.selftest
+    service = bundle.index.service
     knowledge, _ = load_knowledge(bundle)
-    if spec is None or knowledge is None:
+    if knowledge is None:
         return [], [], True
+    wrong = same_answers.check_snapshots(service, bundle.read, knowledge)
+    told = [line for line in (same_answers.held_line(service),) if line and not wrong]
+    if spec is None or wrong:
+        return [*told, *(f"vector store {line}  FAILED" for line in wrong)], [], not wrong
     cases = selftest.read_cases(bundle.read(spec.asset))
     report = selftest.run(cases, knowledge, spec)
     found = pace(cases, knowledge, time.perf_counter)
     quick = all(taken <= spec.search_ms for taken in found.values())
     counts = report.counts()
-    lines = [*counts, *([pace_line(found, spec.search_ms)] if found else [])]
+    lines = [*told, *counts, *([pace_line(found, spec.search_ms)] if found else [])]
     return lines, report.lines()[len(counts) :], report.passed and quick
 
 

@@ -118,7 +118,8 @@ def _reply(answering: Answering, body: dict[str, Any]) -> Whole:
 
 def _hit(hit: Any) -> dict[str, Any]:
     place = {"source": hit.source, "start": int(hit.start), "end": int(hit.end)}
-    return {"text": hit.text, **place, "score": float(hit.score), "collection": hit.collection}
+    found = {"text": hit.text, **place, "score": float(hit.score), "collection": hit.collection}
+    return {**found, "id": hit.id} if hit.id else found
 
 
 def _match(match: Any) -> dict[str, str]:

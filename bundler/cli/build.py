@@ -189,6 +189,7 @@ def _lines(made: Any) -> list[str]:
     ]
     lines.append(f"total {size(made.source_bytes)}, about {size(made.medium_bytes)} on the medium")
     lines += [f"tier {made.tier}"] if made.tier else []
+    lines += [f"vector store {store}" for store in made.stores]
     lines += [f"embedding model {made.embedding}"] if made.embedding else []
     lines += [f"no licence is known for {source}" for source in made.unlicensed]
     lines += [f"no licence text comes with {source}: name one with licence_file" for source in made.without_text]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -31,6 +31,28 @@ def compile_documents(documents: Sequence[Document], encoder: Embeds, name: str)
     chunks = [_chunk(passage, texts[passage.source]) for passage in found]
     scored = [chunk.scored_text for chunk in chunks]
     vectors = through_chroma(encoder.embed_passages(scored), scored)
+    prefix = f"documents/{name}"
+    quotes = sentence_assets(found, chunks, texts, encoder)
+    return {
+        f"{prefix}/texts.jsonl": _lines(asdict(document) for document in documents),
+        f"{prefix}/chunks.jsonl": _lines(asdict(passage) for passage in found),
+        f"{prefix}/vectors.npy": npy(vectors),
+        f"{prefix}/search.json": search_facts(encoder),
+        **{f"{prefix}/{name}": data for name, data in quotes.items()},
+    }
+
+
+def sentence_assets(
+    found: Sequence[Passage], chunks: Sequence[Chunk], texts: Mapping[str, str], encoder: Embeds
+) -> dict[str, bytes]:
+    """Returns the sentences of passages, which are what is quoted, with the mean of their vectors alone and in context.
+
+    Args:
+        found: The passages.
+        chunks: The same, with their texts.
+        texts: By source.
+        encoder: The embedding model.
+    """
     places = [
         (number, first, last)
         for number, passage in enumerate(found)
@@ -38,15 +60,15 @@ def compile_documents(documents: Sequence[Document], encoder: Embeds, name: str)
     ]
     quoted = [texts[found[number].source][first:last] for number, first, last in places]
     in_context = [chunks[number].sentence_in_context(text) for (number, _, _), text in zip(places, quoted, strict=True)]
-    prefix = f"documents/{name}"
     return {
-        f"{prefix}/texts.jsonl": _lines(asdict(document) for document in documents),
-        f"{prefix}/chunks.jsonl": _lines(asdict(passage) for passage in found),
-        f"{prefix}/vectors.npy": npy(vectors),
-        f"{prefix}/sentences.jsonl": _lines({"at": place} for place in places),
-        f"{prefix}/sentences.npy": npy(_both(encoder, quoted, in_context)),
-        f"{prefix}/search.json": _json({"model": _model(GATE), MADE_WITH: encoder.identity}),
+        "sentences.jsonl": _lines({"at": place} for place in places),
+        "sentences.npy": npy(_both(encoder, quoted, in_context)),
     }
+
+
+def search_facts(encoder: Embeds) -> bytes:
+    """Returns `search.json`: when passages answer, and which model their vectors are of."""
+    return _json({"model": _model(GATE), MADE_WITH: encoder.identity})
 
 
 def compile_faq(entries: Sequence[FaqEntry], encoder: Embeds, name: str) -> dict[str, bytes]:

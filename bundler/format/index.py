@@ -24,6 +24,7 @@ from bundler.format.service import (
     UPSTREAM_KINDS,
     Service,
 )
+from bundler.format.store import METRICS
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -40,6 +41,7 @@ KINDS = (
     "router",
     "selftest",
     "licence",
+    "answers",
     "image",
 )
 
@@ -132,6 +134,11 @@ def decode_index(data: bytes, *, volumes: int) -> Index:
     _check_places(index)
     _check_models(index.service)
     _check_routes(index.service)
+    for collection in index.service.collections:
+        if collection.store is not None and collection.store.metric not in METRICS:
+            raise BadBundle(
+                f"the collection {collection.name} ranks by {collection.store.metric!r}, which is not known"
+            )
     check_images(index.service.images, frozenset(asset.path for asset in index.assets))
     for rule in index.service.redact:
         if rule.kind not in REDACT_KINDS:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from bundler.format.dependency import DependencySpec
 from bundler.format.image import ImageSpec
 from bundler.format.record import LATER
+from bundler.format.store import CollectionSpec
 
 RUNG_KINDS = ("upstream", "model", "cache", "faq", "documents", "message")
 CACHE = "cache"  # a rung only where a route or the ladder says how long answers are kept
@@ -76,14 +77,6 @@ class EmbeddingSpec:
     output: str = field(default="", metadata=LATER)
     query_prefix: str = field(default="", metadata=LATER)
     passage_prefix: str = field(default="", metadata=LATER)
-
-
-@dataclass(frozen=True)
-class CollectionSpec:
-    """A document collection: `texts.jsonl`, `chunks.jsonl`, `vectors.npy` and `search.json` under `prefix`."""
-
-    name: str
-    prefix: str
 
 
 @dataclass(frozen=True)

@@ -83,6 +83,11 @@ def load_sentences(read: Read, prefix: str) -> list[Sentence]:
     return [Sentence(*row["at"]) for row in read_lines(read(f"{prefix}/sentences.jsonl"))]
 
 
+def load_ids(read: Read, prefix: str) -> list[str]:
+    """Reads the ids of a snapshot's rows, which stand in the order of its passages."""
+    return [str(row["id"]) for row in read_lines(read(f"{prefix}/rows.jsonl"))]
+
+
 def load_gate(read: Read, prefix: str) -> Logistic:
     return _logistic(read(f"{prefix}/search.json"), evidence.FEATURES)
 

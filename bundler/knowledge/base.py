@@ -6,14 +6,16 @@ from collections.abc import Mapping
 
 from bundler.format.errors import BadBundle
 from bundler.format.service import Service
+from bundler.format.store import CollectionSpec, StoreSpec
 from bundler.knowledge import assets
 from bundler.knowledge.dense import DenseFactory, Exact
 from bundler.knowledge.evidence import judge
 from bundler.knowledge.faq import FaqMatcher
 from bundler.knowledge.logistic import Logistic
-from bundler.knowledge.passages import Passages
+from bundler.knowledge.passages import Passages, Sentence
 from bundler.knowledge.reading import Embeds, Vectors
 from bundler.knowledge.router import Router
+from bundler.knowledge.stored import stored
 from bundler.knowledge.types import EMPTY, Evidence, FaqResult, Hit, RouteResult
 
 QUERY_CHARS_MAX = 8_000
@@ -55,7 +57,7 @@ class KnowledgeBase:
                 assets.refuse_other_model(read(path), encoder.identity, path)
             return cls(
                 encoder,
-                {item.name: _collection(read, item.name, item.prefix, size, dense) for item in service.collections},
+                {item.name: _collection(read, item, size, dense) for item in service.collections},
                 {item.name: assets.load_faq(read, item.prefix, size) for item in service.faqs},
                 {item.name: assets.load_router(read, item.prefix, size) for item in service.routers},
             )
@@ -65,10 +67,14 @@ class KnowledgeBase:
     def search(self, query: str, top_k: int, collection: str | None = None) -> list[Hit]:
         """Returns the best passages, best first; of all collections where none is named.
 
+        A snapshot of a vector store that is named answers as the store did: by its metric, over its vectors alone.
+
         Raises:
             KeyError: There is no such collection.
         """
         vector = self._vector(query)
+        if collection is not None and (named := self.collections[collection][0]).stored is not None:
+            return named.as_stored(vector, top_k)
         chosen = self.collections if collection is None else {collection: self.collections[collection]}
         hits = [passages.hit(item) for passages, _ in chosen.values() for item in passages.find(query, vector, top_k)]
         return sorted(hits, key=lambda hit: -hit.score)[:top_k]
@@ -110,11 +116,34 @@ def _beside_vectors(service: Service) -> list[str]:
 
 
 def _collection(
-    read: assets.Read, name: str, prefix: str, dimensions: int, dense: DenseFactory
+    read: assets.Read, spec: CollectionSpec, dimensions: int, dense: DenseFactory
 ) -> tuple[Passages, Logistic]:
+    if spec.store is not None:
+        return _snapshot(read, spec, spec.store, dimensions, dense)
+    name, prefix = spec.name, spec.prefix
     chunks, sentences = assets.load_chunks(read, prefix), assets.load_sentences(read, prefix)
     vectors = assets.read_vectors(read(f"{prefix}/vectors.npy"), dimensions, f"{prefix}/vectors.npy")
     rows = assets.read_vectors(read(f"{prefix}/sentences.npy"), dimensions, f"{prefix}/sentences.npy")
     if len(vectors) != len(chunks) or len(rows) != len(sentences):
         raise BadBundle(f"the vectors of {prefix} do not fit its passages")
     return Passages(name, chunks, vectors, sentences, rows, dense(vectors)), assets.load_gate(read, prefix)
+
+
+def _snapshot(
+    read: assets.Read, spec: CollectionSpec, store: StoreSpec, dimensions: int, dense: DenseFactory
+) -> tuple[Passages, Logistic]:
+    prefix = spec.prefix
+    chunks, ids = assets.load_chunks(read, prefix), assets.load_ids(read, prefix)
+    vectors = assets.read_vectors(read(f"{prefix}/vectors.npy"), dimensions, f"{prefix}/vectors.npy")
+    if not len(vectors) == len(chunks) == len(ids):
+        raise BadBundle(f"the vectors of {prefix} do not fit its rows")
+    found = stored(store.metric, ids, vectors)
+    if store.whole:
+        sentences, rows = [Sentence(n, chunk.start, chunk.end) for n, chunk in enumerate(chunks)], found.units
+    else:
+        sentences = assets.load_sentences(read, prefix)
+        rows = assets.read_vectors(read(f"{prefix}/sentences.npy"), dimensions, f"{prefix}/sentences.npy")
+    if len(rows) != len(sentences):
+        raise BadBundle(f"the vectors of {prefix} do not fit its sentences")
+    passages = Passages(spec.name, chunks, found.units, sentences, rows, dense(found.units), found)
+    return passages, assets.load_gate(read, prefix)

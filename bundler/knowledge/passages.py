@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from bundler.knowledge.dense import Dense, top
 from bundler.knowledge.lexical import Bm25
 from bundler.knowledge.reading import Vectors
+from bundler.knowledge.stored import Stored
 from bundler.knowledge.types import Hit
 
 CANDIDATES = 50
@@ -77,6 +78,7 @@ class Passages:
         sentences: All sentences, in order of their chunks; every chunk has one at least.
         sentence_vectors: A row a sentence: the mean of its vector alone and in context.
         dense: Finds candidates among `vectors`.
+        stored: What the vector store said of the rows that these are a snapshot of; None for documents.
     """
 
     def __init__(
@@ -87,8 +89,9 @@ class Passages:
         sentences: Sequence[Sentence],
         sentence_vectors: Vectors,
         dense: Dense,
+        stored: Stored | None = None,
     ) -> None:
-        self.name, self.chunks, self.sentences = name, chunks, sentences
+        self.name, self.chunks, self.sentences, self.stored = name, chunks, sentences, stored
         self.vectors, self.sentence_vectors, self._dense = vectors, sentence_vectors, dense
         self.lexical = Bm25([chunk.scored_text for chunk in chunks])
         sources = {source: number for number, source in enumerate(dict.fromkeys(chunk.source for chunk in chunks))}
@@ -115,7 +118,16 @@ class Passages:
 
     def hit(self, found: Found) -> Hit:
         chunk = self.chunks[found.chunk]
-        return Hit(chunk.text, chunk.source, chunk.start, chunk.end, round(found.score, 4), self.name)
+        name = self.stored.ids[found.chunk] if self.stored is not None else ""
+        return Hit(chunk.text, chunk.source, chunk.start, chunk.end, round(found.score, 4), self.name, name)
+
+    def as_stored(self, vector: Vectors, k: int) -> list[Hit]:
+        """Returns the `k` nearest rows of a snapshot as its store ranked them; raises ValueError for documents."""
+        if self.stored is None:
+            raise ValueError(f"{self.name} is no snapshot of a vector store")
+        rows, scores = self.stored.nearest(vector, k)
+        found = [Found(int(row), float(score), 0.0, 0.0, 0.0) for row, score in zip(rows, scores, strict=True)]
+        return [self.hit(item) for item in found]
 
     def sentences_of(self, chunk: int) -> range:
         return range(int(self._first[chunk]), int(self._first[chunk + 1]))

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Hit:
-    """A passage, verbatim: `text` is exactly `start` to `end` of its source; a higher score is better."""
+    """A passage, verbatim: `text` is exactly `start` to `end` of its source; a higher score is better.
+
+    `id` is that of a vector store's row; "" for a passage of a document.
+    """
 
     text: str
     source: str
@@ -15,6 +18,7 @@ class Hit:
     end: int
     score: float
     collection: str
+    id: str = ""
 
 
 @dataclass(frozen=True)

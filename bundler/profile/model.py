@@ -15,6 +15,7 @@ from bundler.format.service import (
     RouteSpec,
     UpstreamSpec,
 )
+from bundler.profile.vectors import VectorsEntry
 
 # "auto" is int8 where that strays little from fp32 (`bundler.capture.bert_to_onnx`), else fp32; fp16 is for GPUs.
 PRECISIONS = ("auto", "fp32", "int8", "fp16")
@@ -152,5 +153,6 @@ class Profile:
     routes: tuple[RouteSpec, ...] = ()
     handoff: HandoffSpec | None = None
     redact: tuple[RedactSpec, ...] = ()
+    vectors: tuple[VectorsEntry, ...] = ()
     images: tuple[ImageEntry, ...] = ()
     tier: TierEntry | None = None

@@ -30,6 +30,7 @@ from bundler.profile.source import read_source
 from bundler.profile.table import Table
 from bundler.profile.tier import OpenTier, open_tier, read_toml, tier_file
 from bundler.profile.upstream import addressed, read_upstream
+from bundler.profile.vectors import VectorsEntry, of_other_models, read_vectors
 
 # A local model takes 16 MiB of what the box makes of a request: passages are added, numbers may be written longer.
 BODY_BYTES_MOST = 15_000_000
@@ -64,8 +65,8 @@ def parse_profile(
     tier = open_tier(tier_file(bundle, base, chosen_tier))
     models = tuple(_closed(table, _model(table)) for table in [*tier.models, *top.tables("model")])
     contents = {key: tuple(_content(table) for table in top.tables(key)) for key in ("documents", "faq", "router")}
-    routes, ladder = top.tables("route"), top.table("ladder")
-    rungs = _rungs(upstreams, models, contents, cache=is_used([ladder, *routes]))
+    routes, ladder, vectors = top.tables("route"), top.table("ladder"), read_vectors(top.tables("vectors"))
+    rungs = _rungs(upstreams, models, contents, vectors, cache=is_used([ladder, *routes]))
     profile = Profile(
         name=bundle.name(),
         title=bundle.text("title"),
@@ -85,14 +86,11 @@ def parse_profile(
         routes=read_routes(routes, rungs, upstreams),
         handoff=read_handoff(top.table("handoff"), base) if top.has("handoff") else None,
         redact=read_redact(top.tables("redact")),
+        vectors=vectors,
         images=read_images(top.tables("image")),
         tier=tier.entry,
     )
     issues += tier.told(models)
-    if not (any(model.serves == CHAT for model in models) or upstreams or any(contents.values())):
-        issues.append(
-            "it names nothing to answer with: no chat [[model]], [[faq]], [[documents]], [[router]] or [[upstream]]"
-        )
     bundle.close()
     top.close()
     issues += _conflicts(profile)
@@ -133,6 +131,7 @@ def _rungs(
     upstreams: tuple[UpstreamSpec, ...],
     models: tuple[ModelEntry, ...],
     contents: Mapping[str, tuple[ContentEntry, ...]],
+    vectors: tuple[VectorsEntry, ...],
     *,
     cache: bool,
 ) -> tuple[RungSpec, ...]:
@@ -140,6 +139,7 @@ def _rungs(
     asked += [("model", model.name) for model in models if model.serves == CHAT]
     known = [("faq", entry.name) for entry in contents["faq"]]
     known += [("documents", entry.name) for entry in contents["documents"]]
+    known += [("documents", entry.name) for entry in vectors]
     before, after = ([RungSpec(name, kind, name) for kind, name in named] for named in (asked, known))
     return (*before, *((RUNG,) if cache else ()), *after, RungSpec(MESSAGE, MESSAGE, ""))
 
@@ -218,13 +218,22 @@ def _conflicts(profile: Profile) -> list[str]:
     if others and profile.embedding is not None:
         others.append(profile.embedding.name)
     names = [*(rung.name for rung in profile.ladder.rungs), *others]
-    issues = [f"the name {name!r} is used twice" for name in sorted({n for n in names if names.count(n) > 1})]
-    needs = [("documents", profile.documents), ("faq", profile.faqs), ("router", profile.routers)]
+    issues = _nothing(profile)
+    issues += [f"the name {name!r} is used twice" for name in sorted({n for n in names if names.count(n) > 1})]
+    needs = {"documents": profile.documents, "faq": profile.faqs, "router": profile.routers, "vectors": profile.vectors}
     if profile.embedding is None:
-        issues += [f"[[{key}]] needs an [embedding]" for key, entries in needs if entries]
+        issues += [f"[[{key}]] needs an [embedding]" for key, entries in needs.items() if entries]
     routers = [entry.name for entry in profile.routers]
     issues += [f"the router {name!r} is named twice" for name in sorted({n for n in routers if routers.count(n) > 1})]
-    return issues
+    return issues + of_other_models(profile.vectors, profile.embedding.name if profile.embedding is not None else "")
+
+
+def _nothing(profile: Profile) -> list[str]:
+    contents = (profile.documents, profile.faqs, profile.routers, profile.vectors, profile.upstreams)
+    if any(contents) or any(model.serves == CHAT for model in profile.models):
+        return []
+    tables = "chat [[model]], [[faq]], [[documents]], [[router]], [[vectors]] or [[upstream]]"
+    return [f"it names nothing to answer with: no {tables}"]
 
 
 def _closed(table: Table, value: T) -> T:

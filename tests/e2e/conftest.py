@@ -70,6 +70,12 @@ class Customer:
         return self.run("appliance", *words)
 
 
+@pytest.fixture(scope="session")
+def make_customer() -> Callable[[Path], Customer]:
+    """Makes a customer of a folder; nothing is in it yet."""
+    return lambda folder: Customer(folder, folder / "code")
+
+
 def linked_copy(source: Path, target: Path) -> Path:
     """Copies a tree by hard links; a test that changes a file must replace it. Locks would be shared: `run` stays."""
     shutil.copytree(source, target, symlinks=True, copy_function=os.link, ignore=shutil.ignore_patterns("run"))

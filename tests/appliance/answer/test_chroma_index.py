@@ -7,7 +7,8 @@ import pytest
 
 from appliance.answer.chroma_index import chroma
 from bundler.fit.compile import compile_documents
-from bundler.format.service import CollectionSpec, LadderSpec, LimitsSpec, Service
+from bundler.format.service import LadderSpec, LimitsSpec, Service
+from bundler.format.store import CollectionSpec
 from bundler.ingest.readers import read_folder
 from bundler.knowledge import selftest
 from bundler.knowledge.base import KnowledgeBase

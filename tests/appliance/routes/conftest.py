@@ -31,7 +31,6 @@ from appliance.engine.fit import Fit
 from appliance.gateway.breaker import Breaker
 from appliance.settings import Settings
 from bundler.format.service import (
-    CollectionSpec,
     EmbeddingSpec,
     FaqSpec,
     LadderSpec,
@@ -42,6 +41,7 @@ from bundler.format.service import (
     Service,
     UpstreamSpec,
 )
+from bundler.format.store import CollectionSpec
 
 WORDS = ("one ", "two ", "three ", "four")
 

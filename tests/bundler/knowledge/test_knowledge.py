@@ -11,7 +11,6 @@ import pytest
 from bundler.fit.compile import compile_documents, compile_faq, compile_router
 from bundler.format.errors import BadBundle
 from bundler.format.service import (
-    CollectionSpec,
     EmbeddingSpec,
     FaqSpec,
     LadderSpec,
@@ -20,6 +19,7 @@ from bundler.format.service import (
     SelftestSpec,
     Service,
 )
+from bundler.format.store import CollectionSpec
 from bundler.ingest.faq import FaqEntry, faq_issues
 from bundler.ingest.readers import Document
 from bundler.ingest.routes import RouteExample

