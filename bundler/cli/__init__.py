@@ -10,6 +10,7 @@ from bundler.cli.faq import faq
 from bundler.cli.init import init
 from bundler.cli.inspect import diff, export, inspect, verify
 from bundler.cli.keys import keys
+from bundler.cli.lock import lock
 from bundler.cli.policy import policy
 from bundler.cli.prune import prune
 from bundler.cli.runtime import runtime
@@ -22,5 +23,5 @@ def main() -> None:
     """Snapshots models, documents and FAQs into signed, encrypted bundles for boxes that work offline."""
 
 
-for command in (build, copy, diff, export, faq, init, inspect, keys, plan, policy, prune, runtime, site, verify):
+for command in (build, copy, diff, export, faq, init, inspect, keys, lock, plan, policy, prune, runtime, site, verify):
     main.add_command(command)
