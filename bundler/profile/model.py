@@ -43,6 +43,7 @@ class ModelEntry:
         serves: One of `service.SERVES`.
         max_output_tokens: 0 where it serves no chat.
         languages: The languages that it answers in; none named is any.
+        template: Where the base model's chat template lies, which this one's is compared with; "" for nowhere.
     """
 
     name: str
@@ -53,6 +54,7 @@ class ModelEntry:
     max_output_tokens: int
     serves: str = CHAT
     languages: tuple[str, ...] = ()
+    template: str = ""
 
 
 @dataclass(frozen=True)

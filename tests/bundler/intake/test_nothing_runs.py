@@ -21,6 +21,7 @@ CONFINED = "runs in the confined child only"
 ALLOWED = {
     "bundler.capture.bert_graph": CONFINED,
     "bundler.capture.calibrate": CONFINED,
+    "bundler.capture.chat_template_child": CONFINED,
     "bundler.capture.onnx_embedding_child": CONFINED,
     "bundler.capture.onnx_rules": CONFINED,
     "bundler.capture.tokenizer": CONFINED,
