@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,7 @@ import pytest
 def edits(repo_root: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """`scripts/year_edits.py` with models that take no time."""
     monkeypatch.syspath_prepend(str(repo_root / "scripts"))
-    monkeypatch.delitem(sys.modules, "year_edits", raising=False)
-    import year_edits
-
+    year_edits: Any = importlib.import_module("year_edits")
     monkeypatch.setattr(year_edits, "write", lambda _like, out, _size, _shape, seed: out.write_bytes(bytes([seed])))
     return year_edits
 
