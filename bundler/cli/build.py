@@ -199,6 +199,7 @@ def _outcome(built: Any, repository: Path) -> list[str]:
         lines = [f"bundle {built.bundle}: {sizes}, in {repository}"]
     else:
         lines = [f"nothing changed since bundle {built.bundle}: its metadata is signed again, in {repository}"]
+    lines.append(f"content {built.content_sha256}")
     lines += [f"  {line}" for line in built.selftest]
     return lines
 
@@ -213,6 +214,8 @@ def _lines(made: Any) -> list[str]:
     lines += [f"tier {made.tier}"] if made.tier else []
     lines += [f"vector store {store}" for store in made.stores]
     lines += [f"embedding model {made.embedding}"] if made.embedding else []
+    lines += [f"the gate of licences refuses it: {line}" for line in made.refused]
+    lines += [f"licences differ: {line}" for line in made.contradictions]
     lines += [f"no licence is known for {source}" for source in made.unlicensed]
     lines += [f"no licence text comes with {source}: name one with licence_file" for source in made.without_text]
     lines += made.outgoing

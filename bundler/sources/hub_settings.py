@@ -37,7 +37,7 @@ def hub_settings(environment: Mapping[str, str]) -> HubSettings:
     """Reads `HF_ENDPOINT`, `HF_TOKEN` and `HF_TOKEN_PATH`, the names that the hub's own programs use.
 
     Raises:
-        BadInput: The address is none, or the token would cross a network in clear, or is not printable text, or its file
+        BadInput: The address is none, or the token would cross a network in clear, is not printable text, or its file
             cannot be read.
     """
     endpoint = environment.get("HF_ENDPOINT", "").rstrip("/") or ENDPOINT
