@@ -35,6 +35,7 @@ from bundler.knowledge import selftest
 from bundler.knowledge.reading import Embeds
 from bundler.local import local_file, local_path, sized
 from bundler.lock import Lock, PinnedPart, no_lock
+from bundler.model_signatures import Signatures
 from bundler.plan import Found
 from bundler.profile.model import ContentEntry, EmbeddingEntry, ModelEntry, Profile
 from bundler.repository.survey import Captured
@@ -102,12 +103,16 @@ class Sources:
         if (embedding := self.profile.embedding) is not None:
             wanted += [("embedding", embedding.source + name, embedding) for name in embedding_files(embedding)]
         result = {}
+        signatures = Signatures(self.fetch, lambda text: local_file(self.profile, text))
         for part, source, entry in wanted:
             # A model is large and hashed once, when it is captured; what is converted is known by its source's digest.
             fetched = self.fetch(source) if part == "model" else hashed(self.fetch(source))
             if entry.licence_file:
                 fetched = replace(fetched, licence_text=local_file(self.profile, entry.licence_file))
-            item = self._found(part, source, fetched, entry.licence)
+            signer = ""
+            if entry.signer is not None:
+                fetched, signer = signatures.check(entry.signer, entry.source, fetched)
+            item = replace(self._found(part, source, fetched, entry.licence), signature=signer)
             result[source] = (stated(item, fetched, entry.serves) if isinstance(entry, ModelEntry) else item, fetched)
         for image in self.profile.images:
             self.say(f"fetching {image.source}")
