@@ -10,6 +10,7 @@ from typing import Any
 
 from bundler.capture import gguf
 from bundler.capture.images import capture_image, image_spec
+from bundler.capture.row_cuts import row_cuts
 from bundler.compile_service import SELFTEST, compile_service
 from bundler.conversions import Conversions
 from bundler.embedding import (
@@ -293,4 +294,4 @@ def _case(row: Mapping[str, Any], _: int) -> Mapping[str, Any]:
 
 
 def _small(path: str, file: Path, kind: str, licence: str, source: str) -> Captured:
-    return Captured(path, file, kind, licence, source, (), CHUNK_BYTES_SMALL)
+    return Captured(path, file, kind, licence, source, row_cuts(file), CHUNK_BYTES_SMALL)
