@@ -19,6 +19,7 @@ from bundler.outgoing import outgoing
 from bundler.plan import Found, Plan, make_plan, pins
 from bundler.profile.model import Profile
 from bundler.repository.keyring import Keyring
+from bundler.repository.prune import hint
 from bundler.repository.publish import Publisher
 from bundler.repository.sites import NewSite, open_repository
 from bundler.repository.survey_cache import SurveyCache
@@ -146,6 +147,8 @@ class Builder:
         )
         for warning in built.warnings:
             self.terminal.warn(warning)
+        if told := hint(self.publisher, self.keyring):
+            self.terminal.note(told)
         return built, settled
 
     def _check_space(self, plan: Plan) -> None:

@@ -12,6 +12,7 @@ from bundler.cli.inspect import diff, export, inspect, verify
 from bundler.cli.keys import keys
 from bundler.cli.policy import policy
 from bundler.cli.profile import profile
+from bundler.cli.prune import prune
 from bundler.cli.runtime import runtime
 from bundler.cli.site import site
 
@@ -22,5 +23,21 @@ def main() -> None:
     """Snapshots models, documents and FAQs into signed, encrypted bundles for boxes that work offline."""
 
 
-for command in (build, copy, diff, export, faq, init, inspect, keys, plan, policy, profile, runtime, site, verify):
+for command in (
+    build,
+    copy,
+    diff,
+    export,
+    faq,
+    init,
+    inspect,
+    keys,
+    plan,
+    policy,
+    profile,
+    prune,
+    runtime,
+    site,
+    verify,
+):
     main.add_command(command)

@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -52,6 +52,7 @@ def copy_for_site(
     medium: Path,
     terminal: Terminal,
     layer: FileLayer = DISK,
+    volumes: Collection[str] = (),
 ) -> Copied:
     """Copies the newest bundle that may be installed, and what a site needs to take it.
 
@@ -63,6 +64,7 @@ def copy_for_site(
         medium: Where to; a copy that was stopped goes on.
         terminal: Progress.
         layer: Where faults can be put.
+        volumes: More volumes that the site has got.
 
     Raises:
         BadInput: There is no such site, or no bundle that may be installed.
@@ -71,7 +73,7 @@ def copy_for_site(
     """
     descriptor = newest(folder, trusted)
     own = site_files(folder, trusted, site)
-    had = _volumes_of(folder, trusted, delivered)
+    had = {*_volumes_of(folder, trusted, delivered), *volumes}
     lacking = (volume for volume in descriptor.volumes if volume.path in had)
     left_out = tuple(v for v in lacking if not has_size(paths.inside(medium, v.path), v.length_bytes))
     files = [*content_files(trusted, descriptor, had), *own, *metadata_files(folder, trusted)]
@@ -132,17 +134,16 @@ def copy_for_sites(
     check_medium(medium, publisher.first_root(), trusted.policy.repository)
     ledger, done = read_ledger(keyring, trusted.policy.repository), []
     for name in sites:
-        had = () if full else ledger.site(name).delivered
-        done.append(copy_for_site(publisher.folder, trusted, name, had, medium, terminal, layer))
+        known = ledger.site(name)
+        had, more = ((), ()) if full else (known.delivered[-1:], known.volumes)
+        done.append(copy_for_site(publisher.folder, trusted, name, had, medium, terminal, layer, more))
     prune(trusted, medium)
     write_delivery(medium, trusted.targets, layer)
     # The last word has a reader that starts where a new box does.
     load_repository(medium, root=publisher.first_root(), repository=None, now=now, remembered=None)
     # Only now: volumes that the ledger takes for delivered are left out of later copies.
     for copied in done:
-        site = ledger.site(copied.site)
-        delivered = tuple(dict.fromkeys((*site.delivered, copied.bundle)))
-        ledger = ledger.with_site(replace(site, delivered=delivered))
+        ledger = ledger.with_site(ledger.site(copied.site).with_delivery(copied.bundle))
     write_ledger(keyring, ledger, layer)
     return done
 

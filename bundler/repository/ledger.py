@@ -14,19 +14,33 @@ from bundler.format import age, canonical
 from bundler.format.age.errors import AgeError
 from bundler.format.errors import BadInput, FileMissing, NotReady, WrongKey
 from bundler.format.limits import INDEX_BYTES
-from bundler.format.record import from_json, to_json
+from bundler.format.record import LATER, from_json, to_json
 from bundler.format.site import RECOVERY
 from bundler.repository.keyring import Keyring
 
 
 @dataclass(frozen=True)
 class Site:
-    """A site that may open bundles: its id, its public age recipient, and the bundles that were copied for it."""
+    """A site that may open bundles.
+
+    Attributes:
+        site: Its id.
+        recipient: Its public age recipient.
+        delivered: The bundles that were copied for it, the last one last.
+        settings: What `site set` gave it.
+        volumes: Volumes that it got with bundles that were removed since, and that a kept bundle uses.
+    """
 
     site: str
     recipient: str
     delivered: tuple[str, ...] = ()
     settings: dict[str, str] = field(default_factory=dict)
+    volumes: tuple[str, ...] = field(default=(), metadata=LATER)
+
+    def with_delivery(self, bundle: str) -> Site:
+        """Notes a copy; what the bundle uses counts from now on, and nothing else."""
+        earlier = tuple(known for known in self.delivered if known != bundle)
+        return replace(self, delivered=(*earlier, bundle), volumes=())
 
 
 @dataclass(frozen=True)
@@ -59,6 +73,10 @@ class Ledger:
     def with_site(self, site: Site) -> Ledger:
         """Adds a site, or replaces the one of the same name."""
         return replace(self, sites=(*(known for known in self.sites if known.site != site.site), site))
+
+    def with_volumes(self, site: str, volumes: tuple[str, ...]) -> Ledger:
+        """Notes what a site holds of bundles that are removed."""
+        return self.with_site(replace(self.site(site), volumes=volumes))
 
     def without_site(self, site: str) -> Ledger:
         return replace(self, sites=tuple(known for known in self.sites if known.site != site))

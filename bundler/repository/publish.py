@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-import shutil
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -33,7 +32,6 @@ from bundler.files import DISK, FileLayer, exclusive, make_folder, read_limited,
 from bundler.format import age
 from bundler.format.errors import NotReady, NotSigned, UnknownRoot
 from bundler.format.limits import SETTINGS_BYTES, TARGETS_BYTES, bounded
-from bundler.format.manifest import is_bundle_id
 from bundler.format.record import to_json
 from bundler.format.trust.medium import load_repository
 from bundler.format.trust.policy import MADE, POLICY, REPOSITORY, Policy
@@ -44,6 +42,7 @@ from bundler.repository.installer import settle
 from bundler.repository.keyring import Keyring
 from bundler.repository.ledger import Ledger, write_ledger
 from bundler.repository.roots import Roots
+from bundler.repository.sweep import remove, unlisted
 
 _LOCK = ".lock"
 _NEXT = ".next-"
@@ -114,12 +113,9 @@ class Publisher:
             yield
 
     def sweep(self) -> None:
-        """Removes what killed builds left: unfinished files, and bundles that were never signed."""
+        """Removes what killed builds and prunes left: unfinished files, and those that nothing signed names."""
         remove_staged(self.folder)
-        signed = {path.split("/")[1] for path in self.listed() if path.startswith("bundles/")}
-        for folder in (self.folder / "bundles").glob("*"):
-            if is_bundle_id(folder.name) and folder.name not in signed and folder.is_dir():
-                shutil.rmtree(folder)
+        remove(self.folder, unlisted(self.folder, self.listed()), self._layer)
 
     def policy(self) -> Policy:
         return self.trusted().policy
