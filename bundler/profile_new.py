@@ -1,4 +1,4 @@
-"""`profile new`: copies a shipped profile with its content, its tiers and the schema for editors into a folder."""
+"""`profile new`: copies a shipped profile with its content, its tiers and the schemas for editors into a folder."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bundler.profile.table import NAME
 from bundler.profile.tier import FOLDER, SUFFIX
 
 MINIMAL = "minimal"
-SCHEMA = "profile.schema.json"
+SCHEMAS = ("profile.schema.json", "tier.schema.json")
 _TEMPLATES = "templates"
 # Where an installed program's shipped profiles lie, below the data folder of its environment (pyproject.toml).
 _INSTALLED = "share/lifeboat/profiles"
@@ -22,7 +22,7 @@ _INSTALLED = "share/lifeboat/profiles"
 
 @dataclass(frozen=True)
 class NewProfile:
-    """What was written: the profile, its content, and the tiers and the schema that were not there before."""
+    """What was written: the profile, its content, and the tiers and schemas that were not there before."""
 
     profile: Path
     content: Path
@@ -96,8 +96,8 @@ def renamed(text: str, source: str, name: str, tier: str) -> str:
 
 
 def _copy_beside(shipped: Path, folder: Path) -> tuple[Path, ...]:
-    """Copies tiers and schema where they are not there; those of the author stay as they are."""
-    wanted = [*sorted((shipped / FOLDER).glob(f"*{SUFFIX}")), shipped / SCHEMA]
+    """Copies tiers and schemas where they are not there; those of the author stay as they are."""
+    wanted = [*sorted((shipped / FOLDER).glob(f"*{SUFFIX}")), *(shipped / name for name in SCHEMAS)]
     targets = {folder / path.relative_to(shipped): path for path in wanted}
     absent = {target: path for target, path in targets.items() if not target.exists()}
     for target, path in absent.items():
