@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -18,6 +18,8 @@ from bundler.lock import Lock, settle
 from bundler.outgoing import outgoing
 from bundler.plan import Found, Plan, make_plan, pins
 from bundler.profile.model import Profile
+from bundler.provenance.documents import Documents
+from bundler.provenance.licences import contradiction, issues, refused, require
 from bundler.repository.keyring import Keyring
 from bundler.repository.prune import hint
 from bundler.repository.publish import Publisher
@@ -40,6 +42,7 @@ class Built:
     volumes: int
     selftest: tuple[str, ...]
     warnings: tuple[str, ...] = ()
+    content_sha256: str = ""
 
 
 def planned(
@@ -59,8 +62,15 @@ def planned(
         selftest=sources.profile.selftest is not None,
     )
     stores = tuple(f"{name}: {opened.facts.line}" for name, opened in sources.stores().items())
-    tier = sources.profile.tier
-    return replace(made, outgoing=outgoing(sources.profile), tier=str(tier) if tier is not None else "", stores=stores)
+    delivered, tier = [item for item, _ in found.values()], sources.profile.tier
+    return replace(
+        made,
+        outgoing=outgoing(sources.profile),
+        tier=str(tier) if tier is not None else "",
+        stores=stores,
+        refused=tuple(issues(delivered, sources.profile.licences)),
+        contradictions=tuple(f"{item.source}: {text}" for item in delivered if (text := contradiction(item))),
+    )
 
 
 @dataclass(frozen=True)
@@ -112,6 +122,7 @@ class Builder:
         self, profile: Profile, sources: Sources, lock: Lock, agree: Callable[[Plan], None], now: datetime
     ) -> tuple[Built, Lock]:
         found = sources.found()
+        require([item for item, _ in found.values()], profile.licences)
         converted = sources.converted(found)
         plan = planned(sources, found, converted, lock, self.volume_bytes)
         settled = settle(lock, pins(item for item, _ in found.values()))
@@ -124,15 +135,7 @@ class Builder:
         )
         self.publisher.sweep()
         self._allow(profile)
-        writer = BundleWriter(
-            self.publisher,
-            self.keyring,
-            self.terminal,
-            self.volume_bytes,
-            profile.base_repository,
-            SurveyCache(None if self.reread else self.keyring.home / "cache" / "surveys"),
-            self.layer,
-        )
+        writer = self._writer(sources, [item for item, _ in found.values()], repository)
         written = writer.write(profile.name, gathered.captured, gathered.service, now)
         descriptor = written.descriptor
         built = Built(
@@ -144,12 +147,28 @@ class Builder:
             volumes=len(descriptor.volumes),
             selftest=(*(report.lines() if report is not None else ()), *stores),
             warnings=tuple(untested(gathered)) if report is None else (),
+            content_sha256=written.content_sha256,
         )
         for warning in built.warnings:
             self.terminal.warn(warning)
         if told := hint(self.publisher, self.keyring):
             self.terminal.note(told)
         return built, settled
+
+    def _writer(self, sources: Sources, found: Sequence[Found], repository: str) -> BundleWriter:
+        profile, targets = sources.profile, self.publisher.trusted().targets
+        delivered = [*found, *sources.content()]
+        return BundleWriter(
+            self.publisher,
+            self.keyring,
+            self.terminal,
+            self.volume_bytes,
+            profile.base_repository,
+            SurveyCache(None if self.reread else self.keyring.home / "cache" / "surveys"),
+            self.layer,
+            Documents(profile, profile.sha256, delivered, self.keyring, repository, targets, sources.work),
+            lambda asset: bool(refused(asset.licence, profile.licences)),
+        )
 
     def _check_space(self, plan: Plan) -> None:
         folder = self.publisher.folder

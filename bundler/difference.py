@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 
+from bundler.format.content import content_of
 from bundler.format.index import Asset
 from bundler.format.record import to_json
 from bundler.format.service import Service
@@ -45,6 +46,8 @@ class Difference:
         service: Fields of the service that differ: models, ladder, upstreams and so on.
         new_volume_bytes: Ciphertext that the newer one adds.
         shared_volumes: Volumes that both use.
+        old_content: Content digest of the older one (SPEC 4.8).
+        new_content: Content digest of the newer one.
     """
 
     old: str
@@ -53,6 +56,8 @@ class Difference:
     service: tuple[str, ...]
     new_volume_bytes: int
     shared_volumes: int
+    old_content: str = ""
+    new_content: str = ""
 
     def lines(self) -> list[str]:
         """Describes the difference for people, sizes left to the caller's taste."""
@@ -122,4 +127,6 @@ def compare(old: Earlier, new: Earlier, read_old: Read, read_new: Read) -> Diffe
         service=_fields(old.index.service, new.index.service),
         new_volume_bytes=sum(volume.length_bytes for volume in new.descriptor.volumes if volume.path not in had),
         shared_volumes=sum(volume.path in had for volume in new.descriptor.volumes),
+        old_content=content_of(old.index),
+        new_content=content_of(new.index),
     )

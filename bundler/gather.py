@@ -28,6 +28,7 @@ from bundler.format.chunking import merged_cuts
 from bundler.format.errors import BadInput
 from bundler.format.image import ImageSpec
 from bundler.format.limits import CHUNK_BYTES, CHUNK_BYTES_SMALL, MIB
+from bundler.gguf_statements import stated
 from bundler.ingest import faq, readers, routes
 from bundler.ingest.lines import read_records
 from bundler.knowledge import selftest
@@ -106,7 +107,8 @@ class Sources:
             fetched = self.fetch(source) if part == "model" else hashed(self.fetch(source))
             if entry.licence_file:
                 fetched = replace(fetched, licence_text=local_file(self.profile, entry.licence_file))
-            result[source] = (self._found(part, source, fetched, entry.licence), fetched)
+            item = self._found(part, source, fetched, entry.licence)
+            result[source] = (stated(item, fetched, entry.serves) if isinstance(entry, ModelEntry) else item, fetched)
         for image in self.profile.images:
             self.say(f"fetching {image.source}")
             fetched = fetch_image(image.source, image.platform, self.place)
@@ -134,6 +136,7 @@ class Sources:
             licence_text=told,
             resolved=fetched.resolved,
             parts=parts,
+            declared=fetched.licence or "",
         )
 
     def stores(self) -> dict[str, Opened]:

@@ -12,12 +12,13 @@ from pathlib import Path
 from bundler.difference import Difference, compare
 from bundler.export import export
 from bundler.format.bundle import Bundle, check_chunks, open_bundle
+from bundler.format.content import content_of
 from bundler.format.errors import BadBundle, BadInput
 from bundler.format.manifest import Descriptor
 from bundler.format.software import programs
 from bundler.format.trust.descriptors import read_descriptors
 from bundler.format.trust.medium import check_file, find_root, load_repository, oldest_root
-from bundler.format.trust.policy import Policy, may_install
+from bundler.format.trust.policy import may_install
 from bundler.format.trust.verify import TrustedRepository, digest
 from bundler.repository.delivery import left_out
 from bundler.repository.reuse import Earlier
@@ -55,7 +56,7 @@ class Verified:
 
 @dataclass(frozen=True)
 class Summary:
-    """One bundle as it can be shown; `assets` is empty without a key, `allowed` by the policy's word."""
+    """One bundle as it can be shown; `assets` and `content_sha256` are empty without a key, `allowed` by the policy."""
 
     bundle: str
     made: str
@@ -63,6 +64,8 @@ class Summary:
     volumes: int
     allowed: bool
     assets: tuple[str, ...]
+    content_sha256: str = ""
+    beside: tuple[str, ...] = ()
 
 
 def trust(folder: Path, root_sha256: str | None, now: datetime) -> TrustedRepository:
@@ -201,17 +204,23 @@ def summaries(
     trusted = trust(folder, root_sha256, now)
     keys = identities(trusted.policy.repository) if identities is not None else None
     found = read_descriptors(folder, trusted, left_out(folder))
-    return tuple(_summary(folder, descriptor, trusted.policy, keys) for descriptor in found)
+    return tuple(_summary(folder, descriptor, trusted, keys) for descriptor in found)
 
 
-def _summary(folder: Path, descriptor: Descriptor, policy: Policy, keys: dict[str, str] | None) -> Summary:
+def _summary(folder: Path, descriptor: Descriptor, trusted: TrustedRepository, keys: dict[str, str] | None) -> Summary:
     assets: tuple[str, ...] = ()
+    content = ""
     if keys is not None:
         with open_bundle(folder, descriptor, keys) as bundle:
+            content = content_of(bundle.index)
             assets = tuple(
                 f"{asset.path}  {size(asset.length_bytes)}  {asset.licence or '-'}  {asset.source}"
                 for asset in bundle.index.assets
             )
     length = descriptor.index.length_bytes + sum(volume.length_bytes for volume in descriptor.volumes)
-    allowed = may_install(descriptor.bundle, policy)
-    return Summary(descriptor.bundle, descriptor.made, length, len(descriptor.volumes), allowed, assets)
+    allowed = may_install(descriptor.bundle, trusted.policy)
+    own = f"bundles/{descriptor.bundle}/"
+    names = [path.removeprefix(own) for path in sorted(trusted.targets) if path.startswith(own)]
+    beside = tuple(name for name in names if "/" not in name and name not in ("bundle.json", "index.age"))
+    volumes = len(descriptor.volumes)
+    return Summary(descriptor.bundle, descriptor.made, length, volumes, allowed, assets, content, beside)

@@ -33,6 +33,9 @@ class Found:
         text_bytes: How much of it is plain text that gets vectors.
         resolved: What a branch or a tag stood for.
         parts: The remote files that it was made of, where it is not one of them as it came.
+        declared: The licence that the source itself states, or "".
+        facts: What a model file says of itself, by name.
+        signature: Whose signature of it was checked, and how; "" where none was asked for.
     """
 
     part: str
@@ -44,6 +47,9 @@ class Found:
     text_bytes: int = 0
     resolved: str = ""
     parts: tuple[PinnedPart, ...] = ()
+    declared: str = ""
+    facts: tuple[tuple[str, str], ...] = ()
+    signature: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,8 @@ class Plan:
         outgoing: What leaves the building of the box's requests (`bundler.outgoing`).
         tier: The hardware tier, and what its models need there; "" for none.
         stores: What each vector store says of itself.
+        refused: What `[licences]` refuses; `build` stops there.
+        contradictions: Where profile and source state different licences.
     """
 
     profile: str
@@ -77,6 +85,8 @@ class Plan:
     outgoing: tuple[str, ...] = ()
     tier: str = ""
     stores: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
+    contradictions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ class _CutOff(Exception):
 
 
 class Front:
-    """The front itself: `host`, `seen`, and `fault`, which may be set at any time.
+    """The front itself: `host`, `seen`, `fault`, and `watch`, which is told of every block; both may be set any time.
 
     Args:
         port: The registry's, on 127.0.0.1.
@@ -65,6 +65,7 @@ class Front:
         self.upstream_port = port
         self.seen: list[Seen] = []
         self.fault: Fault | None = None
+        self.watch: Callable[[Seen], None] | None = None
         self._server = _Server(("127.0.0.1", 0), _Handler)
         self._server.front = self
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
@@ -75,9 +76,9 @@ class Front:
         return f"127.0.0.1:{self._server.server_address[1]}"
 
     def reset(self) -> None:
-        """Forgets what was seen, and the fault."""
+        """Forgets what was seen, the fault, and who watches."""
         self.seen.clear()
-        self.fault = None
+        self.fault = self.watch = None
 
     def up_bytes(self) -> int:
         """Bytes of bodies that were sent to the registry."""
@@ -176,13 +177,20 @@ class _Handler(BaseHTTPRequestHandler):
         while block := answer.read(BLOCK_BYTES if cut is None else min(BLOCK_BYTES, cut - seen.down_bytes)):
             self.wfile.write(block)
             seen.down_bytes += len(block)
+            self._tell(seen)
             if cut is not None and seen.down_bytes >= cut:
                 raise _CutOff
+
+    def _tell(self, seen: Seen) -> None:
+        watch = self.server.front.watch
+        if watch is not None:
+            watch(seen)
 
     def _counted(self, seen: Seen, cut: int | None) -> Iterator[bytes]:
         for block in self._body():
             kept = block if cut is None else block[: cut - seen.up_bytes]
             seen.up_bytes += len(kept)
+            self._tell(seen)
             yield kept
             if cut is not None and seen.up_bytes >= cut:
                 raise _CutOff

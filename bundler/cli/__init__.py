@@ -10,6 +10,7 @@ from bundler.cli.faq import faq
 from bundler.cli.init import init
 from bundler.cli.inspect import diff, export, inspect, verify
 from bundler.cli.keys import keys
+from bundler.cli.lock import lock
 from bundler.cli.policy import policy
 from bundler.cli.profile import profile
 from bundler.cli.prune import prune
@@ -32,6 +33,7 @@ for command in (
     init,
     inspect,
     keys,
+    lock,
     plan,
     policy,
     profile,

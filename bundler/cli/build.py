@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bundler.cli.options import command, home_option, passphrase, passphrase_option, repository_option
+from bundler.cli.options import command, home_option, keyring_of, passphrase_option, repository_option
 from bundler.terminal import Progress, Terminal, size
 
 if TYPE_CHECKING:
@@ -21,28 +21,37 @@ if TYPE_CHECKING:
     from bundler.profile.model import Profile
     from bundler.repository.keyring import Keyring
 
-_profile = click.argument("profile", type=click.Path(path_type=Path, dir_okay=False))
+profile_argument = click.argument("profile", type=click.Path(path_type=Path, dir_okay=False))
 _upstream = click.option(
     "--upstream", "upstreams", multiple=True, metavar="NAME=URL", help="Use this address for the upstream NAME."
 )
-_wheels = click.option(
+wheels_option = click.option(
     "--wheels",
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder of wheels that were fetched before.  [default: HOME/cache/wheels]",
 )
 
-_tier = click.option("--tier", default="", metavar="NAME", help="Take this hardware tier, or its file, instead.")
+tier_option = click.option("--tier", default="", metavar="NAME", help="Take this hardware tier, or its file, instead.")
+offline_option = click.option("--offline", is_flag=True, help="Ask no hub or index: take what HOME/cache holds.")
 
 
 @click.command()
-@_profile
+@profile_argument
 @_upstream
-@_tier
-@_wheels
+@tier_option
+@wheels_option
+@offline_option
 @home_option
 @command
 def plan(
-    terminal: Terminal, *, profile: Path, upstreams: tuple[str, ...], tier: str, wheels: Path | None, home: Path
+    terminal: Terminal,
+    *,
+    profile: Path,
+    upstreams: tuple[str, ...],
+    tier: str,
+    wheels: Path | None,
+    offline: bool,
+    home: Path,
 ) -> None:
     """Check PROFILE, fetch what it names, and show what a bundle would hold."""
     from bundler.build import planned
@@ -53,18 +62,19 @@ def plan(
     read = read_profile(profile, _addresses(upstreams), tier)
     with work_folder(home) as work:
         locked = read_lock(lock_path(profile))
-        sources = _sources(terminal, read, home, work, locked, wheels)
+        sources = make_sources(terminal, read, home, work, locked, wheels, offline=offline)
         fetched = sources.found()
         made = planned(sources, fetched, sources.converted(fetched), locked)
     terminal.result(asdict(made), _lines(made))
 
 
 @click.command()
-@_profile
+@profile_argument
 @repository_option
 @_upstream
-@_tier
-@_wheels
+@tier_option
+@wheels_option
+@offline_option
 @click.option("--volume-bytes", type=click.IntRange(1 << 24), help="Plaintext size of a full volume.  [default: 1 GiB]")
 @click.option("--yes", is_flag=True, help="Build without asking.")
 @click.option("--reread", is_flag=True, help="Read large files again that look unchanged since an earlier build.")
@@ -79,6 +89,7 @@ def build(
     upstreams: tuple[str, ...],
     tier: str,
     wheels: Path | None,
+    offline: bool,
     volume_bytes: int | None,
     yes: bool,
     reread: bool,
@@ -90,17 +101,13 @@ def build(
     from bundler.format.limits import VOLUME_BYTES
     from bundler.lock import lock_path, read_lock, write_lock
     from bundler.profile.read import read_profile
-    from bundler.repository.keyring import Keyring
     from bundler.repository.publish import Publisher
-    from bundler.repository.roots import Roots
     from bundler.repository.sites import NewSite
     from bundler.work import work_folder
 
     now, lock = datetime.now(UTC), lock_path(profile)
     read = read_profile(profile, _addresses(upstreams), tier)
-    keyring = Keyring(home, lambda: passphrase(passphrase_file))
-    keyring.msp()
-    Roots(home).all()  # told before the work, not after it
+    keyring = _ready_keyring(home, passphrase_file)
     codes: dict[str, str] = {}
 
     def hand_out(recovery: NewSite) -> None:
@@ -112,14 +119,26 @@ def build(
     )
     with work_folder(home) as work:
         locked = read_lock(lock)
-        sources = _sources(terminal, read, home, work, locked, wheels, _vectors(home, keyring, terminal))
+        sources = make_sources(
+            terminal, read, home, work, locked, wheels, _vectors(home, keyring, terminal), offline=offline
+        )
         built, settled = builder.build(sources, locked, _agree(terminal, yes=yes), now)
     if settled != locked:
         write_lock(lock, settled)
     terminal.result({**vars(built), **codes}, _outcome(built, repository))
 
 
-def _sources(
+def _ready_keyring(home: Path, passphrase_file: Path | None) -> Keyring:
+    """Returns the keyring; what it or the roots lack is told before the work, not after it."""
+    from bundler.repository.roots import Roots
+
+    keyring = keyring_of(home, passphrase_file)
+    keyring.msp()
+    Roots(home).all()
+    return keyring
+
+
+def make_sources(
     terminal: Terminal,
     profile: Profile,
     home: Path,
@@ -127,11 +146,14 @@ def _sources(
     lock: Lock,
     wheels: Path | None,
     vectors: VectorCache | None = None,
+    *,
+    offline: bool = False,
 ) -> Sources:
+    """Returns the sources of a profile, with the builder's caches below `home`."""
     from bundler.gather import Sources
 
     kept, watch = _conversions(home), terminal.progress
-    return Sources(profile, _cache(home), work, terminal.note, vectors, kept, lock, wheels, watch=watch)
+    return Sources(profile, _cache(home), work, terminal.note, vectors, kept, lock, wheels, offline, watch)
 
 
 def _cache(home: Path) -> Path:
@@ -177,6 +199,7 @@ def _outcome(built: Any, repository: Path) -> list[str]:
         lines = [f"bundle {built.bundle}: {sizes}, in {repository}"]
     else:
         lines = [f"nothing changed since bundle {built.bundle}: its metadata is signed again, in {repository}"]
+    lines.append(f"content {built.content_sha256}")
     lines += [f"  {line}" for line in built.selftest]
     return lines
 
@@ -191,6 +214,8 @@ def _lines(made: Any) -> list[str]:
     lines += [f"tier {made.tier}"] if made.tier else []
     lines += [f"vector store {store}" for store in made.stores]
     lines += [f"embedding model {made.embedding}"] if made.embedding else []
+    lines += [f"the gate of licences refuses it: {line}" for line in made.refused]
+    lines += [f"licences differ: {line}" for line in made.contradictions]
     lines += [f"no licence is known for {source}" for source in made.unlicensed]
     lines += [f"no licence text comes with {source}: name one with licence_file" for source in made.without_text]
     lines += made.outgoing

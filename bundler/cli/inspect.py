@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -23,11 +24,30 @@ _deep = click.option(
 @click.command()
 @_folder
 @click.option("--contents", is_flag=True, help="Open the index with the builder's ledger and list the assets.")
+@click.option("--sbom", "document", flag_value="sbom", help="Print the bill of materials (CycloneDX) of a bundle.")
+@click.option("--provenance", "document", flag_value="provenance", help="Print where a bundle comes from (SLSA).")
+@click.option("--public", is_flag=True, help="With these: what lies beside the bundle for who has no key.")
+@click.option("--bundle", help="With these: which bundle; the newest otherwise.")
 @home_option
 @passphrase_option
 @command
-def inspect(terminal: Terminal, *, repository: Path, contents: bool, home: Path, passphrase_file: Path | None) -> None:
-    """Show the bundles in REPOSITORY."""
+def inspect(
+    terminal: Terminal,
+    *,
+    repository: Path,
+    contents: bool,
+    document: str | None,
+    public: bool,
+    bundle: str | None,
+    home: Path,
+    passphrase_file: Path | None,
+) -> None:
+    """Show the bundles in REPOSITORY, or what one of them says of itself."""
+    if document is not None:
+        _show(terminal, repository, document, bundle, home, None if public else passphrase_file, public=public)
+        return
+    if public or bundle:
+        raise click.UsageError("--public and --bundle go with --sbom or --provenance")
     from bundler.inspection import summaries, trust
     from bundler.repository.software import carried, installer_sha256
 
@@ -38,6 +58,8 @@ def inspect(terminal: Terminal, *, repository: Path, contents: bool, home: Path,
     for item in found:
         mark = "" if item.allowed else "  (revoked, or below the policy's epoch or sequence)"
         lines.append(f"{item.bundle}  made {item.made}  {size(item.length_bytes)} in {item.volumes} volumes{mark}")
+        lines += [f"  content {item.content_sha256}"] if item.content_sha256 else []
+        lines += [f"  to be read without a key: {', '.join(item.beside)}"] if item.beside else []
         lines += [f"  {asset}" for asset in item.assets]
     trusted = trust(repository, root, datetime.now(UTC))
     software, script = carried(trusted), installer_sha256(trusted)
@@ -45,6 +67,26 @@ def inspect(terminal: Terminal, *, repository: Path, contents: bool, home: Path,
     lines += [f"install.sh  SHA-256 {script}"] if script else []
     value = {"bundles": [asdict(item) for item in found], "software": [asdict(item) for item in software]}
     terminal.result({**value, "installer_sha256": script}, lines)
+
+
+def _show(
+    terminal: Terminal,
+    repository: Path,
+    document: str,
+    bundle: str | None,
+    home: Path,
+    passphrase_file: Path | None,
+    *,
+    public: bool,
+) -> None:
+    from bundler.provenance.shown import beside, inside
+
+    root, now = _own_root(terminal, home), datetime.now(UTC)
+    if public:
+        data = beside(repository, root, bundle, document, now)
+    else:
+        data = inside(repository, root, bundle, document, _identities(home, passphrase_file), now)
+    terminal.result(json.loads(data), data.decode().splitlines())
 
 
 @click.command()
@@ -100,7 +142,9 @@ def diff(
     root = _own_root(terminal, home)
     found = difference(repository, root, old, new, _identities(home, passphrase_file), datetime.now(UTC))
     shared = f"{found.old} -> {found.new}: {size(found.new_volume_bytes)} of new volumes, {found.shared_volumes} shared"
-    terminal.result(asdict(found), [shared, *found.lines()])
+    contents = [f"content {found.old_content} -> {found.new_content}"]
+    contents = contents if found.old_content != found.new_content else [f"content {found.new_content}, the same"]
+    terminal.result(asdict(found), [shared, *contents, *found.lines()])
 
 
 @click.command()

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from bundler.capture.vectors import npy, through_chroma
 from bundler.fit.faq import fit_faq
@@ -74,11 +75,13 @@ def search_facts(encoder: Embeds) -> bytes:
 def compile_faq(entries: Sequence[FaqEntry], encoder: Embeds, name: str) -> dict[str, bytes]:
     """Returns the assets of an FAQ."""
     vectors = encoder.embed([wording for entry in entries for wording in entry.wordings])
+    with threadpool_limits(1):
+        model = fit_faq(entries, vectors)
     prefix = f"faq/{name}"
     return {
         f"{prefix}/faq.jsonl": _lines(asdict(entry) for entry in entries),
         f"{prefix}/vectors.npy": npy(vectors),
-        f"{prefix}/matcher.json": _json({"model": _model(fit_faq(entries, vectors)), MADE_WITH: encoder.identity}),
+        f"{prefix}/matcher.json": _json({"model": _model(model), MADE_WITH: encoder.identity}),
     }
 
 
@@ -89,12 +92,13 @@ def compile_router(examples: Sequence[RouteExample], encoder: Embeds, name: str)
     known = sorted(set(labels))
     vectors = encoder.embed([text for text, _ in labelled])
     foreign = _embedded(encoder, [example.text for example in examples if example.label is None])
-    judgement = fit_judgement(labels, known, vectors, foreign)
+    with threadpool_limits(1):  # sums in another order give other last digits
+        judgement, head = fit_judgement(labels, known, vectors, foreign), fit_head(labels, known, vectors)
     prefix = f"router/{name}"
     facts = {"labels": known, "in_scope": len(vectors), "model": _model(judgement), MADE_WITH: encoder.identity}
     return {
         f"{prefix}/router.json": _json(facts),
-        f"{prefix}/weights.npy": npy(fit_head(labels, known, vectors)),
+        f"{prefix}/weights.npy": npy(head),
         f"{prefix}/examples.npy": npy(np.concatenate([vectors, foreign])),
     }
 

@@ -20,6 +20,20 @@ from bundler.profile.vectors import VectorsEntry
 # "auto" is int8 where that strays little from fp32 (`bundler.capture.bert_to_onnx`), else fp32; fp16 is for GPUs.
 PRECISIONS = ("auto", "fp32", "int8", "fp16")
 
+# What `[bundle] public` may name, and the files that it stands for.
+BESIDE = {"sbom": "sbom.cdx.json", "provenance": "provenance.dsse.json", "licences": "licences.txt"}
+
+
+@dataclass(frozen=True)
+class LicenceRules:
+    """The `[licences]`: SPDX identifiers, with `*` for families; `allow` None allows all that is not denied."""
+
+    allow: tuple[str, ...] | None = None
+    deny: tuple[str, ...] = ()
+
+
+NO_RULES = LicenceRules()
+
 
 @dataclass(frozen=True)
 class ModelEntry:
@@ -133,6 +147,9 @@ class Profile:
         base: The folder that `file:` sources start from.
         base_repository: One whose volumes are used, or None.
         recovery: Whether every bundle is also wrapped to the MSP's recovery site.
+        public: Which of `BESIDE` lie beside a bundle, for who has no key.
+        licences: What may go into a bundle.
+        sha256: Digest of the profile's file, "" where it came from none.
     """
 
     name: str
@@ -156,3 +173,6 @@ class Profile:
     vectors: tuple[VectorsEntry, ...] = ()
     images: tuple[ImageEntry, ...] = ()
     tier: TierEntry | None = None
+    public: tuple[str, ...] = ()
+    licences: LicenceRules = NO_RULES
+    sha256: str = ""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,6 +25,7 @@ from bundler.profile.cache import RUNG, cache_issues, is_used, read_cache
 from bundler.profile.embedding import read_embedding
 from bundler.profile.handoff import read_handoff
 from bundler.profile.image import read_images
+from bundler.profile.licences import read_licences, read_public
 from bundler.profile.model import ContentEntry, ModelEntry, Profile, SelftestEntry
 from bundler.profile.redact import read_redact
 from bundler.profile.routes import read_jobs, read_languages, read_routes
@@ -51,7 +54,8 @@ def read_profile(path: Path, addresses: Mapping[str, str] | None = None, tier: s
         BadInput: It can't be read or is not TOML.
         BadInputs: Everything else that is wrong with it.
     """
-    return parse_profile(read_toml(path, "profile"), path.parent, str(path), addresses or {}, tier)
+    profile = parse_profile(read_toml(path, "profile"), path.parent, str(path), addresses or {}, tier)
+    return replace(profile, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
 
 
 def parse_profile(
@@ -87,6 +91,8 @@ def parse_profile(
         handoff=read_handoff(top.table("handoff"), base) if top.has("handoff") else None,
         redact=read_redact(top.tables("redact")),
         vectors=vectors,
+        public=read_public(bundle),
+        licences=read_licences(top.table("licences")),
         images=read_images(top.tables("image")),
         tier=tier.entry,
     )

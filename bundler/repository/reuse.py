@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from bundler.format.index import Chunk, Index
+from bundler.format.index import Asset, Chunk, Index
 from bundler.format.manifest import Descriptor, Volume
 
 # A volume less than half of which is still wanted is not carried along: its live chunks are written again.
@@ -34,14 +34,22 @@ class Reuse:
 NOTHING = Reuse((), {})
 
 
-def choose(earlier: Sequence[Earlier], wanted: Mapping[str, int]) -> Reuse:
+def none_of(asset: Asset) -> bool:  # noqa: ARG001
+    """No asset is unwanted."""
+    return False
+
+
+def choose(earlier: Sequence[Earlier], wanted: Mapping[str, int], unwanted: Callable[[Asset], bool] = none_of) -> Reuse:
     """Chooses volumes, those with the largest live share first; a chunk that two volumes hold counts once.
 
     Args:
         earlier: Bundles of this repository and of base repositories.
         wanted: Length in bytes of every chunk of the new bundle, by digest.
+        unwanted: Whether a volume that holds this asset must not travel again: a volume travels whole.
     """
     held = _held(earlier)
+    for path in _holding(earlier, unwanted):
+        del held[path]
     missing = dict(wanted)
     kept: list[Volume] = []
     chunks: dict[str, Chunk] = {}
@@ -65,6 +73,17 @@ def _held(earlier: Iterable[Earlier]) -> dict[str, tuple[Volume, dict[str, Chunk
                 volume = bundle.descriptor.volumes[chunk.volume]
                 held.setdefault(volume.path, (volume, {}))[1].setdefault(chunk.sha256, chunk)
     return held
+
+
+def _holding(earlier: Iterable[Earlier], unwanted: Callable[[Asset], bool]) -> set[str]:
+    """Returns the paths of the volumes in which chunks of an unwanted asset stand."""
+    return {
+        bundle.descriptor.volumes[chunk.volume].path
+        for bundle in earlier
+        for asset in bundle.index.assets
+        if unwanted(asset)
+        for chunk in asset.chunks
+    }
 
 
 def _live(content: Mapping[str, Chunk], wanted: Mapping[str, int]) -> int:

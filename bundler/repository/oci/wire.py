@@ -168,6 +168,7 @@ class Wire:
         url, used = self.resolve(self._origin, path), self._authorization
         answer = self._ask(method, url, headers or {}, body, follow=follow)
         if answer.status == 401 and self._is_own(answer.url) and self._renewed(answer, used):
+            answer._raw.close()
             if body is not None:
                 raise Passing("the token ended")  # the body is spent: the whole step is done again
             answer = self._ask(method, url, headers or {}, None, follow=follow)
@@ -253,7 +254,6 @@ class Wire:
     def _renewed(self, answer: Answer, used: str) -> bool:
         """Gets what a 401 asks for; False where we have nothing more to show."""
         challenge = answer.headers.get("WWW-Authenticate", "")
-        answer._raw.close()
         with self._lock:
             if self._authorization != used:
                 return True  # another thread was quicker
