@@ -13,10 +13,11 @@ from bundler.format.service import RungSpec, UpstreamSpec
 from bundler.ingest.faq import faq_issues
 from bundler.knowledge.selftest import Case
 from bundler.plan import NO_SELFTEST
-from bundler.profile.model import Profile
+from bundler.profile.model import EmbeddingEntry, ModelEntry, Profile
 from bundler.profile.read import read_profile
 from bundler.profile.routes import independent
 from bundler.profile_content import Content, read_content
+from bundler.provenance.licences import refused
 
 DOCUMENT_WORDS_LEAST, ANSWER_CHARS_MOST = 20, 1_500
 # Names that RFC 2606 keeps for examples: whoever asks them reaches nobody.
@@ -47,8 +48,17 @@ def check_profile(path: Path, tier: str = "") -> ProfileChecked:
     except BadInputs as error:
         return ProfileChecked(error.issues, ("the content is looked at once the profile itself is sound",))
     content = read_content(profile)
-    issues = [*content.issues, *content_issues(content), *case_issues(profile, content), *rung_issues(profile)]
+    issues = [*licence_issues(profile), *content.issues, *content_issues(content)]
+    issues += [*case_issues(profile, content), *rung_issues(profile)]
     return ProfileChecked(tuple(issues), (*rung_warnings(profile), *warnings(profile, content)))
+
+
+def licence_issues(profile: Profile) -> list[str]:
+    """Returns the models whose stated licence `[licences]` does not take; what their sources say is seen by `plan`."""
+    embedding = [profile.embedding] if profile.embedding is not None else []
+    entries: list[ModelEntry | EmbeddingEntry] = [*profile.models, *embedding]
+    reasons = [(entry, refused(entry.licence, profile.licences)) for entry in entries]
+    return [f"{entry.name}: {reason}" for entry, reason in reasons if reason]
 
 
 def content_issues(content: Content) -> list[str]:

@@ -137,6 +137,15 @@ def test_walls_and_rungs_that_nobody_reaches_are_found(lifeboat: Run, made: Path
     assert "https://far.example/v1 is an address of an example" in done.stderr
 
 
+def test_a_licence_that_is_not_allowed_is_found_before_anything_is_fetched(lifeboat: Run, made: Path) -> None:
+    """By what the profile states; a source that says otherwise is told by `plan`."""
+    made.write_text(made.read_text() + '[licences]\nallow = ["MIT"]\n')
+    done = lifeboat("profile", "check", made)
+    assert done.exit_code == 8
+    assert "local: " in done.stdout
+    assert "Apache-2.0" in done.stdout
+
+
 def test_an_explanation_says_who_answers_and_what_leaves(lifeboat: Run) -> None:
     """In the order in which rungs are asked, for each ladder and route."""
     done = lifeboat("profile", "explain", ROOT / "profiles/clinic-frontdesk.toml", "--json")
