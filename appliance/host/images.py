@@ -216,7 +216,7 @@ def _write(bundle: Bundle, spec: ImageSpec, folder: Path, on_bytes: Callable[[in
     for asset in sorted(own, key=lambda asset: asset.path.endswith("/index.json")):
         target = folder / asset.path.removeprefix(f"{spec.prefix}/")
         make_folder(target.parent)
-        with staged(target) as file:
+        with staged(target, mode=0o600) as file:
             for chunk in asset.chunks:
                 buffer = memoryview(bytearray(chunk.length))
                 bundle.volumes.read_chunk(chunk, buffer)
