@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from bundler.cli.build import build, plan
+from bundler.cli.cache import cache
 from bundler.cli.copy import copy
 from bundler.cli.faq import faq
 from bundler.cli.init import init
@@ -26,6 +27,7 @@ def main() -> None:
 
 for command in (
     build,
+for command in (cache,):
     copy,
     diff,
     export,
@@ -36,7 +38,7 @@ for command in (
     lock,
     plan,
     policy,
-    profile,
+for command in (profile,):
     prune,
     runtime,
     site,
