@@ -27,7 +27,7 @@ def main() -> None:
 
 for command in (
     build,
-for command in (cache,):
+    cache,
     copy,
     diff,
     export,
@@ -38,7 +38,7 @@ for command in (cache,):
     lock,
     plan,
     policy,
-for command in (profile,):
+    profile,
     prune,
     runtime,
     site,
