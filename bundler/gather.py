@@ -10,6 +10,7 @@ from typing import Any
 
 from bundler.capture import gguf
 from bundler.capture.images import capture_image, image_spec
+from bundler.capture.row_cuts import row_cuts
 from bundler.compile_service import SELFTEST, compile_service
 from bundler.conversions import Conversions
 from bundler.embedding import (
@@ -35,6 +36,7 @@ from bundler.knowledge import selftest
 from bundler.knowledge.reading import Embeds
 from bundler.local import local_file, local_path, sized
 from bundler.lock import Lock, PinnedPart, no_lock
+from bundler.model_signatures import Signatures
 from bundler.plan import Found
 from bundler.profile.model import ContentEntry, EmbeddingEntry, ModelEntry, Profile
 from bundler.repository.survey import Captured
@@ -102,12 +104,16 @@ class Sources:
         if (embedding := self.profile.embedding) is not None:
             wanted += [("embedding", embedding.source + name, embedding) for name in embedding_files(embedding)]
         result = {}
+        signatures = Signatures(self.fetch, lambda text: local_file(self.profile, text))
         for part, source, entry in wanted:
             # A model is large and hashed once, when it is captured; what is converted is known by its source's digest.
             fetched = self.fetch(source) if part == "model" else hashed(self.fetch(source))
             if entry.licence_file:
                 fetched = replace(fetched, licence_text=local_file(self.profile, entry.licence_file))
-            item = self._found(part, source, fetched, entry.licence)
+            signer = ""
+            if entry.signer is not None:
+                fetched, signer = signatures.check(entry.signer, entry.source, fetched)
+            item = replace(self._found(part, source, fetched, entry.licence), signature=signer)
             result[source] = (stated(item, fetched, entry.serves) if isinstance(entry, ModelEntry) else item, fetched)
         for image in self.profile.images:
             self.say(f"fetching {image.source}")
@@ -288,4 +294,4 @@ def _case(row: Mapping[str, Any], _: int) -> Mapping[str, Any]:
 
 
 def _small(path: str, file: Path, kind: str, licence: str, source: str) -> Captured:
-    return Captured(path, file, kind, licence, source, (), CHUNK_BYTES_SMALL)
+    return Captured(path, file, kind, licence, source, row_cuts(file), CHUNK_BYTES_SMALL)

@@ -197,6 +197,15 @@ def export_assets(bundle: Bundle, target: Path, wanted: Collection[str], termina
         return export(bundle, target, wanted, progress.advance, _threads())
 
 
+def export_store(bundle: Bundle, target: Path, name: str, form: str, terminal: Terminal) -> list[Path]:
+    """Writes a collection out as a vector store; see `bundler.restore`."""
+    from bundler.restore import collection_of, restore
+
+    found = collection_of(bundle, name)
+    terminal.note(f"writing {len(found.ids)} rows of {name} as {form}")
+    return restore(found, form, target, name)
+
+
 def summaries(
     folder: Path, root_sha256: str | None, identities: Callable[[str], dict[str, str]] | None, now: datetime
 ) -> tuple[Summary, ...]:

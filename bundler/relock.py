@@ -12,7 +12,7 @@ from bundler.lock import Lock, Pin, settle
 from bundler.plan import pins
 from bundler.profile.model import Profile
 from bundler.sources import hub
-from bundler.sources.source import HubSource, Seen, parse
+from bundler.sources.source import HubSource, RegistrySource, Seen, parse
 from bundler.terminal import size
 
 _DIGITS = 12
@@ -125,7 +125,9 @@ def _pinned(pin: Pin) -> Seen:
 
 def _revision(text: str) -> str:
     source = parse(text)
-    return f"hub:{source.repository}@{source.revision}" if isinstance(source, HubSource) else text
+    if isinstance(source, HubSource):
+        return f"hub:{source.repository}@{source.revision}"
+    return f"registry:{source.name}:{source.tag}" if isinstance(source, RegistrySource) else text
 
 
 def _short(text: str) -> str:

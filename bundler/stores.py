@@ -10,6 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
+from bundler.capture.row_cuts import row_cuts
 from bundler.capture.stores import chroma_folder, files
 from bundler.capture.stores.chroma_server import ChromaServer
 from bundler.capture.stores.rows import StoreFacts, open_vectors, read_rows
@@ -181,4 +182,5 @@ def _recall(opened: Opened, texts: snapshot.Texts, vectors: Vectors, asked: list
 
 def _captured(entry: VectorsEntry, facts: StoreFacts, path: Path) -> Captured:
     source = f"{entry.source} [{facts.line}]" if path.name == "store.json" else entry.source
-    return Captured(f"{PREFIX}/{entry.name}/{path.name}", path, _KINDS[path.name], "", source, (), CHUNK_BYTES_SMALL)
+    name, kind = f"{PREFIX}/{entry.name}/{path.name}", _KINDS[path.name]
+    return Captured(name, path, kind, "", source, row_cuts(path), CHUNK_BYTES_SMALL)

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 MANIFEST, INDEX = "application/vnd.oci.image.manifest.v1+json", "application/vnd.oci.image.index.v1+json"
+EMPTY = "application/vnd.oci.empty.v1+json"
+NOBODY: Mapping[str, Any] = {}
 CONFIG = "application/vnd.oci.image.config.v1+json"
 LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
@@ -88,9 +90,9 @@ class Pusher:
         return self.manifest({"schemaVersion": 2, "mediaType": INDEX, "manifests": list(manifests)}, tag)
 
     def artifact(
-        self, layers: Sequence[Mapping[str, Any]], tag: str = "", kind: str = "application/vnd.oci.empty.v1+json"
+        self, layers: Sequence[Mapping[str, Any]], tag: str = "", kind: str = EMPTY, subject: Mapping[str, Any] = NOBODY
     ) -> dict[str, Any]:
-        """Pushes an artifact of layers that are there."""
+        """Pushes an artifact of layers that are there, attached to a subject where one is given."""
         value = {
             "schemaVersion": 2,
             "mediaType": MANIFEST,
@@ -98,7 +100,8 @@ class Pusher:
             "config": self.blob(b"{}", kind),
             "layers": list(layers),
         }
-        return self.manifest(value, tag)
+        told = {key: subject[key] for key in ("mediaType", "digest", "size") if key in subject}
+        return self.manifest({**value, **({"subject": told} if told else {})}, tag)
 
     def _ask(
         self, method: str, path: str, expected: int, data: bytes | None = None, media_type: str = ""

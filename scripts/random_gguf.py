@@ -3,42 +3,56 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
-WIDTH, INNER, HEADS, HEAD = 2560, 6912, 20, 128
 _SCALARS = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
 _STRING, _ARRAY, _U32, _F32, _Q8 = 8, 9, 4, 0, 8
 _BLOCK_VALUES, _BLOCK_BYTES, _ALIGNMENT = 32, 34, 32
 Tensor = tuple[str, tuple[int, ...], int]
 
 
-def write(like: Path, out: Path, length_bytes: int) -> None:
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of a layer, in values: a model of about three thousand million parameters, or a smaller one."""
+
+    width: int = 2560
+    inner: int = 6912
+    heads: int = 20
+    head: int = 128
+
+
+LARGE, SMALL = Shape(), Shape(256, 768, 4, 64)
+
+
+def write(like: Path, out: Path, length_bytes: int, shape: Shape = LARGE, seed: int = 1) -> None:
     """Writes `out` of about `length_bytes`; vocabulary and tokenizer are those of the GGUF `like`."""
     with like.open("rb") as file:
         tokenizer, words = _tokenizer(file)
-    layer_bytes = sum(_size(tensor) for tensor in _layer(0))
-    layers = max(1, round((length_bytes - _size(("token_embd.weight", (WIDTH, words), _Q8))) / layer_bytes))
-    tensors: list[Tensor] = [("token_embd.weight", (WIDTH, words), _Q8), ("output_norm.weight", (WIDTH,), _F32)]
-    tensors += [tensor for number in range(layers) for tensor in _layer(number)]
-    drawn = np.random.default_rng(1)
+    embedding: Tensor = ("token_embd.weight", (shape.width, words), _Q8)
+    layer_bytes = sum(_size(tensor) for tensor in _layer(0, shape))
+    layers = max(1, round((length_bytes - _size(embedding)) / layer_bytes))
+    tensors: list[Tensor] = [embedding, ("output_norm.weight", (shape.width,), _F32)]
+    tensors += [tensor for number in range(layers) for tensor in _layer(number, shape)]
+    drawn = np.random.default_rng(seed)
     with out.open("wb") as file:
-        file.write(_header(tokenizer, tensors, layers))
+        file.write(_header(tokenizer, tensors, layers, shape))
         for tensor in tensors:
             _pad(file)
             _write_values(file, tensor, drawn)
         _pad(file)
 
 
-def _layer(number: int) -> list[Tensor]:
-    inner = HEADS * HEAD
+def _layer(number: int, shape: Shape) -> list[Tensor]:
+    width, inner, heads = shape.width, shape.inner, shape.heads * shape.head
     shapes = {
-        "attn_q": (WIDTH, inner), "attn_k": (WIDTH, inner), "attn_v": (WIDTH, inner), "attn_output": (inner, WIDTH),
-        "ffn_gate": (WIDTH, INNER), "ffn_up": (WIDTH, INNER), "ffn_down": (INNER, WIDTH),
+        "attn_q": (width, heads), "attn_k": (width, heads), "attn_v": (width, heads), "attn_output": (heads, width),
+        "ffn_gate": (width, inner), "ffn_up": (width, inner), "ffn_down": (inner, width),
     }  # fmt: skip
-    norms = [(f"blk.{number}.{name}.weight", (WIDTH,), _F32) for name in ("attn_norm", "ffn_norm")]
+    norms = [(f"blk.{number}.{name}.weight", (width,), _F32) for name in ("attn_norm", "ffn_norm")]
     return [*norms, *((f"blk.{number}.{name}.weight", shape, _Q8) for name, shape in shapes.items())]
 
 
@@ -60,10 +74,12 @@ def _pad(file: BinaryIO) -> None:
     file.write(bytes(-file.tell() % _ALIGNMENT))
 
 
-def _header(tokenizer: list[bytes], tensors: list[Tensor], layers: int) -> bytes:
+def _header(tokenizer: list[bytes], tensors: list[Tensor], layers: int, shape: Shape) -> bytes:
+    heads = shape.heads
     counts = {
-        "block_count": layers, "context_length": 2048, "embedding_length": WIDTH, "feed_forward_length": INNER,
-        "attention.head_count": HEADS, "attention.head_count_kv": HEADS, "rope.dimension_count": HEAD,
+        "block_count": layers, "context_length": 2048, "embedding_length": shape.width,
+        "feed_forward_length": shape.inner,
+        "attention.head_count": heads, "attention.head_count_kv": heads, "rope.dimension_count": shape.head,
     }  # fmt: skip
     pairs = [_text("general.architecture") + struct.pack("<I", _STRING) + _text("llama")]
     pairs += [_text(f"llama.{name}") + struct.pack("<II", _U32, value) for name, value in counts.items()]

@@ -7,6 +7,7 @@ import click
 from appliance.cli.backup import backup
 from appliance.cli.check import check
 from appliance.cli.doctor import doctor
+from appliance.cli.image import image
 from appliance.cli.install import install
 from appliance.cli.pin import pin
 from appliance.cli.rollback import rollback
@@ -27,6 +28,7 @@ def main() -> None:
 main.add_command(backup)
 main.add_command(check)
 main.add_command(doctor)
+main.add_command(image)
 main.add_command(install)
 main.add_command(pin)
 main.add_command(rollback)

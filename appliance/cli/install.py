@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -19,6 +19,7 @@ from bundler.terminal import Terminal, size
 if TYPE_CHECKING:
     from appliance.host.handover import Handover
     from appliance.store.install import InstallReport
+    from appliance.store.layout import StateLayout
     from appliance.store.programs import Programs
     from appliance.store.proof import Proof
     from bundler.format.bundle import Bundle
@@ -70,6 +71,7 @@ class _Code:
 )
 @programs_option
 @click.option("--keep-program", is_flag=True, help="Leave out newer software of the medium.")
+@click.option("--images/--no-images", default=True, help="Load container images into podman or docker, where here.")
 @click.option(
     "--restore",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
@@ -86,11 +88,11 @@ def install(
     again: bool,
     programs: Path,
     keep_program: bool,
+    images: bool,
     restore: Path | None,
 ) -> None:
     """Verify the newest bundle of the repository in MEDIUM, check that it answers, and switch to it."""
     from appliance.host.authority import authority_fingerprint
-    from appliance.host.handover import tidy
     from appliance.host.switching import Switcher, is_served
     from appliance.store.backup import restorer
     from appliance.store.enrol import Enroller
@@ -102,9 +104,9 @@ def install(
 
     code, layout, here = _Code(site_code_file), StateLayout(state), Programs(programs)
     layout.make()
-    flags = [*(["--site", site] if site else []), *(["--again"] * again), *(["--json"] * terminal.json_output)]
-    flags += ["--restore", str(restore)] if restore else []
-    words = ["install", str(medium), "--state", str(state), "--programs", str(programs), *flags]
+    told = {"--site": site, "--restore": None if restore is None else str(restore)}
+    said = {"--again": again, "--json": terminal.json_output, "--no-images": not images}
+    words = ["install", str(medium), "--state", str(state), "--programs", str(programs), *_flags(told, said)]
     now = datetime.now(UTC)
     installer = Installer(
         layout,
@@ -118,9 +120,26 @@ def install(
         restore=None if restore is None else restorer(restore, terminal),
     )
     report = installer.install(medium, now)
-    gone = tidy(layout, here, served=is_served(layout))
-    lines = [*_told(report), *(f"  program {version} is removed: nothing uses it" for version in gone)]
-    _tell(terminal, report, lines, authority_fingerprint(layout, now), served=is_served(layout))
+    served = is_served(layout)
+    after = [*_images(layout, terminal, now, wanted=images), *_tidied(layout, here, served=served)]
+    _tell(terminal, report, [*_told(report), *after], authority_fingerprint(layout, now), served=served)
+
+
+def _flags(told: Mapping[str, str | None], said: Mapping[str, bool]) -> list[str]:
+    values = (word for name, value in told.items() if value for word in (name, value))
+    return [*values, *(name for name, value in said.items() if value)]
+
+
+def _images(layout: StateLayout, terminal: Terminal, now: datetime, *, wanted: bool) -> list[str]:
+    from appliance.host.images import after_switch
+
+    return [f"  {line}" for line in after_switch(layout, terminal, now)] if wanted else []
+
+
+def _tidied(layout: StateLayout, here: Programs, *, served: bool) -> list[str]:
+    from appliance.host.handover import tidy
+
+    return [f"  program {version} is removed: nothing uses it" for version in tidy(layout, here, served=served)]
 
 
 def _handover(

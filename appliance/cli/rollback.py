@@ -16,7 +16,12 @@ from bundler.terminal import Terminal
 @command
 def rollback(terminal: Terminal, *, reason: str, state: Path) -> None:
     """Go back to the version before the one that serves; the reason stays on record."""
+    from appliance.host.images import after_switch
     from appliance.host.rollback import roll_back
+    from appliance.store.layout import StateLayout
 
-    number = roll_back(state, reason, datetime.now(UTC))
-    terminal.result({"version": number, "reason": reason}, [f"back at version {number}"])
+    now = datetime.now(UTC)
+    number = roll_back(state, reason, now)
+    images = after_switch(StateLayout(state), terminal, now)
+    lines = [f"back at version {number}", *(f"  {line}" for line in images)]
+    terminal.result({"version": number, "reason": reason}, lines)

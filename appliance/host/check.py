@@ -140,7 +140,7 @@ def _of_status(status: Status, max_age_days: int) -> list[tuple[int, str]]:
         found.append((WARNING, status.nightly))
     elif status.nightly_age_days is not None and status.nightly_age_days > _NIGHTS:
         found.append((WARNING, f"no nightly look for {status.nightly_age_days} days"))
-    return [*found, *((WARNING, line) for line in status.given_up)]
+    return [*found, *((WARNING, line) for line in (*status.image_problems, *status.given_up))]
 
 
 def _of_answer(answer: dict[str, Any]) -> list[tuple[int, str]]:

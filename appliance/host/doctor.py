@@ -16,7 +16,7 @@ from appliance.host.doctor_confinement import confinement
 from appliance.host.doctor_hardware import disk, hardware
 from appliance.host.doctor_network import egress_finding, port_finding, upstream_findings
 from appliance.host.doctor_runtimes import runtimes
-from appliance.host.doctor_state import cache_findings, trust_findings, version_findings
+from appliance.host.doctor_state import cache_findings, image_findings, trust_findings, version_findings
 from appliance.host.doctor_tls import tls_findings
 from appliance.host.finding import BAD, WARN, Finding
 from appliance.host.seal_findings import examine_memory_on_disk, examine_seal
@@ -84,6 +84,7 @@ def _state(layout: StateLayout, asked: Asked) -> Iterator[Finding]:
     with bundle:
         yield from version_findings(layout, version, bundle)
         yield from cache_findings(layout)
+        yield from image_findings(layout, bundle)
         yield egress_finding(version.egress)
         rungs = outlook.read(layout) if is_served(layout) else ()
         yield from upstream_findings(bundle.index.service, version.egress, keys, rungs, online=asked.online)

@@ -16,7 +16,7 @@ from appliance.host.doctor_hardware import room_for_next
 from appliance.host.finding import BAD, GOOD, WARN, Finding
 from appliance.records.cache import read_tally
 from appliance.records.journal import NotKept
-from appliance.store import current, intake
+from appliance.store import current, image_record, intake
 from appliance.store.layout import StateLayout
 from appliance.store.trust import TrustStore
 from appliance.store.versions import Version
@@ -77,6 +77,23 @@ def cache_findings(layout: StateLayout) -> Iterator[Finding]:
         yield Finding("answer cache", WARN, fact, f"a damaged one is made anew; else see to {layout.cache}")
         return
     yield Finding("answer cache", GOOD, f"{answers} answers are kept, {size_bytes // 1024} KiB, sealed")
+
+
+def image_findings(layout: StateLayout, bundle: Bundle) -> Iterator[Finding]:
+    """Examines what became of the container images of the serving version."""
+    specs, record = bundle.index.service.images, image_record.read(layout)
+    mine = record is not None and record.bundle == bundle.descriptor.bundle
+    told = {item.name: item for item in record.images} if record is not None and mine else {}
+    for spec in specs:
+        item = told.get(spec.name)
+        if item is None:
+            fact = "the bundle's image is not loaded, or an earlier one is"
+            yield Finding(f"image {spec.name}", WARN, fact, "lifeboat-appliance image load, as root")
+        elif item.engine:
+            yield Finding(f"image {spec.name}", GOOD, f"{item.reference} in {item.engine}, not started")
+        else:
+            hint = f"lifeboat-appliance image load, or image export {spec.name} FOLDER"
+            yield Finding(f"image {spec.name}", WARN, f"not loaded: {item.problem}", hint)
 
 
 def trust_findings(layout: StateLayout, now: datetime) -> Iterator[Finding]:

@@ -13,7 +13,7 @@ from appliance.host.seal_findings import protection
 from appliance.host.switching import own_url
 from appliance.records.entry import HANDOFF
 from appliance.records.journal import NotKept, read_standing
-from appliance.store import current, nightly, versions
+from appliance.store import current, image_record, nightly, versions
 from appliance.store.layout import StateLayout
 from appliance.store.seal import Seal
 from bundler.format.record import to_json
@@ -37,6 +37,8 @@ class Status:
         handoff: How many hand-off tickets wait and why, "" where none does.
         handoff_waiting: How many; -1 where the journal cannot be read.
         handoff_oldest_s: The age of the oldest.
+        images: A line for each container image.
+        image_problems: Those of them that a person should see to.
     """
 
     site: str
@@ -60,6 +62,8 @@ class Status:
     handoff: str = ""
     handoff_waiting: int = 0
     handoff_oldest_s: int = 0
+    images: tuple[str, ...] = ()
+    image_problems: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         return [
@@ -70,6 +74,7 @@ class Status:
             *(f"  {line}" for line in self.selftest),
             *self.given_up,
             *([self.handoff] if self.handoff else []),
+            *self.images,
             self.nightly,
             self.seal,
             self.comes_back_alone,
@@ -93,7 +98,7 @@ def read_status(root: Path, now: datetime) -> Status:
     tested = version.model_tested if proof is None else proof.tested
     if not tested:
         warnings.append("the local model was not tested when this version was installed")
-    night, tickets = nightly.read(layout), _handoff(layout, now)
+    night, tickets, images = nightly.read(layout), _handoff(layout, now), image_record.read(layout)
     return Status(
         site=secrets.site,
         version=version.number,
@@ -113,6 +118,8 @@ def read_status(root: Path, now: datetime) -> Status:
         program=version.software,
         serves_at=own_url(layout),
         pinned=pin_file.read(layout.pin).words_at(now.timestamp()),
+        images=tuple(image_record.lines(images, version.bundle)),
+        image_problems=tuple(image_record.problems(images, version.bundle)),
         **tickets,
     )
 

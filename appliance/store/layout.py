@@ -120,6 +120,11 @@ class StateLayout:
         return self.root / "nightly.json"
 
     @property
+    def images(self) -> Path:
+        """What became of the images of the serving bundle."""
+        return self.root / "images.json"
+
+    @property
     def serving(self) -> Path:
         """Locked by the supervisor that serves this state."""
         return self.run / "serve.lock"

@@ -214,6 +214,7 @@ def _lines(made: Any) -> list[str]:
     lines += [f"tier {made.tier}"] if made.tier else []
     lines += [f"vector store {store}" for store in made.stores]
     lines += [f"embedding model {made.embedding}"] if made.embedding else []
+    lines += [f"{each.found.source} is signed by {each.found.signature}" for each in made.lines if each.found.signature]
     lines += [f"the gate of licences refuses it: {line}" for line in made.refused]
     lines += [f"licences differ: {line}" for line in made.contradictions]
     lines += [f"no licence is known for {source}" for source in made.unlicensed]

@@ -152,6 +152,8 @@ def diff(
 @click.argument("target", type=click.Path(path_type=Path, file_okay=False))
 @click.argument("assets", nargs=-1)
 @click.option("--bundle", help="Which bundle; the newest otherwise.")
+@click.option("--vectors", metavar="NAME", help="Write this collection out as a vector store again, with --as.")
+@click.option("--as", "form", type=click.Choice(("chroma", "faiss", "jsonl", "npy")), help="The form of that store.")
 @home_option
 @passphrase_option
 @command
@@ -162,16 +164,24 @@ def export(
     target: Path,
     assets: tuple[str, ...],
     bundle: str | None,
+    vectors: str | None,
+    form: str | None,
     home: Path,
     passphrase_file: Path | None,
 ) -> None:
     """Write ASSETS (all, if none is named) of a bundle in REPOSITORY as plain files under TARGET."""
     from bundler import inspection
 
+    if (vectors is None) != (form is None) or (vectors is not None and assets):
+        raise click.UsageError("--vectors NAME and --as FORM go together, and without ASSETS")
+
     root = _own_root(terminal, home)
     opened = inspection.open_listed(repository, root, bundle, _identities(home, passphrase_file), datetime.now(UTC))
     with opened:
-        files = inspection.export_assets(opened, target, assets, terminal)
+        if vectors is not None and form is not None:
+            files = inspection.export_store(opened, target, vectors, form, terminal)
+        else:
+            files = inspection.export_assets(opened, target, assets, terminal)
     terminal.warn(f"{target} now holds plaintext")
     terminal.result({"files": [str(path) for path in files]}, [str(path) for path in files])
 

@@ -1,4 +1,4 @@
-"""Collections of passages: folders of documents, and snapshots of vector stores (SPEC 7.5)."""
+"""Collections of passages: folders of documents, and snapshots of vector stores (SPEC 7.6)."""
 
 from __future__ import annotations
 

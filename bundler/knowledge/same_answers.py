@@ -16,8 +16,8 @@ from bundler.knowledge.base import KnowledgeBase
 from bundler.knowledge.reading import Embeds, Vectors
 from bundler.knowledge.stored import Stored
 
-# What two machines may differ by in a score, as a share of the largest of a query: below it the order says nothing.
-TIE_VECTOR, TIE_TEXT = 1e-5, 5e-3
+# What two machines may differ by in a score, as a share of `Stored.scale`: below it the order says nothing.
+TIE_VECTOR, TIE_TEXT = 1e-5, 2e-2
 # The least share of the expected rows that must come back. A stored vector is asked as it is; a text is embedded first,
 # and processors differ in the last bits of that, which an integer graph makes larger.
 PERCENT_VECTOR, PERCENT_TEXT = 100, 90
@@ -33,28 +33,25 @@ class Asked:
     scores: tuple[float, ...]
 
 
-def share(asked: Asked, found: Stored, query: Vectors) -> float:
-    """Returns which share of the expected rows comes back: one that ties with the last expected one counts.
+def share(asked: Asked, found: Stored, places: Mapping[str, int], query: Vectors) -> float:
+    """Returns which share of the expected rows comes back: among the nearest, or tied with the last, and as near.
 
     Args:
         asked: The query, with what is expected.
         found: What is searched.
+        places: The row of each id.
         query: Its vector.
     """
-    rows, scores = found.nearest(query, len(asked.ids))
-    tie = TIE_VECTOR if asked.row is not None else TIE_TEXT
-    room = tie * max(1.0, *(abs(score) for score in asked.scores))
-    expected = set(asked.ids)
-    least = min(asked.scores) - room
-    held = [found.ids[row] in expected or score >= least for row, score in zip(rows, scores, strict=True)]
-    # A row may only stand in for another where it is as near: what is expected and lies nearer must be there.
-    names = {found.ids[row] for row in rows}
-    above = [
-        name
-        for name, score in zip(asked.ids, asked.scores, strict=True)
-        if score > min(asked.scores) + room and name not in names
-    ]
-    return float(sum(held) - len(above)) / len(asked.ids)
+    scores, wanted = found.scores(query), len(asked.ids)
+    least = np.partition(scores, -wanted)[-wanted] if wanted <= len(scores) else -np.inf
+    held = 0
+    for name, expected in zip(asked.ids, asked.scores, strict=True):
+        row = places.get(name)
+        if row is None:
+            continue
+        room = (TIE_VECTOR if asked.row is not None else TIE_TEXT) * found.scale(query, row)
+        held += bool(abs(scores[row] - expected) <= room and scores[row] >= least - room)
+    return held / wanted
 
 
 def differences(name: str, questions: Sequence[Asked], found: Stored, encoder: Embeds) -> list[str]:
@@ -68,9 +65,10 @@ def differences(name: str, questions: Sequence[Asked], found: Stored, encoder: E
     """
     vectors = [item for item in questions if item.row is not None]
     texts = [item for item in questions if item.row is None]
-    shares = [share(item, found, found.row(item.row)) for item in vectors if item.row is not None]
+    places = {name: row for row, name in enumerate(found.ids)}
+    shares = [share(item, found, places, found.row(item.row)) for item in vectors if item.row is not None]
     embedded = encoder.embed([item.text for item in texts]) if texts else np.zeros((0, 1), np.float32)
-    told = [share(item, found, query) for item, query in zip(texts, embedded, strict=True)]
+    told = [share(item, found, places, query) for item, query in zip(texts, embedded, strict=True)]
     kinds = (("stored vectors", shares, PERCENT_VECTOR), ("texts", told, PERCENT_TEXT))
     return [
         f"{name}: {len(values)} {kind} get {100 * sum(values) / len(values):.1f} % of what the store answered, "

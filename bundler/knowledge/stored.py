@@ -42,6 +42,12 @@ class Stored:
         squared: Vectors = 2 * inner - self.norms**2 - np.float32(query @ query)
         return squared
 
+    def scale(self, query: Vectors, row: int) -> float:
+        """Returns how large the numbers are that the score of a row comes out of: rounding is a share of that."""
+        if self.metric == COSINE:
+            return 1.0
+        return max(1.0, float(query @ query), float(self.norms[row]) ** 2)
+
     def row(self, number: int) -> Vectors:
         """Returns a vector as the store had it."""
         found: Vectors = self.units[number] * self.norms[number]

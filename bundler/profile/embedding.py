@@ -5,6 +5,7 @@ from __future__ import annotations
 from bundler.format import paths
 from bundler.format.errors import BadBundle
 from bundler.profile.model import PRECISIONS, EmbeddingEntry
+from bundler.profile.signer import read_signer
 from bundler.profile.source import read_source
 from bundler.profile.table import Table
 
@@ -30,6 +31,7 @@ def read_embedding(table: Table) -> EmbeddingEntry:
         pooling=table.choice("pooling", POOLINGS) if table.has("pooling") else "",
         query_prefix=_prefix(table, "query_prefix"),
         passage_prefix=_prefix(table, "passage_prefix"),
+        signer=read_signer(table),
     )
     table.close()
     return entry

@@ -36,6 +36,19 @@ NO_RULES = LicenceRules()
 
 
 @dataclass(frozen=True)
+class SignerEntry:
+    """Who must have signed a model (OpenSSF model signing).
+
+    Attributes:
+        key: `file:` source of a public key, or of certificates that the signer's must lead to, as PEM.
+        signature: Source of the signature; "" for `model.sig` where the model comes from.
+    """
+
+    key: str
+    signature: str
+
+
+@dataclass(frozen=True)
 class ModelEntry:
     """A `[[model]]`: a GGUF to be snapshotted; `licence_file` is "" where its source brings the text.
 
@@ -53,6 +66,7 @@ class ModelEntry:
     max_output_tokens: int
     serves: str = CHAT
     languages: tuple[str, ...] = ()
+    signer: SignerEntry | None = None
 
 
 @dataclass(frozen=True)
@@ -77,6 +91,7 @@ class EmbeddingEntry:
     pooling: str = ""
     query_prefix: str = ""
     passage_prefix: str = ""
+    signer: SignerEntry | None = None
 
 
 @dataclass(frozen=True)

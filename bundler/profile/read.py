@@ -29,6 +29,7 @@ from bundler.profile.licences import read_licences, read_public
 from bundler.profile.model import ContentEntry, ModelEntry, Profile, SelftestEntry
 from bundler.profile.redact import read_redact
 from bundler.profile.routes import read_jobs, read_languages, read_routes
+from bundler.profile.signer import read_signer
 from bundler.profile.source import read_source
 from bundler.profile.table import Table
 from bundler.profile.tier import OpenTier, open_tier, read_toml, tier_file
@@ -126,6 +127,7 @@ def _model(table: Table) -> ModelEntry:
         max_output_tokens=longest if serves == CHAT else 0,
         serves=serves,
         languages=read_languages(table),
+        signer=read_signer(table),
     )
 
 

@@ -1,8 +1,8 @@
 """Signatures and other statements about an image, as registries keep them beside it. Pure.
 
 cosign: `sha256-HEX.sig`, `.att` and `.sbom` (sigstore/cosign, specs/SIGNATURE_SPEC.md). OCI 1.1: the referrers of a
-digest, which clients list under the tag `sha256-HEX` where a registry does not list them itself (distribution-spec,
-"Referrers Tag Schema"). Not kept: what a registry lists by its referrers API alone, and simple-signing files.
+digest, which a registry lists (`referrers`), or clients do under the tag `sha256-HEX` (distribution-spec, "Referrers
+Tag Schema"). Not kept: simple-signing files.
 """
 
 from __future__ import annotations

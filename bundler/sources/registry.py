@@ -21,6 +21,7 @@ from bundler.sources.attached import LOOKED_FOR, Attachment, bounded, tag_of
 from bundler.sources.blobs import Blobs, digest_of
 from bundler.sources.layout import Layout
 from bundler.sources.place import Place
+from bundler.sources.referrers import listed
 from bundler.sources.skopeo import Absent, Skopeo
 from bundler.sources.source import Fetched, Part, RegistrySource
 
@@ -173,17 +174,28 @@ class _Asked:
             SourceFailed: The registry cannot be asked, or lacks one that the lock pins.
         """
         pinned, taken_bytes = self.pinned_parts, 0
-        tags = [tag_of(digest, kind) for digest in dict.fromkeys(digests) for kind in LOOKED_FOR]
-        for tag in tags if pinned is None else pinned:
-            digest = self._tagged(tag) if pinned is None else pinned[tag]
-            if digest is None:
-                continue
+        for tag, digest in (self._attached_now(dict.fromkeys(digests)) if pinned is None else pinned).items():
             leaves = self.leaves(digest)
             taken_bytes += sum(blob.length_bytes for leaf in leaves.values() for blob in leaf.blobs)
             bounded(f"{self._source} with its {tag}", taken_bytes)
             for leaf_digest, leaf in leaves.items():
                 self.take(leaf_digest, leaf)
             yield Attachment(tag, self.manifest(digest).media_type, digest, len(self.read[digest]))
+
+    def _attached_now(self, digests: Iterable[str]) -> dict[str, str]:
+        """Returns the digests of what is attached, by tag; what the registry lists under no tag gets a name of ours."""
+        found: dict[str, str] = {}
+        for digest in digests:
+            tagged = {tag: self._tagged(tag) for tag in (tag_of(digest, kind) for kind in LOOKED_FOR)}
+            found |= {tag: told for tag, told in tagged.items() if told is not None}
+            self._reach(f"what refers to {digest}")
+            for item in listed(self._source.name, digest):
+                if item.digest in found.values():
+                    continue
+                if self.manifest(item.digest).subject != digest:
+                    raise BadInput(f"{self._source}: {item.digest} is listed as attached to {digest} and is not")
+                found[tag_of(digest, f".{item.hex[:12]}")] = item.digest
+        return found
 
     def _tagged(self, tag: str) -> str | None:
         """Returns the digest of a tag, or None where the registry has it not."""

@@ -25,6 +25,8 @@ FACTS = {
     "vpn.md": ["The VPN client is called Fernlink.", "A lost VPN token is replaced by the helpdesk within a day."],
 }
 ROWS = [(f"{source}#{number}", text, source) for source, texts in FACTS.items() for number, text in enumerate(texts)]
+FORMS = {"chroma": ["folder"], "faiss": ["folder.faiss", "folder.jsonl"], "jsonl": ["folder.jsonl"]}
+FORMS["npy"] = ["folder.npy", "folder.jsonl"]
 QUESTION = "How long are monthly backup copies kept?"
 PROFILE = """
 [bundle]
@@ -153,3 +155,69 @@ def test_the_box_answers_as_the_stores_did(stores_customer: Any, encoder: Encode
         answer = post(box, "/v1/ask", {"question": QUESTION})
         assert "13 months" in answer["answer"]
         assert answer["citations"][0]["source"] == "backup.md"
+
+
+def test_a_collection_goes_out_as_a_store_again(
+    stores_customer: Any, tmp_path: Path, encoder: Encoder, chroma_path: Path, chroma_run: Any
+) -> None:
+    """In each form, for its owner alone; the Chroma directory answers Chroma and its server as the original did."""
+    keys = ("--passphrase-file", stores_customer.folder / "pass")
+    for form, names in FORMS.items():
+        words = ("export", stores_customer.repository, tmp_path / form, "--vectors", "folder", "--as", form)
+        written = json.loads(stores_customer.must("bundler", *words, *keys, "--json"))["files"]
+        assert written == [str(tmp_path / form / name) for name in names]
+        assert [path for path in (tmp_path / form).rglob("*") if path.stat().st_mode & 0o077] == []
+    again = stores_customer.run("bundler", *words, *keys)
+    assert again.returncode != 0
+    assert "is there already" in again.stderr
+    vector = encoder.embed([QUESTION])[0]
+    expected = ask_chroma(shutil.copytree(chroma_path, tmp_path / "original"), vector)
+    assert ask_chroma(tmp_path / "chroma" / "folder", vector) == expected
+    with chroma_run(tmp_path / "chroma" / "folder") as url:
+        import chromadb
+        from chromadb.config import Settings
+
+        client = chromadb.HttpClient(port=int(url.rpartition(":")[2]), settings=Settings(anonymized_telemetry=False))
+        served = client.get_collection("handbook", embedding_function=None)
+        assert served.query(query_embeddings=[vector], n_results=5)["ids"][0] == expected
+        found = served.get(include=["documents", "metadatas"])
+    assert sorted(zip(found["ids"], found["documents"], strict=True)) == sorted((name, text) for name, text, _ in ROWS)
+    assert {row["source"] for row in found["metadatas"]} == set(FACTS)
+
+
+def test_plan_and_inspect_tell_of_the_stores(stores_customer: Any, wheelhouse: Path, tmp_path: Path) -> None:
+    """Kind, versions, size and metric, before the build and in what was built."""
+    profile = stores_customer.folder / "plan.toml"
+    text = (stores_customer.folder / "stores.toml").read_text()
+    profile.write_text(text[: text.rindex("[[vectors]]")])
+    told = stores_customer.must("bundler", "plan", profile, "--wheels", wheelhouse)
+    assert "vector store folder: chroma read by" in told
+    assert "8 rows of 384 dimensions, cosine" in told
+    keys = ("--passphrase-file", stores_customer.folder / "pass")
+    listed = stores_customer.must("bundler", "inspect", stores_customer.repository, "--contents", *keys)
+    assert "vectors/folder/store.json" in listed
+    assert "schema embeddings_queue" in listed
+    assert "chroma server" in listed
+
+
+def test_vectors_of_another_model_are_refused_at_build(stores_customer: Any, wheelhouse: Path) -> None:
+    """With the reason; reembed = true takes the texts alone and builds."""
+    import numpy as np
+
+    folder = stores_customer.folder
+    generator = np.random.default_rng(1)
+    rows = [
+        {"id": name, "text": text, "vector": generator.normal(size=384).tolist(), "metadata": {"source": source}}
+        for name, text, source in ROWS
+    ]
+    (folder / "other.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    text = PROFILE[: PROFILE.index("[[vectors]]")] + '[[vectors]]\nname = "other"\nsource = "file:other.jsonl"\n'
+    keys = ("--wheels", wheelhouse, "--yes", "--passphrase-file", folder / "pass")
+    (folder / "other.toml").write_text(text + 'embedding = "minilm"\n')
+    refused = stores_customer.run("bundler", "build", folder / "other.toml", "--repository", folder / "another", *keys)
+    assert refused.returncode == 3
+    assert "another model made them" in refused.stderr
+    assert "reembed = true" in refused.stderr
+    (folder / "other.toml").write_text(text + "reembed = true\n")
+    built = stores_customer.must("bundler", "build", folder / "other.toml", "--repository", folder / "another", *keys)
+    assert "vector stores: other answer as they did" in built

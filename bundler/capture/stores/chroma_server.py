@@ -73,7 +73,7 @@ class ChromaServer:
             SourceFailed: It cannot be reached, or does not answer as Chroma does.
             BadInput: There is no such collection.
         """
-        found, version = self._found(), json.loads(self._send("GET", "/api/v2/version", None, FACTS_BYTES_MAX))
+        found, version = self._found(), self._value("GET", "/api/v2/version")
         told = described_collection(found["configuration_json"], found.get("metadata") or {})
         metric = told.pop("metric")
         if metric not in METRICS:
@@ -104,7 +104,7 @@ class ChromaServer:
     def ask(self, queries: Vectors, k: int) -> list[list[str]]:
         """Returns what the server finds for vectors: ids, nearest first."""
         body = {"query_embeddings": queries.astype(float).tolist(), "n_results": k, "include": []}
-        found = self._json("POST", f"{self.place}/{self._found()['id']}/query", body, PAGE_BYTES_MAX)
+        found = self._json("POST", f"{self.place}/{self._found()['id']}/query", body)
         return answers_of(found.get("ids"), len(queries))
 
     def _read(self, rows: Path, vectors: Path, *, wants_vectors: bool) -> StoreFacts:
@@ -135,14 +135,14 @@ class ChromaServer:
 
     def _found(self) -> Mapping[str, Any]:
         name = self.collection or self._only()
-        found = self._json("GET", f"{self.place}/{quote(name, safe='')}", None, FACTS_BYTES_MAX)
+        found = self._json("GET", f"{self.place}/{quote(name, safe='')}")
         texts = all(isinstance(found.get(key), str) for key in ("id", "name"))
         if not texts or not isinstance(found.get("configuration_json"), dict):
             raise SourceFailed(f"{self.url} does not describe the collection as Chroma 1.x does")
         return {**found, "id": quote(found["id"], safe="")}
 
     def _only(self) -> str:
-        listed = json.loads(self._send("GET", self.place, None, FACTS_BYTES_MAX))
+        listed = self._value("GET", self.place)
         names = [item["name"] for item in listed if isinstance(item, dict) and isinstance(item.get("name"), str)]
         if len(names) != 1:
             shown = ", ".join(printable(name) for name in names[:20]) or "none"
@@ -150,16 +150,23 @@ class ChromaServer:
         return str(names[0])
 
     def _count(self, identifier: str) -> int:
-        found = json.loads(self._send("GET", f"{self.place}/{identifier}/count", None, FACTS_BYTES_MAX))
+        found = self._value("GET", f"{self.place}/{identifier}/count")
         if type(found) is not int or not 0 <= found <= ROWS_MAX:
             raise SourceFailed(f"{self.url} counts {printable(str(found))[:80]} rows, expected 0 to {ROWS_MAX}")
         return found
 
-    def _json(self, method: str, path: str, body: object, limit_bytes: int) -> Mapping[str, Any]:
-        found = json.loads(self._send(method, path, body, limit_bytes))
+    def _json(self, method: str, path: str, body: object = None) -> Mapping[str, Any]:
+        found = self._value(method, path, body)
         if not isinstance(found, dict):
             raise SourceFailed(f"{self.url}{path} answered with no object")
         return found
+
+    def _value(self, method: str, path: str, body: object = None) -> Any:
+        try:
+            return json.loads(self._send(method, path, body, FACTS_BYTES_MAX))
+        except (ValueError, RecursionError):
+            hint = "is this a Chroma server of version 1 or later?"
+            raise SourceFailed(f"{self.url}{path} answered with no JSON", hint) from None
 
     def _send(self, method: str, path: str, body: object, limit_bytes: int) -> bytes:
         """Sends a request, again after a pause where the server is busy; returns the body of a 200."""
@@ -170,7 +177,7 @@ class ChromaServer:
             if status not in _AGAIN:
                 break
         if status == 200:
-            return _checked_json(data, f"{self.url}{path}")
+            return data
         said = printable(data[:300].decode(errors="replace"))
         if status in (401, 403):
             raise SourceFailed(f"{self.url} wants a token, or another one ({status})", 'set token = "env:NAME"')
@@ -204,13 +211,6 @@ def _connection(url: str) -> http.client.HTTPConnection:
         context = ssl.create_default_context()
         return http.client.HTTPSConnection(host, parts.port or 443, timeout=TIMEOUT_S, context=context)
     return http.client.HTTPConnection(host, parts.port or 80, timeout=TIMEOUT_S)
-
-
-def _checked_json(data: bytes, what: str) -> bytes:
-    """Refuses what is plainly no JSON, so that whoever parses it later need not tell of the server."""
-    if not data.strip() or data.lstrip()[:1] not in b'{["0123456789':
-        raise SourceFailed(f"{what} answered with no JSON", "is this a Chroma server of version 1 or later?")
-    return data
 
 
 def _reason(error: Exception) -> str:

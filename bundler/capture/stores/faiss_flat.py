@@ -59,7 +59,10 @@ def read(request: Mapping[str, Any], inputs: Mapping[str, IO[bytes]], outputs: M
     lines = _texts(inputs["texts"], index)
     file.seek(index.offset)
     for number in range(index.rows):
-        name, line, value = next(lines)
+        found = next(lines, None)
+        if found is None:
+            raise BadInput(f"there are {number} texts for {index.rows} vectors")
+        name, line, value = found
         vector = np.frombuffer(_exactly(file, index.dimensions * 4), dtype="<f4")
         row = row_of({key: item for key, item in value.items() if key != "id"}, line, str(request["text_key"]), name)
         if "vector" in value:

@@ -6,6 +6,7 @@ import base64
 import json
 import shutil
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -166,6 +167,67 @@ def test_signatures_are_kept_and_pinned(push: Any, place: Place, tmp_path: Path)
     push.artifact([payload], f"{tag}.att")
     again = fetch_image(source, "linux/amd64", _pinned(place, source, found, tmp_path / "later"))
     assert again == found
+
+
+def _listing(load_script: Any, *manifests: dict[str, Any]) -> Any:
+    """A fault that gives the list of referrers, which this registry keeps not: the rest is handed on to it."""
+    value = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": manifests}
+    answer = load_script("registry_front").Answer(200, {}, json.dumps(value).encode())
+    return lambda seen: answer if "/referrers/" in seen.path else None
+
+
+def test_what_a_registry_lists_as_referring_is_kept(push: Any, front: Any, place: Place, load_script: Any) -> None:
+    """A signature that has no tag is fetched by its digest, once, and pinned under a name that says so."""
+    image = push.image({"hello": b"signed"}, "1")
+    signature = push.artifact([push.blob(b"bundle", "application/vnd.dev.sigstore.bundle.v0.3+json")], subject=image)
+    front.fault = _listing(load_script, signature, signature)
+    found = fetch_image(f"registry:{front.host}/{push.name}:1", "linux/amd64", place)
+    assert found.layout is not None
+    name = f"{image['digest'].replace(':', '-')}.{signature['digest'].removeprefix('sha256:')[:12]}"
+    assert [(item.tag, item.digest) for item in found.layout.attachments] == [(name, signature["digest"])]
+
+
+def test_what_is_listed_and_refers_to_another_is_refused(push: Any, front: Any, place: Place, load_script: Any) -> None:
+    """A registry cannot hang the signature of one image on another."""
+    image, other = push.image({"hello": b"this"}, "1"), push.image({"hello": b"that"})
+    signature = push.artifact([push.blob(b"bundle", "text/plain")], subject=other)
+    front.fault = _listing(load_script, signature)
+    with pytest.raises(BadInput, match=f"listed as attached to {image['digest']} and is not"):
+        fetch_image(f"registry:{front.host}/{push.name}:1", "linux/amd64", place)
+
+
+def test_a_list_that_is_not_shown_is_a_warning(
+    push: Any, front: Any, place: Place, load_script: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The image comes, with what has a tag; nobody takes it for one that nothing refers to."""
+    push.image({"hello": b"x"}, "1")
+    closed = load_script("registry_front").Answer(403)
+    front.fault = lambda seen: closed if "/referrers/" in seen.path else None
+    fetch_image(f"registry:{front.host}/{push.name}:1", "linux/amd64", place)
+    assert "what refers to the image is not known (the registry answers 403)" in caplog.text
+
+
+def test_what_came_whole_is_not_fetched_again_after_a_break(
+    push: Any, front: Any, place: Place, load_script: Any, oci: Any
+) -> None:
+    """A transfer that breaks in its second layer goes on with that one alone."""
+    first, second = (push.blob(letter * 200_000, oci.LAYER) for letter in (b"a", b"b"))
+    config = push.blob(json.dumps({"os": "linux", "architecture": "amd64"}).encode(), oci.CONFIG)
+    push.manifest({"schemaVersion": 2, "mediaType": oci.MANIFEST, "config": config, "layers": [first, second]}, "1")
+    source = f"registry:{front.host}/{push.name}:1"
+
+    def cut(seen: Any) -> Any:
+        if second["digest"] not in seen.path:
+            return None
+        time.sleep(1)  # the first one comes meanwhile
+        return load_script("registry_front").Cut(down_bytes=50_000)
+
+    front.fault = cut
+    with pytest.raises(SourceFailed):
+        fetch_image(source, "linux/amd64", place)
+    front.reset()
+    fetch_image(source, "linux/amd64", place)
+    assert [len(front.asked("GET", f"/blobs/{layer['digest']}")) for layer in (first, second)] == [0, 1]
 
 
 def test_wrong_bytes_in_the_registry_are_refused(push: Any, registry: Any, place: Place) -> None:

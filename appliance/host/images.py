@@ -1,0 +1,224 @@
+"""Hands the images of the serving version to podman or docker: loaded, never started.
+
+What goes wrong is written down and told; it never keeps the box from serving.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from appliance.host.container_engine import DOCKER, Engine, find_engine
+from appliance.store import gc, image_record, versions
+from appliance.store.image_record import ImageRecord, ImageTold
+from appliance.store.image_stream import Picked, pick, write_archive
+from appliance.store.layout import StateLayout
+from appliance.store.owner import as_root
+from appliance.store.seal import Seal, SiteSecrets
+from bundler.files import exclusive, make_folder, staged
+from bundler.format.bundle import Bundle
+from bundler.format.errors import BadBundle, BadInput, Busy, LifeboatError, PartMissing, SystemFailed
+from bundler.format.image import ImageSpec
+from bundler.format.oci import machine_platform
+from bundler.terminal import Terminal, size
+
+
+@dataclass(frozen=True)
+class Shown:
+    """An image of the serving version.
+
+    Attributes:
+        length_bytes: Of all that the bundle holds of it, every platform and signature.
+        told: What became of it, or "".
+    """
+
+    name: str
+    platform: str
+    digest: str
+    length_bytes: int
+    told: str
+
+
+class Images:
+    """The images of one state's serving version.
+
+    Args:
+        layout: The state.
+        terminal: Progress and warnings.
+        find: Finds the engine.
+    """
+
+    def __init__(self, layout: StateLayout, terminal: Terminal, find: Callable[[], Engine] = find_engine) -> None:
+        self._layout, self._terminal, self._find = layout, terminal, find
+
+    def load(self, now: datetime) -> ImageRecord | None:
+        """Loads what is not loaded yet, and removes what no kept version uses; None where there is nothing to do.
+
+        Raises:
+            NotReady: Nothing is installed, or the seal does not open.
+            BadBundle: The version was changed on this disk.
+            Busy: Images are being loaded.
+        """
+        secrets = Seal(self._layout.keys).open()
+        version = versions.read_current(self._layout, secrets)
+        with (
+            exclusive(self._layout.run / "images.lock", "images are being loaded on this box"),
+            versions.open_version(self._layout, secrets, version) as bundle,
+        ):
+            before = image_record.read(self._layout)
+            specs = bundle.index.service.images
+            if not specs and before is None:
+                return None
+            told = tuple(self._told(bundle, specs))
+            earlier = self._without(secrets, (*before.images, *before.earlier) if before is not None else (), told)
+            record = ImageRecord(version.bundle, now.isoformat(timespec="seconds"), told, earlier)
+            image_record.write(self._layout, record)
+            return record
+
+    def shown(self) -> list[Shown]:
+        """Returns the images of the serving version; raises as `load`."""
+        with self._open() as bundle:
+            record = image_record.read(self._layout)
+            mine = record.images if record is not None and record.bundle == bundle.descriptor.bundle else ()
+            told = {item.name: item.line for item in mine}
+            return [
+                Shown(spec.name, spec.platform, spec.digest, _length(bundle, spec), told.get(spec.name, ""))
+                for spec in bundle.index.service.images
+            ]
+
+    def export(self, name: str, folder: Path) -> int:
+        """Writes an image as an OCI layout into a new folder, as the bundle holds it; returns its bytes.
+
+        Raises:
+            BadInput: There is no such image, or the folder lies in the state.
+            Busy: The folder is there.
+            BadBundle: A chunk is not what was signed.
+        """
+        target = folder.absolute()
+        if target.resolve().is_relative_to(self._layout.root.resolve()):
+            raise BadInput(f"{folder} lies in the state, which holds nothing in the clear", "name another folder")
+        with self._open() as bundle:
+            specs = {spec.name: spec for spec in bundle.index.service.images}
+            if name not in specs:
+                raise BadInput(f"there is no image {name}", f"there are {', '.join(sorted(specs)) or 'none'}")
+            if target.exists():
+                raise Busy(f"{folder} is there already", "name a new folder")
+            length = _length(bundle, specs[name])
+            with self._terminal.progress(f"writing {size(length)}", length) as progress, as_root():
+                _write(bundle, specs[name], target, progress.advance)
+            return length
+
+    def _open(self) -> Bundle:
+        secrets = Seal(self._layout.keys).open()
+        return versions.open_version(self._layout, secrets, versions.read_current(self._layout, secrets))
+
+    def _told(self, bundle: Bundle, specs: Iterable[ImageSpec]) -> Iterable[ImageTold]:
+        for spec in specs:
+            try:
+                yield self._loaded(bundle, spec)
+            except PartMissing as error:
+                yield ImageTold(spec.name, "", "", f"{error.fact} ({error.hint})", absent=True)
+            except (LifeboatError, OSError) as error:
+                yield ImageTold(spec.name, "", "", error.fact if isinstance(error, LifeboatError) else str(error))
+
+    def _loaded(self, bundle: Bundle, spec: ImageSpec) -> ImageTold:
+        picked, engine = pick(bundle, spec, machine_platform(os.uname().machine)), self._find()
+        if engine.image_id(picked.reference) != picked.config.hex:
+            self._hand_over(bundle, picked, engine)
+        engine.tag(picked.reference, _moving(picked.reference))
+        return ImageTold(spec.name, picked.reference, engine.name, "")
+
+    def _hand_over(self, bundle: Bundle, picked: Picked, engine: Engine) -> None:
+        length = picked.length_bytes
+        with self._terminal.progress(f"loading image {picked.spec.name} into {engine.name}", length) as progress:
+            engine.load(
+                lambda target: write_archive(
+                    bundle, picked, target, docker=engine.name == DOCKER, on_bytes=progress.advance
+                )
+            )
+        found = engine.image_id(picked.reference)
+        if found != picked.config.hex:
+            raise SystemFailed(
+                f"{engine.name} holds {found or 'nothing'} as {picked.reference}, not {picked.config.hex}"
+            )
+
+    def _without(
+        self, secrets: SiteSecrets, earlier: Iterable[ImageTold], now: tuple[ImageTold, ...]
+    ) -> tuple[ImageTold, ...]:
+        """Removes what we loaded and no kept version uses; returns what of it is still there."""
+        wanted = {item.reference for item in now} | self._of_kept(secrets)
+        left = []
+        for item in {item.reference: item for item in earlier if item.engine}.values():
+            if item.reference in {told.reference for told in now}:
+                continue
+            if item.reference in wanted or not self._removed(item):
+                left.append(item)
+        return tuple(left)
+
+    def _removed(self, item: ImageTold) -> bool:
+        try:
+            engine = self._find()
+            if engine.name != item.engine:
+                return False
+            mine = engine.image_id(item.reference)
+            if mine and engine.image_id(_moving(item.reference)) == mine:
+                engine.remove(_moving(item.reference))  # its image left the bundle
+            if mine:
+                engine.remove(item.reference)
+        except LifeboatError as error:
+            self._terminal.note(f"{item.reference} stays: {error.fact}")
+            return False
+        return True
+
+    def _of_kept(self, secrets: SiteSecrets) -> set[str]:
+        """Returns the names of images that a kept version would have."""
+        found: set[str] = set()
+        platform = machine_platform(os.uname().machine)
+        for number in gc.kept(self._layout):
+            version = versions.read_version(self._layout, secrets, number)
+            with versions.open_version(self._layout, secrets, version) as bundle:
+                for spec in bundle.index.service.images:
+                    with suppress(BadBundle):  # of another platform: it was never loaded
+                        found.add(pick(bundle, spec, platform).reference)
+        return found
+
+
+def after_switch(layout: StateLayout, terminal: Terminal, now: datetime) -> list[str]:
+    """Loads the images of a version that has just begun to serve; returns what to tell, and raises nothing of it."""
+    try:
+        record = Images(layout, terminal).load(now)
+    except (LifeboatError, OSError) as error:
+        fact = error.fact if isinstance(error, LifeboatError) else str(error)
+        terminal.warn(f"images are not loaded: {fact}; see `lifeboat-appliance image load`")
+        return []
+    for item in record.images if record is not None else ():
+        if item.problem:
+            terminal.warn(item.line)
+    return [item.line for item in record.images if item.engine] if record is not None else []
+
+
+def _moving(reference: str) -> str:
+    """Returns the name that follows the serving version."""
+    return f"{reference.rpartition(':')[0]}:current"
+
+
+def _length(bundle: Bundle, spec: ImageSpec) -> int:
+    return sum(asset.length_bytes for asset in bundle.index.assets if asset.path.startswith(f"{spec.prefix}/"))
+
+
+def _write(bundle: Bundle, spec: ImageSpec, folder: Path, on_bytes: Callable[[int], None]) -> None:
+    own = [asset for asset in bundle.index.assets if asset.path.startswith(f"{spec.prefix}/")]
+    # Its index last: without it a folder is no layout.
+    for asset in sorted(own, key=lambda asset: asset.path.endswith("/index.json")):
+        target = folder / asset.path.removeprefix(f"{spec.prefix}/")
+        make_folder(target.parent)
+        with staged(target, mode=0o600) as file:
+            for chunk in asset.chunks:
+                buffer = memoryview(bytearray(chunk.length))
+                bundle.volumes.read_chunk(chunk, buffer)
+                file.write(buffer)
+                on_bytes(chunk.length)

@@ -1,0 +1,304 @@
+"""Images of a bundle in the real podman and the real docker: checked, named by us, removed, and never in the way."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any
+
+import pytest
+
+from appliance.host import container_engine
+from appliance.host.container_engine import Engine, find_engine
+from appliance.host.images import Images, after_switch
+from appliance.store import image_record
+from bundler.capture.images import capture_image, image_spec
+from bundler.files import write_atomic
+from bundler.format.errors import PartMissing
+from bundler.format.oci import Descriptor, machine_platform
+from bundler.format.service import LadderSpec, LimitsSpec, Service
+from bundler.repository.write import BundleWriter
+from bundler.sources.blobs import Blobs
+from bundler.sources.layout import Layout
+from bundler.terminal import Terminal
+
+NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+HERE = machine_platform(os.uname().machine)
+OCI, DOCKER = "application/vnd.oci.image", "application/vnd.docker"
+TYPES = {
+    False: (f"{OCI}.manifest.v1+json", f"{OCI}.config.v1+json", f"{OCI}.layer.v1.tar+gzip"),
+    True: (
+        f"{DOCKER}.distribution.manifest.v2+json",
+        f"{DOCKER}.container.image.v1+json",
+        f"{DOCKER}.image.rootfs.diff.tar.gzip",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Made:
+    """An image made by hand: its layout, and the digest of its config, which is its id in every engine."""
+
+    layout: Layout
+    config: str
+
+    def reference(self, name: str) -> str:
+        return f"localhost/lifeboat/{name}:{self.layout.top.hex[:12]}"
+
+
+@pytest.fixture
+def make(tmp_path: Path, load_script: Any) -> Callable[..., Made]:
+    """Makes an image of one file, for this machine or another."""
+    oci, blobs = load_script("oci_images"), Blobs(tmp_path / "blobs")
+
+    def made(text: str, platform: str = HERE, *, docker: bool = False) -> Made:
+        manifest_type, config_type, layer_type = TYPES[docker]
+        plain = oci.tar_of({"hello": text.encode()})
+        packed, (system, machine) = gzip.compress(plain, mtime=0), platform.split("/")[:2]
+        told = {"os": system, "architecture": machine, "config": {}}
+        config = json.dumps(told | {"rootfs": {"type": "layers", "diff_ids": [oci.digest_of(plain)]}}).encode()
+        kept: list[dict[str, Any]]
+        kept = [{"digest": blobs.keep(data), "size": len(data)} for data in (config, packed)]
+        parts = {"config": kept[0] | {"mediaType": config_type}, "layers": [kept[1] | {"mediaType": layer_type}]}
+        data = json.dumps({"schemaVersion": 2, "mediaType": manifest_type, **parts}).encode()
+        digest = blobs.keep(data)
+        top = Descriptor(manifest_type, digest, len(data))
+        layout = Layout(top, platform, (digest, *(part["digest"] for part in kept)), (), blobs)
+        return Made(layout, kept[0]["digest"].removeprefix("sha256:"))
+
+    return made
+
+
+@pytest.fixture
+def box(customer: Any, tmp_path: Path) -> Callable[..., Any]:
+    """Builds and installs a bundle with images by name; returns the box's state."""
+
+    def installed(**made: Made) -> Any:
+        work = tmp_path / "work"
+        captured = [
+            file for name, one in made.items() for file in capture_image(name, one.layout, "registry:x", "", work)
+        ]
+        service = replace(_service(), images=tuple(image_spec(name, one.layout) for name, one in made.items()))
+        BundleWriter(customer.publisher, customer.ring, Terminal(quiet=True), 40_000).write(
+            "s", tuple(captured), service, NOW
+        )
+        customer.install()
+        return customer.layout
+
+    return installed
+
+
+def _service() -> Service:
+    ladder, limits = LadderSpec((), (), (), "", "", ""), LimitsSpec(1, 1, 1)
+    return Service("s", "S", (), None, (), (), (), (), ladder, limits, None, ())
+
+
+@dataclass(frozen=True)
+class Counting(Engine):
+    """The real engine, with a list of what it loaded."""
+
+    loads: list[str] = field(default_factory=list)
+
+    def load(self, write: Callable[[IO[bytes]], None]) -> None:
+        self.loads.append("load")
+        super().load(write)
+
+
+@pytest.fixture
+def podman(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Counting:
+    """The real podman, with a store of its own."""
+    program = shutil.which("podman")
+    if program is None:
+        pytest.skip("apt-get install podman")
+    store = f'[storage]\ndriver = "vfs"\nrunroot = "{tmp_path}/run"\ngraphroot = "{tmp_path}/graph"\n'
+    (tmp_path / "storage.conf").write_text(store)
+    monkeypatch.setenv("CONTAINERS_STORAGE_CONF", str(tmp_path / "storage.conf"))
+    if subprocess.run([program, "images"], capture_output=True, timeout=60, check=False).returncode:
+        pytest.skip("podman has no store here")
+    return Counting("podman", (program,))
+
+
+@pytest.fixture
+def docker(tmp_path: Path) -> Iterator[Counting]:
+    """The real docker, with a daemon of its own."""
+    if not (shutil.which("dockerd") and shutil.which("docker")) or os.geteuid():
+        pytest.skip("dockerd is not installed, or this is not root: apt-get install docker.io")
+    listens = tmp_path / "d.sock"
+    words = ["--data-root", tmp_path / "data", "--exec-root", tmp_path / "exec", "--pidfile", tmp_path / "pid"]
+    words += ["--host", f"unix://{listens}", "--iptables=false", "--bridge=none", "--storage-driver", "vfs"]
+    with (tmp_path / "dockerd.log").open("wb") as log:
+        process = subprocess.Popen(["dockerd", *map(str, words)], stdout=log, stderr=log)
+    try:
+        until = time.monotonic() + 30
+        while not _listens(listens):
+            if process.poll() is not None or time.monotonic() > until:
+                pytest.skip("dockerd does not start here")
+            time.sleep(0.2)
+        yield Counting("docker", find_engine("docker", [listens]).words)
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def _listens(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as asked:
+        return asked.connect_ex(str(path)) == 0
+
+
+def _load(layout: Any, engine: Engine) -> Any:
+    return Images(layout, Terminal(quiet=True), lambda: engine).load(NOW)
+
+
+@contextmanager
+def _words(tmp_path: Path, script: str) -> Iterator[Engine]:
+    """An engine that is a script."""
+    program = tmp_path / "engine"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    yield Engine("podman", (str(program),))
+
+
+@pytest.mark.parametrize("kind", ["podman", "docker"])
+@pytest.mark.parametrize("schema2", [False, True], ids=["oci", "schema 2"])
+def test_an_engine_holds_what_the_bundle_holds(
+    request: pytest.FixtureRequest, kind: str, make: Any, box: Any, *, schema2: bool
+) -> None:
+    """The id in the engine is the digest of the config; a second load asks only whether it is there."""
+    engine, made = request.getfixturevalue(kind), make("here", docker=schema2)
+    layout = box(sink=made)
+    record = _load(layout, engine)
+    assert [item.line for item in record.images] == [f"image sink: {made.reference('sink')} in {kind}, not started"]
+    assert engine.image_id(made.reference("sink")) == made.config
+    assert engine.image_id("localhost/lifeboat/sink:current") == made.config
+    assert _load(layout, engine) == record
+    assert engine.loads == ["load"]
+
+
+def test_an_image_goes_with_the_last_version_that_has_it(make: Any, box: Any, podman: Counting) -> None:
+    """The version before may be gone back to, so its image stays; then it goes, and `current` has moved on."""
+    first, second, third = (make(text) for text in ("one", "two", "three"))
+    for made in (first, second):
+        layout = box(sink=made)
+        _load(layout, podman)
+    assert podman.image_id(first.reference("sink")) == first.config
+    _load(box(sink=third), podman)
+    assert podman.image_id(first.reference("sink")) == ""
+    assert podman.image_id(second.reference("sink")) == second.config
+    assert podman.image_id("localhost/lifeboat/sink:current") == third.config
+
+
+def test_an_image_that_a_bundle_no_longer_has_leaves_no_name(make: Any, box: Any, podman: Counting) -> None:
+    """Two versions on, neither the image nor `current` of it is there."""
+    made = make("one")
+    _load(box(sink=made), podman)
+    for text in ("two", "three"):
+        layout = box(other=make(text))
+        _load(layout, podman)
+    assert podman.image_id(made.reference("sink")) == podman.image_id("localhost/lifeboat/sink:current") == ""
+
+
+def test_one_bad_image_keeps_the_others_from_nothing(make: Any, box: Any, podman: Counting) -> None:
+    """An image for another machine is told; the other one is loaded."""
+    good = make("good")
+    layout = box(good=good, other=make("other", "linux/s390x"))
+    told = {item.name: item for item in _load(layout, podman).images}
+    assert told["good"].engine == "podman"
+    assert told["other"].problem == f"other is an image for linux/s390x, this machine is {HERE}"
+
+
+@pytest.mark.parametrize(
+    ("script", "told"),
+    [
+        ('[ "$1" = load ] && { cat > /dev/null; echo "no space left" >&2; exit 125; }; exit 1', "no space left"),
+        ('[ "$1" = load ] && { echo "storage is locked" >&2; exit 125; }; exit 1', "storage is locked"),
+        ('[ "$1" = load ] && { cat > /dev/null; exit 0; }; [ "$1" = image ] && echo 0123; exit 0', "holds 0123"),
+        ("exit 1", "does not take it"),
+    ],
+    ids=["full", "at once", "another image", "nothing works"],
+)
+def test_an_engine_that_fails_is_told(make: Any, box: Any, tmp_path: Path, script: str, told: str) -> None:
+    """Whatever an engine does, the problem is on record for `status` and `check`."""
+    layout = box(sink=make("x"))
+    with _words(tmp_path, script) as engine:
+        record = _load(layout, engine)
+    assert told in record.images[0].problem
+    assert image_record.problems(image_record.read(layout), record.bundle) == [record.images[0].line]
+
+
+def test_a_machine_without_an_engine_is_told_and_no_problem(
+    make: Any, box: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither podman nor docker: `install` says so once with the way out, and monitoring stays quiet."""
+    layout = box(sink=make("x"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert after_switch(layout, Terminal(), NOW) == []
+    assert "image export NAME FOLDER" in capsys.readouterr().err
+    record = image_record.read(layout)
+    assert record is not None
+    assert image_record.problems(record, record.bundle) == []
+    assert image_record.lines(record, record.bundle) != []
+
+
+def test_what_keeps_images_from_loading_keeps_nothing_else(
+    make: Any, box: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A state that cannot be read for images is a warning: the version has switched already."""
+    layout = box(sink=make("x"))
+
+    def refused(*_: object) -> None:
+        raise PermissionError("no")
+
+    monkeypatch.setattr(image_record, "write", refused)
+    monkeypatch.setattr(container_engine, "_SOCKETS", ())
+    assert after_switch(layout, Terminal(), NOW) == []
+    assert "images are not loaded: no" in capsys.readouterr().err
+
+
+def test_damage_is_found_before_an_engine_has_it_whole(make: Any, box: Any, podman: Counting) -> None:
+    """A volume that this disk changed gives no image."""
+    layout = box(sink=make("x"))
+    for volume in layout.repository.glob("bundles/*/vol/*.age"):
+        data = bytearray(volume.read_bytes())
+        data[-200] ^= 1
+        volume.write_bytes(data)
+    assert "image sink: not loaded" in _load(layout, podman).images[0].line
+    assert podman.image_id("localhost/lifeboat/sink:current") == ""
+
+
+def test_root_removes_no_name_that_is_not_ours(make: Any, box: Any, podman: Counting) -> None:
+    """The record lies where the service may write: a name in it that we never give is no name to act on."""
+    layout = box(sink=make("x"))
+    record = _load(layout, podman)
+    forged = replace(record, earlier=(replace(record.images[0], reference="docker.io/library/postgres:16"),))
+    image_record.write(layout, forged)
+    assert image_record.read(layout) is None
+    write_atomic(layout.images, b"{")
+    assert image_record.read(layout) is None
+
+
+def test_a_record_of_another_bundle_says_so(make: Any, box: Any, podman: Counting) -> None:
+    """After a rollback nobody takes the later images for those of the bundle that serves."""
+    record = _load(box(sink=make("x")), podman)
+    assert "`lifeboat-appliance image load`" in image_record.lines(record, "1-0009-00000000")[0]
+    assert image_record.problems(record, "1-0009-00000000")
+
+
+def test_a_remote_engine_is_never_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What points to another machine is not handed on, and docker is asked by its socket here alone."""
+    monkeypatch.setenv("CONTAINER_HOST", "ssh://elsewhere")
+    monkeypatch.setenv("DOCKER_HOST", "tcp://elsewhere:2375")
+    with _words(tmp_path, "env > " + str(tmp_path / "env")) as engine:
+        engine.image_id("x")
+    assert "elsewhere" not in (tmp_path / "env").read_text()
+    with pytest.raises(PartMissing):
+        find_engine("docker", [tmp_path / "no.sock"])
