@@ -12,6 +12,7 @@ import hashlib
 import re
 import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +21,7 @@ from bundler.files import DISK, FileLayer, exclusive, make_folder, read_limited,
 from bundler.format import paths
 from bundler.format.errors import BadBundle, BadInput, FileMissing, NoSpace, SourceFailed, TooOld, UnknownRoot
 from bundler.format.limits import DESCRIPTOR_BYTES, KEYS_BYTES, ROOT_BYTES, TARGETS_BYTES
+from bundler.format.manifest import is_bundle_id
 from bundler.format.trust.descriptors import newest_descriptor
 from bundler.format.trust.medium import check_file, load_repository, oldest_root
 from bundler.format.trust.verify import TargetFile, TrustedRepository
@@ -260,6 +262,7 @@ class _Pull:
             data = read_limited(self._staging / path, TARGETS_BYTES)
             write_atomic(paths.inside(self._medium, path), data, layer=self._layer)
         prune(trusted, self._medium)
+        _forget(self._medium, trusted)
         for folder in (self._medium / "sites").glob("*"):
             if folder.name not in sites and not _is_current(self._medium, folder.name, trusted):
                 shutil.rmtree(folder)  # what an earlier pull brought, of before its settings changed
@@ -298,6 +301,21 @@ def _check_signed(file: Stored, target: TargetFile) -> None:
     whole = len(file.blobs) == 1
     if file.length_bytes != target.length or (whole and file.blobs[0].digest != f"sha256:{target.sha256}"):
         raise BadBundle(f"{file.path} in the registry is not what was signed", PUSH_AGAIN)
+
+
+def _forget(medium: Path, trusted: TrustedRepository) -> None:
+    """Removes files of bundles that the repository no longer lists, or a folder that is kept up to date only grows."""
+    for folder in (medium / "bundles").glob("*"):
+        if not is_bundle_id(folder.name) or folder.is_symlink():
+            continue
+        for path in sorted(folder.rglob("*"), reverse=True):  # what lies in a folder comes before it
+            if path.is_dir() and not path.is_symlink():
+                with suppress(OSError):  # it still holds something
+                    path.rmdir()
+            elif path.relative_to(medium).as_posix() not in trusted.targets:
+                path.unlink()
+        with suppress(OSError):
+            folder.rmdir()
 
 
 def _is_current(medium: Path, site: str, trusted: TrustedRepository) -> bool:
