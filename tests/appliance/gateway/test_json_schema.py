@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import jsonschema
+import jsonschema  # type: ignore[import-untyped]  # comes with chromadb, its stubs do not
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
