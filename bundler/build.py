@@ -68,6 +68,7 @@ def planned(
         outgoing=outgoing(sources.profile),
         tier=str(tier) if tier is not None else "",
         stores=stores,
+        templates=tuple(sources.templates(found)),
         refused=tuple(issues(delivered, sources.profile.licences)),
         contradictions=tuple(f"{item.source}: {text}" for item in delivered if (text := contradiction(item))),
     )
@@ -137,6 +138,7 @@ class Builder:
         self._allow(profile)
         writer = self._writer(sources, [item for item, _ in found.values()], repository)
         written = writer.write(profile.name, gathered.captured, gathered.service, now)
+        sources.keep_templates()
         descriptor = written.descriptor
         built = Built(
             bundle=descriptor.bundle,

@@ -72,12 +72,12 @@ def name_of(digests: Mapping[str, str], precision: str) -> str:
     """
     code = Path(bundler.capture.__file__).parent
     sources = {path.name: _digest(path) for path in sorted(code.glob("*.py"))}
-    known = [dict(digests), precision, sources, np.__version__, _runtime()]
+    known = [dict(digests), precision, sources, np.__version__, runtime_version()]
     return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
 
 
-def _runtime() -> str:
-    """The version of ONNX Runtime, told by what is installed: this process does not load it."""
+def runtime_version() -> str:
+    """Returns the version of ONNX Runtime, told by what is installed: this process does not load it."""
     for name in ("onnxruntime", "onnxruntime-gpu"):
         try:
             return version(name)

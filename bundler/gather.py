@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from bundler import templates
 from bundler.capture import gguf
 from bundler.capture.images import capture_image, image_spec
 from bundler.capture.row_cuts import row_cuts
@@ -74,6 +75,7 @@ class Sources:
         offline: Whether only what is in the cache may be used.
         watch: Makes a progress line of a label and a total in bytes, or None.
         opened: Vector stores of the profile, by name, each once it was opened.
+        seen: Chat templates of the profile, once they were looked at.
     """
 
     profile: Profile
@@ -87,6 +89,7 @@ class Sources:
     offline: bool = False
     watch: Callable[[str, int], Progress] | None = None
     opened: dict[str, Opened] = field(default_factory=dict)
+    seen: list[templates.Seen] = field(default_factory=list)
 
     @property
     def place(self) -> Place:
@@ -144,6 +147,20 @@ class Sources:
             parts=parts,
             declared=fetched.licence or "",
         )
+
+    def templates(self, found: Mapping[str, tuple[Found, Fetched]]) -> list[str]:
+        """Looks at the models' chat templates, once; returns what the plan tells of them."""
+        if not self.seen:
+            files = {source: fetched.path for source, (_, fetched) in found.items()}
+            # Compared with and not shipped, so neither in the plan's sizes nor under the licence gate.
+            named = {entry.name: entry.template for entry in self.profile.models if entry.template}
+            bases = {name: self.fetch(source).path for name, source in named.items()}
+            self.seen.extend(templates.look(self.profile, files, bases, self.cache / "templates"))
+        return [line for item in self.seen for line in item.lines]
+
+    def keep_templates(self) -> None:
+        """Keeps the templates for the next build to compare its own with."""
+        templates.keep(self.profile, self.seen, self.cache / "templates")
 
     def stores(self) -> dict[str, Opened]:
         """Opens every vector store, once a build, so that what was planned is what goes in."""

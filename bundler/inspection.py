@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from bundler.difference import Difference, compare
+from bundler.capture.chat_template import changes
+from bundler.difference import AssetChange, Difference, compare
 from bundler.export import export
 from bundler.format.bundle import Bundle, check_chunks, open_bundle
 from bundler.format.content import content_of
@@ -22,6 +23,7 @@ from bundler.format.trust.policy import may_install
 from bundler.format.trust.verify import TrustedRepository, digest
 from bundler.repository.delivery import left_out
 from bundler.repository.reuse import Earlier
+from bundler.templates import template_in
 from bundler.terminal import Terminal, size
 
 NO_ROOT = "without a root that you trust this proves that nothing broke, not who signed it"
@@ -167,7 +169,18 @@ def difference(
     keys = identities(trusted.policy.repository)
     with open_bundle(folder, listed[wanted[0]], keys) as one, open_bundle(folder, listed[wanted[1]], keys) as two:
         before, after = (Earlier(found.descriptor, found.index) for found in (one, two))
-        return compare(before, after, one.read, two.read)
+        found = compare(before, after, one.read, two.read)
+        return replace(found, assets=tuple(_with_template(item, one, two) for item in found.assets))
+
+
+def _with_template(item: AssetChange, one: Bundle, two: Bundle) -> AssetChange:
+    """A model that changed says how its chat template did, which decides what it is told."""
+    if item.change != "changed" or not item.path.endswith(".gguf"):
+        return item
+    before, now = (template_in(bundle.reader(item.path)) for bundle in (one, two))
+    lines = changes(item.path, before, now)
+    told = ("the chat template changed:", *lines) if lines else ("the chat template is the same",)
+    return replace(item, entries=(*item.entries, *told))
 
 
 def open_listed(

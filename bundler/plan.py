@@ -70,6 +70,7 @@ class Plan:
         outgoing: What leaves the building of the box's requests (`bundler.outgoing`).
         tier: The hardware tier, and what its models need there; "" for none.
         stores: What each vector store says of itself.
+        templates: What is to be looked at in chat templates, and what changed in them.
         refused: What `[licences]` refuses; `build` stops there.
         contradictions: Where profile and source state different licences.
     """
@@ -85,6 +86,7 @@ class Plan:
     outgoing: tuple[str, ...] = ()
     tier: str = ""
     stores: tuple[str, ...] = ()
+    templates: tuple[str, ...] = ()
     refused: tuple[str, ...] = ()
     contradictions: tuple[str, ...] = ()
 

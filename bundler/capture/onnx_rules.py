@@ -14,6 +14,8 @@ from bundler.format.record import to_json
 
 STANDARD = ("", "ai.onnx")
 _DEPTH = 16
+_TYPES = frozenset(onnx.TensorProto.DataType.values()) - {onnx.TensorProto.UNDEFINED}
+WORDS_MOST = 1_000_000
 _HINT = "take the export that was not optimised for one runtime, often onnx/model.onnx"
 
 
@@ -44,6 +46,7 @@ def checked(data: bytes) -> tuple[Any, OnnxFacts]:
     except DecodeError as error:
         raise BadInput(f"not an ONNX file: {error}") from error
     opset = _check_domains(model)
+    _check_words(model)
     graphs = list(all_graphs(model.graph))
     for graph in graphs:
         _check_graph(graph)
@@ -71,6 +74,14 @@ def _check_domains(model: Any) -> int:
     return int(versions[0])
 
 
+def _check_words(model: Any) -> None:
+    """What a graph says of itself travels to every box and is read by its runtime."""
+    said = len(model.doc_string) + len(model.graph.doc_string)
+    said += sum(len(item.key) + len(item.value) for item in model.metadata_props)
+    if said > WORDS_MOST:
+        raise BadInput(f"it says more of itself than a graph may: {said} characters, at most {WORDS_MOST}")
+
+
 def all_graphs(graph: Any, depth: int = 0) -> Iterator[Any]:
     """Yields a graph and every graph inside it; raises BadInput where they nest too deep."""
     if depth > _DEPTH:
@@ -89,6 +100,8 @@ def _check_graph(graph: Any) -> None:
     for tensor in all_tensors(graph):
         if tensor.data_location != onnx.TensorProto.DEFAULT or tensor.external_data:
             raise BadInput(f"the data of {tensor.name!r} lies in another file", "save the model as one file")
+        if tensor.data_type not in _TYPES:
+            raise BadInput(f"the tensor {tensor.name!r} is of the unknown type {tensor.data_type}")
 
 
 def all_tensors(graph: Any) -> Iterator[Any]:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from bundler.confine import run_confined
+from bundler.confine import Confinement, run_confined
 from bundler.format.errors import BadInput
 from bundler.format.limits import MIB
 from bundler.format.record import from_json, to_json
 
 TOKENIZER_BYTES = 64 * MIB
+# The box tokenises what anybody sends it; a good tokenizer takes milliseconds for these.
+PATIENCE_S = 2.0
+_REPEATED = ("a", " ", "1", "-", "\n", "a ", "ab", "\u00e9", "\u4e2d", "'s", ".,", "\U0001f600", "aA1 ")
 _PARTS = frozenset(
     (
         "version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer", "post_processor", "decoder",
@@ -43,9 +47,15 @@ def check(path: Path) -> TokenizerFacts:
     """Loads the tokenizer in a confined child.
 
     Raises:
-        BadInput: Not a tokenizer.json, too long, with parts that name code elsewhere, or the library refuses it.
+        BadInput: Not a tokenizer.json, too long, with parts that name code elsewhere, the library refuses it, or some
+            text takes it far longer than its length.
     """
-    result = run_confined("bundler.capture.tokenizer:check_stream", {"name": path.name}, inputs={"tokenizer": path})
+    result = run_confined(
+        "bundler.capture.tokenizer:check_stream",
+        {"name": path.name},
+        inputs={"tokenizer": path},
+        confinement=Confinement(cpu_s=60, wall_s=180),
+    )
     return from_json(TokenizerFacts, result, f"the facts of {path.name}")
 
 
@@ -76,6 +86,7 @@ def facts_of(data: bytes) -> TokenizerFacts:
     size = loaded.get_vocab_size(with_added_tokens=True)
     if size == 0:
         raise BadInput("its vocabulary is empty")
+    _try_patience(loaded)
     truncation = document.get("truncation")
     return TokenizerFacts(
         model=type(loaded.model).__name__,
@@ -83,6 +94,22 @@ def facts_of(data: bytes) -> TokenizerFacts:
         special=tuple(token.content for token in loaded.get_added_tokens_decoder().values() if token.special),
         truncates_at=truncation["max_length"] if truncation else None,
     )
+
+
+def _try_patience(loaded: Any) -> None:
+    """Encodes texts that patterns which try every way of a match take for ever with, each in growing lengths."""
+    for unit in _REPEATED:
+        for length in (100, 1_000, 20_000):
+            start = time.process_time()
+            try:
+                loaded.encode(unit * (length // len(unit)) + "\x00")
+            except (MemoryError, KeyboardInterrupt):
+                raise
+            except BaseException as error:  # a panic of the library is no Exception
+                raise BadInput(f"it fails on {length} characters of {unit!r}: {error}") from error
+            took = time.process_time() - start
+            if took > PATIENCE_S:
+                raise BadInput(f"it takes {took:.1f} s for {length} characters of {unit!r}, at most {PATIENCE_S:g} s")
 
 
 def _document(data: bytes) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from bundler.cli.build import build, plan
+from bundler.cli.cache import cache
 from bundler.cli.copy import copy
 from bundler.cli.faq import faq
 from bundler.cli.init import init
@@ -23,5 +24,22 @@ def main() -> None:
     """Snapshots models, documents and FAQs into signed, encrypted bundles for boxes that work offline."""
 
 
-for command in (build, copy, diff, export, faq, init, inspect, keys, lock, plan, policy, prune, runtime, site, verify):
+for command in (
+    build,
+    cache,
+    copy,
+    diff,
+    export,
+    faq,
+    init,
+    inspect,
+    keys,
+    lock,
+    plan,
+    policy,
+    prune,
+    runtime,
+    site,
+    verify,
+):
     main.add_command(command)

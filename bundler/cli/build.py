@@ -157,7 +157,9 @@ def make_sources(
 
 
 def _cache(home: Path) -> Path:
-    return home / "cache"
+    from bundler.work import private_cache
+
+    return private_cache(home)
 
 
 def _conversions(home: Path) -> Conversions:
@@ -213,6 +215,7 @@ def _lines(made: Any) -> list[str]:
     lines.append(f"total {size(made.source_bytes)}, about {size(made.medium_bytes)} on the medium")
     lines += [f"tier {made.tier}"] if made.tier else []
     lines += [f"vector store {store}" for store in made.stores]
+    lines += made.templates
     lines += [f"embedding model {made.embedding}"] if made.embedding else []
     lines += [f"{each.found.source} is signed by {each.found.signature}" for each in made.lines if each.found.signature]
     lines += [f"the gate of licences refuses it: {line}" for line in made.refused]

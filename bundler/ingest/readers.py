@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -15,6 +16,8 @@ SUFFIXES = (".md", ".txt", ".html", ".htm", ".pdf", ".docx", ".csv")
 FILE_BYTES_MAX = 200_000_000
 FILES_MAX = 20_000
 _BATCH = 32
+# What turns the direction of a line makes one name look like another (Unicode UAX 9).
+_TURNS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,8 @@ def read_folder(folder: Path) -> list[Document]:
 
 def _issue(path: Path, folder: Path) -> str:
     name = path.relative_to(folder).as_posix()
+    if any(unicodedata.category(char) in ("Cc", "Cs") or char in _TURNS for char in name):
+        return f"{name!a} has control characters in its name"
     if path.is_symlink() or not path.is_file():
         return f"{name} is a link or not a regular file"
     if path.suffix.lower() not in SUFFIXES:

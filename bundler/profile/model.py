@@ -56,6 +56,7 @@ class ModelEntry:
         serves: One of `service.SERVES`.
         max_output_tokens: 0 where it serves no chat.
         languages: The languages that it answers in; none named is any.
+        template: Where the base model's chat template lies, which this one's is compared with; "" for nowhere.
     """
 
     name: str
@@ -66,6 +67,7 @@ class ModelEntry:
     max_output_tokens: int
     serves: str = CHAT
     languages: tuple[str, ...] = ()
+    template: str = ""
     signer: SignerEntry | None = None
 
 

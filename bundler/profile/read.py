@@ -127,8 +127,15 @@ def _model(table: Table) -> ModelEntry:
         max_output_tokens=longest if serves == CHAT else 0,
         serves=serves,
         languages=read_languages(table),
+        template=_template(table, serves),
         signer=read_signer(table),
     )
+
+
+def _template(table: Table, serves: str) -> str:
+    if serves != CHAT and table.has("template"):
+        table.issue(f"template is for chat models, and this one serves {serves!r}")
+    return table.text("template", "")
 
 
 def _content(table: Table) -> ContentEntry:

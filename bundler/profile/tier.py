@@ -39,7 +39,7 @@ def read_toml(path: Path, what: str) -> dict[str, Any]:
         raise BadInput(f"{what} {path} is longer than {TOML_BYTES} bytes")
     try:
         return tomllib.loads(data.decode())
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # not text, not TOML, a number of too many digits, too deep
         raise BadInput(f"{what} {path} is not TOML: {error}") from error
 
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 
 from bundler import __version__
+from bundler.conversions import runtime_version
 from bundler.format.content import PROVENANCE, SBOM
 from bundler.format.limits import CHUNK_BYTES_SMALL
 from bundler.format.manifest import Descriptor
@@ -126,5 +126,5 @@ def _versions() -> dict[str, str]:
         "lifeboat": __version__,
         "python": platform.python_version(),
         "numpy": np.__version__,
-        "onnxruntime": onnxruntime.__version__,
+        "onnxruntime": runtime_version(),
     }

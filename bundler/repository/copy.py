@@ -26,6 +26,7 @@ from bundler.repository.keyring import Keyring
 from bundler.repository.ledger import read_ledger, write_ledger
 from bundler.repository.publish import Publisher
 from bundler.repository.selection import Selected, content_files, metadata_files, newest, site_files
+from bundler.repository.sweep import remove, unlisted
 from bundler.terminal import Terminal, size
 
 _BLOCK_BYTES = 1 << 20
@@ -137,7 +138,7 @@ def copy_for_sites(
         known = ledger.site(name)
         had, more = ((), ()) if full else (known.delivered[-1:], known.volumes)
         done.append(copy_for_site(publisher.folder, trusted, name, had, medium, terminal, layer, more))
-    prune(trusted, medium)
+    prune(trusted, medium, layer)
     write_delivery(medium, trusted.targets, layer)
     # The last word has a reader that starts where a new box does.
     load_repository(medium, root=publisher.first_root(), repository=None, now=now, remembered=None)
@@ -163,8 +164,8 @@ def check_medium(medium: Path, first_root: bytes, repository: str) -> None:
         raise BadInput(f"{medium} holds another repository", "name a new folder on the medium")
 
 
-def prune(trusted: TrustedRepository, medium: Path) -> None:
-    """Removes what earlier copies left: superseded metadata and programs, and files of sites that are gone."""
+def prune(trusted: TrustedRepository, medium: Path, layer: FileLayer = DISK) -> None:
+    """Removes what earlier copies left: superseded metadata and programs, files of removed bundles and sites."""
     current = {trusted.metadata_name(role) for role in ("snapshot", "targets", "content")}
     for path in (medium / "metadata").glob("*.json"):
         if re.fullmatch(r"[0-9]+\.(snapshot|targets|content)\.json", path.name) and path.name not in current:
@@ -176,6 +177,7 @@ def prune(trusted: TrustedRepository, medium: Path) -> None:
     for site in (medium / "sites").glob("*"):
         if f"sites/{site.name}/settings.age" not in trusted.targets and site.is_dir() and not site.is_symlink():
             shutil.rmtree(site)
+    remove(medium, unlisted(medium, trusted.targets), layer)
 
 
 def _volumes_of(folder: Path, trusted: TrustedRepository, bundles: Collection[str]) -> set[str]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from bundler.format.errors import BadInput
 
 ENDPOINT = "https://huggingface.co"
+TOKEN_BYTES = 4096
 TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 
 
@@ -32,13 +34,16 @@ def origin(url: str) -> tuple[str, str, int]:
 
 
 def hub_settings(environment: Mapping[str, str]) -> HubSettings:
-    """Reads `HF_ENDPOINT` and `HF_TOKEN`, the names that the hub's own programs use.
+    """Reads `HF_ENDPOINT`, `HF_TOKEN` and `HF_TOKEN_PATH`, the names that the hub's own programs use.
 
     Raises:
-        BadInput: The address is none, or the token would cross a network in clear, or is not printable text.
+        BadInput: The address is none, or the token would cross a network in clear, is not printable text, or its file
+            cannot be read.
     """
     endpoint = environment.get("HF_ENDPOINT", "").rstrip("/") or ENDPOINT
     token = next((environment[name].strip() for name in TOKENS if environment.get(name, "").strip()), "")
+    if not token and (file := environment.get("HF_TOKEN_PATH", "")):
+        token = _read_token(Path(file))
     try:
         scheme, host, _ = origin(endpoint)
         parts = urlsplit(endpoint)
@@ -52,6 +57,14 @@ def hub_settings(environment: Mapping[str, str]) -> HubSettings:
     if token and scheme == "http" and not _is_loopback(host):
         raise BadInput(f"HF_TOKEN would go to {endpoint} in clear", "use https, or ask without the token")
     return HubSettings(endpoint, token)
+
+
+def _read_token(path: Path) -> str:
+    try:
+        with path.open("rb") as file:  # a link or a pipe is the operator's own business here
+            return file.readline(TOKEN_BYTES).decode().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"the token file {path} cannot be read: {type(error).__name__}") from error
 
 
 def _is_loopback(host: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from click.testing import CliRunner, Result
 
 from bundler.cli import main
 from bundler.lock import lock_path, read_lock
+from bundler.terminal import size
 
 PROFILE = """
 [bundle]
@@ -32,12 +34,27 @@ CHAT, RANKS = "hub:org/chat@main/*.gguf", "hub:org/ranks/model.gguf"
 Lock = Callable[..., Result]
 
 
+def _model(values: int, byte: bytes = b"a") -> bytes:
+    """The smallest model that is one: a GGUF with one tensor of so many numbers."""
+
+    def text(word: str) -> bytes:
+        return struct.pack("<Q", len(word)) + word.encode()
+
+    keys = text("general.architecture") + struct.pack("<I", 8) + text("llama")
+    keys += text("llama.context_length") + struct.pack("<II", 4, 4096)
+    head = b"GGUF" + struct.pack("<IQQ", 3, 1, 2) + keys + text("cls.weight") + struct.pack("<IQIQ", 1, values, 0, 0)
+    return head + bytes(-len(head) % 32) + byte * (4 * values)
+
+
+ONE, TWO, NEW = _model(800), _model(1600), _model(8, b"n")
+
+
 @pytest.fixture
 def profile(tmp_path: Path, local_hub: Any) -> Path:
     path = tmp_path / "demo.toml"
     path.write_text(PROFILE)
-    local_hub.add("org/chat", {"model.gguf": b"one" * 1000}, card={"license": "mit"})
-    local_hub.add("org/ranks", {"model.gguf": b"ranks", "LICENSE": b"text"}, card={"license": "mit"})
+    local_hub.add("org/chat", {"model.gguf": ONE}, card={"license": "mit"})
+    local_hub.add("org/ranks", {"model.gguf": _model(8), "LICENSE": b"text"}, card={"license": "mit"})
     return path
 
 
@@ -68,7 +85,7 @@ def test_a_moved_branch_waits_for_a_yes(lock: Lock, profile: Path, local_hub: An
     """Plan and lock stay where they were; --update shows commits, sizes and the licence, and asks before it fetches."""
     lock()
     before = read_lock(lock_path(profile))
-    moved = local_hub.add("org/chat", {"model.gguf": b"two" * 2000}, card={"license": "cc-by-nc-4.0"})
+    moved = local_hub.add("org/chat", {"model.gguf": TWO}, card={"license": "cc-by-nc-4.0"})
     sent = local_hub.sent_bytes
     assert lock(verb="plan").exit_code == 0
     assert lock().exit_code == 0
@@ -78,22 +95,22 @@ def test_a_moved_branch_waits_for_a_yes(lock: Lock, profile: Path, local_hub: An
     assert (read_lock(lock_path(profile)), local_hub.sent_bytes) == (before, sent)
     shown = refused.stderr
     assert f"from {before.pins[CHAT].resolved[:12]} to {moved[:12]}" in shown
-    assert "3.0 kB to 6.0 kB" in shown
+    assert f"{size(len(ONE))} to {size(len(TWO))}" in shown
     assert RANKS not in shown
     agreed = lock("--update", said="y\n")
     assert agreed.exit_code == 0
     after = read_lock(lock_path(profile)).pins
-    assert (after[CHAT].resolved, after[CHAT].length_bytes, after[RANKS]) == (moved, 6000, before.pins[RANKS])
+    assert (after[CHAT].resolved, after[CHAT].length_bytes, after[RANKS]) == (moved, len(TWO), before.pins[RANKS])
 
 
 def test_a_licence_that_changed_is_said(lock: Lock, local_hub: Any) -> None:
     """The card of the old commit is compared with that of the new one."""
     lock()
-    local_hub.add("org/chat", {"model.gguf": b"two" * 2000}, card={"license": "cc-by-nc-4.0"})
+    local_hub.add("org/chat", {"model.gguf": TWO}, card={"license": "cc-by-nc-4.0"})
     done = lock("--update", "--yes", "--json")
     moved = json.loads(done.stdout)["moved"]
     assert [(move["before"]["licence"], move["now"]["licence"]) for move in moved] == [("mit", "cc-by-nc-4.0")]
-    assert [move["now"]["length_bytes"] for move in moved] == [6000]
+    assert [move["now"]["length_bytes"] for move in moved] == [len(TWO)]
 
 
 def test_only_what_is_named_moves(lock: Lock, profile: Path, local_hub: Any) -> None:
@@ -101,8 +118,9 @@ def test_only_what_is_named_moves(lock: Lock, profile: Path, local_hub: Any) -> 
     lock()
     before = read_lock(lock_path(profile)).pins
     for name in ("org/chat", "org/ranks"):
-        local_hub.add(name, {"model.gguf": b"new"})
-    assert lock("--update", "--yes", "ranks").exit_code == 0
+        local_hub.add(name, {"model.gguf": NEW})
+    done = lock("--update", "--yes", "ranks")
+    assert done.exit_code == 0, done.stderr
     after = read_lock(lock_path(profile)).pins
     assert (after[CHAT], after[RANKS] == before[RANKS]) == (before[CHAT], False)
     assert lock("--update", "--yes", CHAT).exit_code == 0
@@ -132,7 +150,7 @@ def test_a_hub_that_fails_leaves_the_lock(lock: Lock, profile: Path, local_hub: 
     """A failure in the middle of an update changes nothing."""
     lock()
     before = lock_path(profile).read_bytes()
-    local_hub.add("org/chat", {"model.gguf": b"new"})
+    local_hub.add("org/chat", {"model.gguf": NEW})
     local_hub.break_(load_script("hub_faults").Fault("wrong", times=9))
     assert lock("--update", "--yes").exit_code == 4
     assert lock_path(profile).read_bytes() == before

@@ -179,6 +179,20 @@ def test_a_copy_after_a_prune_leaves_out_the_same(shop: Shop, tmp_path: Path) ->
     assert ledger.site("bristol").delivered[-1] == newest
 
 
+def test_a_stick_that_comes_back_is_pruned_with_the_repository(shop: Shop, tmp_path: Path) -> None:
+    """It would fill up else: what is signed no more goes from it, what is still used stays for a new box."""
+    first = shop.build(random.Random(1).randbytes(90 * KB))
+    shop.deliver(tmp_path / "usb")
+    second = shop.build(random.Random(2).randbytes(90 * KB))
+    shop.deliver(tmp_path / "usb")
+    assert (tmp_path / "usb" / "bundles" / first / "bundle.json").exists()
+    shop.prune()
+    again = shop.deliver(tmp_path / "usb")
+    assert (again.left_out, again.bundle) == ((), second)
+    on_it = {path for path in files(tmp_path / "usb") if path.startswith("bundles/")}
+    assert on_it == {path for path in shop.publisher.listed() if path.startswith("bundles/")}
+
+
 def test_a_volume_that_the_box_removed_is_shipped_again(tmp_path: Path, keyring: Keyring) -> None:
     """A model of the base that went and comes back: the site's box has removed it meanwhile."""
     Publisher(tmp_path / "base", keyring, NOW).create()

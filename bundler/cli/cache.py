@@ -1,0 +1,47 @@
+"""`lifeboat cache list|clear`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from bundler.cli.options import command, home_option
+from bundler.terminal import Terminal, size
+
+
+@click.group()
+def cache() -> None:
+    """What builds keep in HOME/cache: downloads, conversions, vectors."""
+
+
+@cache.command("list")
+@home_option
+@command
+def list_cache(terminal: Terminal, *, home: Path) -> None:
+    """Show each part of the cache, and its size."""
+    from bundler.cache import parts
+
+    found = parts(home)
+    lines = [f"{part.name:10} {size(part.length_bytes):>10}  {part.files:6} files  {part.holds}" for part in found]
+    total = sum(part.length_bytes for part in found)
+    terminal.result({"parts": [asdict(part) for part in found], "total_bytes": total}, [*lines, f"total {size(total)}"])
+
+
+@cache.command()
+@click.argument("names", metavar="PART...", nargs=-1, required=True)
+@click.option("--yes", is_flag=True, help="Remove without asking.")
+@home_option
+@command
+def clear(terminal: Terminal, *, names: tuple[str, ...], yes: bool, home: Path) -> None:
+    """Remove parts of the cache by name; the next build fetches or makes them again.
+
+    What a hub or a registry no longer offers can not be fetched again.
+    """
+    from bundler.cache import clear as remove
+
+    if not yes:
+        click.confirm(f"Remove {', '.join(names)} of {home / 'cache'}?", abort=True, err=True)
+    freed = remove(home, names)
+    terminal.result({"cleared": list(names), "freed_bytes": freed}, [f"{size(freed)} freed in {home / 'cache'}"])

