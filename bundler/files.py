@@ -184,10 +184,10 @@ def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
 
     What a killed process left is removed by the next one: each holds a lock on its own folder.
     """
-    parent.mkdir(parents=True, exist_ok=True)
-    parent.chmod(0o700)
+    parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     # Under the parent's lock, so that nobody sweeps a folder that is made but not locked yet.
     with _open_folder(parent) as whole:
+        os.fchmod(whole, 0o700)
         fcntl.flock(whole, fcntl.LOCK_EX)
         for left in parent.glob(f"{prefix}*"):
             _remove_if_left(left)

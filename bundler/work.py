@@ -1,4 +1,4 @@
-"""The builder's private work folder: one per build, closed to other users, wiped after it."""
+"""The builder's private folders: one per build, wiped after it, and the cache between builds; both closed to others."""
 
 from __future__ import annotations
 
@@ -7,10 +7,26 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bundler.files import scratch_folder
+from bundler.format.errors import BadInput
 
 
 @contextmanager
 def work_folder(home: Path) -> Iterator[Path]:
-    """Yields a fresh folder under `home/work`; it is removed whatever happens, after a kill by the next build."""
-    with scratch_folder(home / "work", "build-") as folder:
+    """Yields a fresh folder under `home/work`; it is removed whatever happens, after a kill by the next build.
+
+    Raises:
+        BadInput: `home/work` is a link: what a build unpacks would lie where nobody looks, or on a share.
+    """
+    parent = home / "work"
+    if parent.is_symlink() or (parent.exists() and not parent.is_dir()):
+        raise BadInput(f"{parent} is not a folder but a link or a file", "remove it; LIFEBOAT_HOME may lie elsewhere")
+    with scratch_folder(parent, "build-") as folder:
         yield folder
+
+
+def private_cache(home: Path) -> Path:
+    """Returns `home/cache`, closed to other users: it tells what an MSP's customers use."""
+    folder = home / "cache"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.chmod(0o700)
+    return folder

@@ -157,7 +157,9 @@ def make_sources(
 
 
 def _cache(home: Path) -> Path:
-    return home / "cache"
+    from bundler.work import private_cache
+
+    return private_cache(home)
 
 
 def _conversions(home: Path) -> Conversions:
