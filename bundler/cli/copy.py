@@ -123,7 +123,7 @@ def _push(
     how = How(Parts(keyring.home / "layers", layer_mib * MIB), parse_name(mount_from) if mount_from else "")
     now = datetime.now(UTC)
     publisher = Publisher(repository, keyring, now)
-    with closing(_client(target, "pull,push", mount_from)) as client, publisher.locked():
+    with closing(_client(terminal, target, "pull,push", mount_from)) as client, publisher.locked():
         done = push(publisher, sites, client, terminal, now=now, how=how)
         script = installer_sha256(publisher.trusted())
     told = f"bundle {done.bundle} for {', '.join(done.sites)}: {done.files} files in {done.layers} layers, "
@@ -140,7 +140,7 @@ def _pull(terminal: Terminal, source: str, medium: Path, sites: tuple[str, ...],
     root = roots.all()[0] if roots.exist else None
     if root is None:
         terminal.warn(NO_ROOT)
-    with closing(_client(source, "pull", "")) as client:
+    with closing(_client(terminal, source, "pull", "")) as client:
         done = pull(client, medium, terminal, root=root, now=datetime.now(UTC), sites=sites)
     for warning in done.warnings:
         terminal.warn(warning)
@@ -149,18 +149,19 @@ def _pull(terminal: Terminal, source: str, medium: Path, sites: tuple[str, ...],
     terminal.result(asdict(done), [done.reference, told])
 
 
-def _client(text: str, actions: str, mount_from: str) -> Client:
+def _client(terminal: Terminal, text: str, actions: str, mount_from: str) -> Client:
     from bundler.repository.oci.client import Client
     from bundler.repository.oci.logins import find
+    from bundler.repository.oci.patience import Patience
     from bundler.repository.oci.reference import parse
-    from bundler.repository.oci.wire import Patience, Wire
+    from bundler.repository.oci.wire import Wire
 
     reference = parse(text)
     if "push" in actions and reference.digest:
         raise BadInput(f"{text} names a digest: what is pushed has its own", "name a tag")
     scopes = [f"repository:{reference.name}:{actions}", *([f"repository:{mount_from}:pull"] if mount_from else [])]
     login = find(reference.host, reference.name, os.environ, Path.home())
-    return Client(reference, Wire(reference.origin, login, tuple(scopes)), Patience())
+    return Client(reference, Wire(reference.origin, login, tuple(scopes)), Patience(told=terminal.note))
 
 
 def _slip(script: str) -> list[str]:

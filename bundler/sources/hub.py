@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from bundler.capture.gguf_merge import merge
 from bundler.files import read_limited, write_atomic
-from bundler.format.errors import BadInput, FileMissing, SourceFailed
+from bundler.format.errors import BadInput, FileMissing, NoSpace, SourceFailed
 from bundler.lock import Pin
 from bundler.sources.file import hashed
 from bundler.sources.hub_cache import HubCache
@@ -27,6 +28,7 @@ from bundler.sources.hub_patience import PATIENCE, Patience
 from bundler.sources.hub_settings import hub_settings
 from bundler.sources.place import Place
 from bundler.sources.source import Fetched, HubSource, Part, Seen, parse
+from bundler.terminal import size
 
 if TYPE_CHECKING:
     from bundler.sources.hub_client import HubClient
@@ -147,6 +149,7 @@ class Hub:
         client = self._online(f"{listing.repository}@{listing.commit}/{entry.path}")
         part = self._cache.part(entry)
         with part_file(part, entry) as file, self._watched(entry) as heard:
+            _check_space(part, entry.length_bytes - file.digests.length_bytes)
             heard(file.digests.length_bytes)
             for _ in range(2):
                 client.pull(listing.repository, listing.commit, entry, file, heard)
@@ -180,6 +183,12 @@ class Hub:
 
             self._client = self._stack.enter_context(hub_client(hub_settings(os.environ), self._patience))
         return self._client
+
+
+def _check_space(part: Path, need_bytes: int) -> None:
+    free = shutil.disk_usage(part.parent).free
+    if need_bytes > free:
+        raise NoSpace(f"{part.parent} has {size(free)} free, the file needs {size(need_bytes)}", "free some space")
 
 
 def pinned_commit(source: HubSource, pins: Mapping[str, Pin]) -> str | None:

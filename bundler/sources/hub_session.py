@@ -36,8 +36,8 @@ def hub_session(settings: HubSettings, patience: Patience) -> Iterator[None]:
     """Lets huggingface-hub talk by our rules for the length of the block."""
 
     def made() -> httpx2.Client:
-        guard, watch = _guard(settings, patience), _watch
-        return Session(event_hooks={"request": [guard], "response": [watch]}, follow_redirects=True, max_redirects=5)
+        hooks: dict[str, list[Callable[..., Any]]] = {"request": [guard(settings, patience)], "response": [_watch]}
+        return Session(event_hooks=hooks, follow_redirects=True, max_redirects=5)
 
     set_client_factory(made)
     try:
@@ -82,11 +82,12 @@ class transport_errors:  # noqa: N801 - reads as a statement
             ) from error
 
 
-def _guard(settings: HubSettings, patience: Patience) -> Callable[[httpx2.Request], None]:
+def guard(settings: HubSettings, patience: Patience) -> Callable[[httpx2.Request], None]:
+    """Returns what each request goes through before it is sent, those that follow a redirect as well."""
     limits = {"connect": patience.connect_s, "pool": patience.connect_s}
     limits |= {"read": patience.silence_s, "write": patience.silence_s}
 
-    def guard(request: httpx2.Request) -> None:
+    def passed(request: httpx2.Request) -> None:
         here = origin(str(request.url))
         if settings.origin[0] == "https" and here[0] != "https":
             raise SourceFailed(f"{settings.endpoint} leads to {here[0]}://{here[1]}, which is not encrypted")
@@ -97,7 +98,7 @@ def _guard(settings: HubSettings, patience: Patience) -> Callable[[httpx2.Reques
         request.headers["User-Agent"] = f"lifeboat/{__version__}"
         request.extensions = {**request.extensions, "timeout": limits}
 
-    return guard
+    return passed
 
 
 def _watch(response: httpx2.Response) -> None:

@@ -15,12 +15,14 @@ from urllib.parse import quote
 
 from bundler.format.errors import BadBundle, BadInput, SourceFailed
 from bundler.repository.oci.artifact import MANIFEST_BYTES, MANIFEST_TYPE, Blob
+from bundler.repository.oci.patience import Passing, Patience
 from bundler.repository.oci.reference import Reference
-from bundler.repository.oci.wire import LOGIN_HINT, Answer, Passing, Patience, Wire
+from bundler.repository.oci.wire import LOGIN_HINT, Answer, Wire
 
 # All kinds, so that what is not ours is seen and not taken for nothing.
 _DOCKER = "application/vnd.docker.distribution.manifest"
 _ACCEPTED = f"{MANIFEST_TYPE}, application/vnd.oci.image.index.v1+json, {_DOCKER}.v2+json, {_DOCKER}.list.v2+json"
+_STORED = (201, 200, 202, 204)  # the first by the spec, the others by registries
 _STEADY_BYTES = 1 << 20  # a connection that brought so much was a good one: its end begins the count of faults anew
 
 
@@ -59,7 +61,7 @@ class Client:
             headers = {"Content-Type": MANIFEST_TYPE, "Content-Length": str(len(data))}
             path = f"{self._base}/manifests/{self.reference.tag}"
             with self._wire.send("PUT", path, headers, data) as answer:
-                if answer.status != 201:
+                if answer.status not in _STORED:
                     raise self._refused(answer, "the manifest")
 
         self._patience.keep(put)
@@ -143,7 +145,8 @@ class Client:
         with self._wire.send("HEAD", f"{self._base}/blobs/{blob.digest}", follow=True) as answer:
             if answer.status in (401, 403):
                 raise self._refused(answer, blob.digest)
-            return answer.status == 200 and answer.headers.get("Content-Length") == str(blob.length_bytes)
+            length = str(blob.length_bytes)
+            return answer.status == 200 and answer.headers.get("Content-Length", length) == length
 
     def _put(self, blob: Blob, body: Callable[[], AbstractContextManager[IO[bytes]]]) -> None:
         with self._begin("") as answer:
@@ -151,7 +154,7 @@ class Client:
         place += f"{'&' if '?' in place else '?'}digest={quote(blob.digest)}"
         headers = {"Content-Type": "application/octet-stream", "Content-Length": str(blob.length_bytes)}
         with body() as stream, self._wire.send("PUT", place, headers, stream) as answer:
-            if answer.status != 201:
+            if answer.status not in _STORED:
                 raise self._refused(answer, blob.digest)
 
     @contextmanager

@@ -15,8 +15,7 @@ from typing import Any
 
 from bundler.format.errors import BadInput
 from bundler.format.limits import MIB
-
-_HUB = ("docker.io", "index.docker.io", "registry-1.docker.io")
+from bundler.repository.oci.reference import HUB
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ def find(host: str, name: str, environment: Mapping[str, str], home: Path) -> Lo
 def _keys(host: str, name: str) -> Iterator[str]:
     """The names that an entry may stand under, the closest one first."""
     segments = name.split("/")
-    hosts = _HUB if host in _HUB else (host,)
+    hosts = HUB if host in HUB else (host,)
     for one in hosts:
         for depth in range(len(segments), 0, -1):
             yield "/".join([one, *segments[:depth]])

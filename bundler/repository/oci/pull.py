@@ -12,6 +12,7 @@ import hashlib
 import re
 import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +21,7 @@ from bundler.files import DISK, FileLayer, exclusive, make_folder, read_limited,
 from bundler.format import paths
 from bundler.format.errors import BadBundle, BadInput, FileMissing, NoSpace, SourceFailed, TooOld, UnknownRoot
 from bundler.format.limits import DESCRIPTOR_BYTES, KEYS_BYTES, ROOT_BYTES, TARGETS_BYTES
+from bundler.format.manifest import is_bundle_id
 from bundler.format.trust.descriptors import newest_descriptor
 from bundler.format.trust.medium import check_file, load_repository, oldest_root
 from bundler.format.trust.verify import TargetFile, TrustedRepository
@@ -97,18 +99,21 @@ def pull(
     if (medium / ".lock").exists():
         raise BadInput(f"{medium} is a repository that a builder writes", "name another folder")
     hidden = medium / _HIDDEN
-    if hidden.is_symlink():
-        raise BadBundle(f"{hidden} is a symbolic link")
+    for path in (hidden, hidden / _STAGING, hidden / _PARTS):
+        if path.is_symlink():  # a stick that comes back may hold links that lead elsewhere
+            raise BadBundle(f"{path} is a symbolic link", "remove it, or name another folder")
     make_folder(hidden, layer)
     with exclusive(hidden / "lock", f"another command is pulling into {medium}"):
         remove_staged(hidden)
         try:
             done = _Pull(client, medium, hidden, terminal, layer).run(root, now, sites)
-        finally:
+        except BaseException:
             # Parts of large files stay for the next pull; without any, nothing of a failed one does.
             shutil.rmtree(hidden / _STAGING, ignore_errors=True)
             if not any((hidden / _PARTS).glob("*")):
-                shutil.rmtree(hidden)
+                shutil.rmtree(hidden, ignore_errors=True)
+            raise
+        shutil.rmtree(hidden)
     return done
 
 
@@ -222,6 +227,7 @@ class _Pull:
             if not (self._medium / top).is_symlink():
                 remove_staged(self._medium / top)
         make_folder(self._partials.folder, self._layer)
+        self._partials.keep({self._partials.path(files[file.path], file.target) for file in content})
         self._check_space(files, content)
         total = sum(file.target.length for file in content)
 
@@ -238,13 +244,7 @@ class _Pull:
         if has_size(final, file.length_bytes) and reads_back(self._medium, selected, tell):
             tell(file.length_bytes)
             return 0
-        came = self._partials.fetch(self._client, file, selected.target, final, tell)
-        if not reads_back(self._medium, selected, tell):
-            raise BadBundle(
-                f"the folder does not return what was written to it: {file.path}",
-                "run the same command again; if it happens twice, use another disk",
-            )
-        return came
+        return self._partials.fetch(self._client, file, selected.target, final, tell)
 
     def _check_space(self, files: Mapping[str, Stored], content: Sequence[Selected]) -> None:
         lacking = [file for file in content if not has_size(paths.inside(self._medium, file.path), file.target.length)]
@@ -256,10 +256,13 @@ class _Pull:
 
     def _settle(self, trusted: TrustedRepository, sites: Collection[str]) -> None:
         """Puts the metadata in place, its timestamp last, and removes what it no longer knows."""
+        # What is not here is told before the timestamp names it, and again when superseded programs have gone.
+        write_delivery(self._medium, trusted.targets, self._layer)
         for path in metadata_paths(self._staging, trusted):
             data = read_limited(self._staging / path, TARGETS_BYTES)
             write_atomic(paths.inside(self._medium, path), data, layer=self._layer)
         prune(trusted, self._medium)
+        _forget(self._medium, trusted)
         for folder in (self._medium / "sites").glob("*"):
             if folder.name not in sites and not _is_current(self._medium, folder.name, trusted):
                 shutil.rmtree(folder)  # what an earlier pull brought, of before its settings changed
@@ -298,6 +301,21 @@ def _check_signed(file: Stored, target: TargetFile) -> None:
     whole = len(file.blobs) == 1
     if file.length_bytes != target.length or (whole and file.blobs[0].digest != f"sha256:{target.sha256}"):
         raise BadBundle(f"{file.path} in the registry is not what was signed", PUSH_AGAIN)
+
+
+def _forget(medium: Path, trusted: TrustedRepository) -> None:
+    """Removes files of bundles that the repository no longer lists, or a folder that is kept up to date only grows."""
+    for folder in (medium / "bundles").glob("*"):
+        if not is_bundle_id(folder.name) or folder.is_symlink():
+            continue
+        for path in sorted(folder.rglob("*"), reverse=True):  # what lies in a folder comes before it
+            if path.is_dir() and not path.is_symlink():
+                with suppress(OSError):  # it still holds something
+                    path.rmdir()
+            elif path.relative_to(medium).as_posix() not in trusted.targets:
+                path.unlink()
+        with suppress(OSError):
+            folder.rmdir()
 
 
 def _is_current(medium: Path, site: str, trusted: TrustedRepository) -> bool:

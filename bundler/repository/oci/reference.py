@@ -10,6 +10,7 @@ from bundler.format.errors import BadInput
 
 SCHEME = "oci:"
 TAG = "latest"
+HUB = ("docker.io", "index.docker.io", "registry-1.docker.io")  # one registry, by its names
 # https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#pulling-manifests
 _NAME = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*"
 _REFERENCE = re.compile(
@@ -43,6 +44,8 @@ class Reference:
     @property
     def origin(self) -> str:
         """Scheme, host and port; plain HTTP is for this machine alone."""
+        if self.host.lower() in HUB:
+            return "https://registry-1.docker.io"
         return f"{'http' if is_loopback(self.host) else 'https'}://{self.host}"
 
     def at(self, digest: str) -> Reference:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import base64
 import json
 import re
+import socket
+import ssl
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import IO, TypeVar
+from typing import IO
 from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit, urlunsplit
 from urllib.request import getproxies, parse_http_list, parse_keqv_list, proxy_bypass
 
@@ -24,53 +25,18 @@ from urllib3.util import Timeout, make_headers
 
 from bundler.format.errors import SourceFailed
 from bundler.repository.oci.logins import Login
+from bundler.repository.oci.patience import Passing
 from bundler.repository.oci.reference import is_loopback
 
 LOGIN_HINT = "log in with `skopeo login HOST` or `docker login HOST`; credential helpers are not run"
-CONNECT_S, READ_S = 10.0, 60.0
+# While a body is sent the first holds for every block, so a block is small enough for a slow line. After a large body
+# a registry may have work to do before it answers.
+CONNECT_S, READ_S, STORED_S = 30.0, 60.0, 300.0
+_SENT_BYTES = 128 << 10
 _REDIRECTS = 5
 _TOKEN_BYTES = 64 << 10
 _ERROR_BYTES = 8 << 10
 _BLOCK_BYTES = 1 << 20
-T = TypeVar("T")
-
-
-class Passing(Exception):
-    """A fault that may pass: a connection that broke, a registry that is busy."""
-
-    def __init__(self, fact: str, after_s: float = 0.0) -> None:
-        super().__init__(fact)
-        self.after_s = after_s
-
-
-@dataclass(frozen=True)
-class Patience:
-    """How often a fault may come before it counts, and the pauses between: `first_s`, doubled, at most `most_s`."""
-
-    tries: int = 6
-    first_s: float = 1.0
-    most_s: float = 30.0
-    sleep: Callable[[float], None] = time.sleep
-
-    def wait(self, failures: int, fault: Passing) -> None:
-        """Waits before the next try; raises SourceFailed where there is none."""
-        if failures >= self.tries:
-            raise SourceFailed(
-                f"the registry failed {failures} times: {fault}",
-                "run the same command again later: it goes on where it was",
-            ) from fault
-        # A registry may ask for more time than it gets: nobody waits an hour on its word.
-        self.sleep(min(self.most_s, max(fault.after_s, self.first_s * 2 ** (failures - 1))))
-
-    def keep(self, act: Callable[[], T]) -> T:
-        """Returns what `act` returns, however often it failed in passing before."""
-        failures = 0
-        while True:
-            try:
-                return act()
-            except Passing as fault:
-                failures += 1
-                self.wait(failures, fault)
 
 
 @dataclass
@@ -138,7 +104,7 @@ class Wire:
     def __init__(self, origin: str, login: Login | None, scopes: tuple[str, ...]) -> None:
         self._origin, self._login, self._scopes = origin, login, scopes
         self._local = is_loopback(urlsplit(origin).netloc)
-        self._direct = urllib3.PoolManager(maxsize=8, blocksize=_BLOCK_BYTES)
+        self._direct = urllib3.PoolManager(maxsize=8, blocksize=_SENT_BYTES)
         self._proxied: dict[str, urllib3.PoolManager] = {}
         self._authorization, self._lock = "", threading.RLock()
 
@@ -223,15 +189,10 @@ class Wire:
                 retries=False,
                 preload_content=False,
                 decode_content=False,
-                timeout=Timeout(connect=CONNECT_S, read=READ_S),
+                timeout=Timeout(connect=CONNECT_S, read=READ_S if body is None else STORED_S),
             )
-        except SSLError as error:
-            raise SourceFailed(
-                f"{urlsplit(url).netloc} shows a certificate that is not trusted: {_told(error)}",
-                "for an authority of your own set SSL_CERT_FILE to its certificates",
-            ) from error
         except (HTTPError, OSError) as error:
-            raise Passing(_told(error)) from error
+            raise _lasting(urlsplit(url).netloc, error) or Passing(_told(error)) from error
         return Answer(url, raw.status, raw.headers, raw)
 
     def _pool(self, url: str) -> urllib3.PoolManager:
@@ -244,12 +205,11 @@ class Wire:
                 who = urlsplit(proxy)
                 login = make_headers(proxy_basic_auth=f"{who.username}:{who.password or ''}") if who.username else None
                 bare = urlunsplit(who._replace(netloc=who.netloc.rpartition("@")[2]))
-                self._proxied[proxy] = urllib3.ProxyManager(bare, proxy_headers=login, blocksize=_BLOCK_BYTES)
+                self._proxied[proxy] = urllib3.ProxyManager(bare, proxy_headers=login, blocksize=_SENT_BYTES)
             return self._proxied[proxy]
 
     def _is_own(self, url: str) -> bool:
-        parts = urlsplit(url)
-        return f"{parts.scheme}://{parts.netloc}" == self._origin
+        return _origin(url) == _origin(self._origin)
 
     def _renewed(self, answer: Answer, used: str) -> bool:
         """Gets what a 401 asks for; False where we have nothing more to show."""
@@ -286,6 +246,19 @@ class Wire:
             answer._raw.close()
 
 
+def _lasting(host: str, error: Exception) -> SourceFailed | None:
+    """Returns what no second try mends, or None."""
+    cause = error.args[0] if isinstance(error, SSLError) and error.args else error.__cause__
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        hint = "for an authority of your own set SSL_CERT_FILE to its certificates"
+        return SourceFailed(f"{host} shows a certificate that is not trusted: {_told(error)}", hint)
+    if isinstance(cause, ssl.SSLError) and cause.reason == "WRONG_VERSION_NUMBER":
+        return SourceFailed(f"{host} does not speak TLS", "plain HTTP is for registries on this machine alone")
+    if isinstance(cause, socket.gaierror) and cause.errno == socket.EAI_NONAME:
+        return SourceFailed(f"{host} is not known here", "check the name, and the DNS of this machine")
+    return None
+
+
 def _read_token(answer: Answer, host: str) -> str:
     if answer.status in (408, 429) or answer.status >= 500:
         raise Passing(f"{host} answers {answer.status}", _after(answer.headers))
@@ -304,6 +277,11 @@ def _read_token(answer: Answer, host: str) -> str:
 def _pairs(challenge: str) -> dict[str, str]:
     """Reads `name="value", ...` of RFC 9110, 11.2; what is no pair is dropped."""
     return parse_keqv_list([pair for pair in parse_http_list(challenge) if "=" in pair])
+
+
+def _origin(url: str) -> tuple[str, str | None, int]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
 
 
 def _basic(login: Login) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from bundler.format.errors import BadInput, SourceFailed
+from bundler.format.errors import BadInput, NoSpace, SourceFailed
 from bundler.lock import Pin
 from bundler.sources.place import Place
 from bundler.sources.source import Fetched
@@ -257,3 +257,13 @@ def test_a_hub_that_is_not_there(pull: Pull, monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(SourceFailed, match=r"connection to 127\.0\.0\.1 failed.*after 5 tries"):
         pull(SOURCE)
+
+
+def test_a_file_that_does_not_fit(local_hub: Any, pull: Pull, place: Place, load_script: Callable[[str], Any]) -> None:
+    """A file larger than what is free is refused before its first byte."""
+    huge = load_script("hub_repositories").Made(2**49)
+    huge.__dict__["sha256"] = "a" * 64  # nobody waits for its digest
+    local_hub.add("org/huge", {"model.gguf": huge})
+    with pytest.raises(NoSpace, match="free, the file needs 562"):
+        pull("hub:org/huge/model.gguf")
+    assert (local_hub.sent_bytes, _files(place)) == (0, [])

@@ -15,9 +15,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
 from bundler.format.errors import BadInput, SourceFailed
+from bundler.sources.hub_patience import Patience
+from bundler.sources.hub_session import guard
+from bundler.sources.hub_settings import HubSettings
 from bundler.sources.place import Place
 from bundler.sources.source import Fetched
 
@@ -238,3 +242,29 @@ def test_two_builds_on_one_cache(local_hub: Any, load_script: Callable[[str], An
     ends = [build.communicate(timeout=120) for build in builds]
     assert [said.strip() for said, _ in ends] == [made.sha256] * 2, ends
     assert local_hub.sent_bytes == 20_000_000
+
+
+@pytest.mark.parametrize(
+    ("url", "kept"),
+    [
+        ("https://hub.example/api/models/a/b", True),
+        ("https://hub.example:443/a/b/resolve/main/c", True),
+        ("https://hub.example:8443/a", False),
+        ("https://cdn.example/a", False),
+        ("https://huggingface.co/a", False),
+        ("https://hub.example.evil.example/a", False),
+    ],
+)
+def test_the_token_is_of_one_origin(url: str, kept: bool) -> None:
+    """Scheme, host and port decide, and no list of hosts that a library trusts."""
+    request = httpx2.Request("GET", url, headers={"Authorization": "Bearer hf_secret", "Cookie": "a=b"})
+    guard(HubSettings("https://hub.example", "hf_secret"), Patience(silence_s=7.0))(request)
+    assert ("Authorization" in request.headers, "Cookie" in request.headers) == (kept, kept)
+    assert request.extensions["timeout"]["read"] == 7.0
+    assert request.headers["Accept-Encoding"] == "identity"
+
+
+def test_nothing_leads_out_of_the_encryption() -> None:
+    """From a hub of https no redirect is followed to http."""
+    with pytest.raises(SourceFailed, match="which is not encrypted"):
+        guard(HubSettings("https://hub.example", ""), Patience())(httpx2.Request("GET", "http://hub.example/a"))

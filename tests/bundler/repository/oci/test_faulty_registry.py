@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import random
+import shutil
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +20,7 @@ from bundler.repository.oci import layers
 from bundler.terminal import Terminal
 
 MIB = 1 << 20
+TITLE = "org.opencontainers.image.title"
 
 
 @pytest.fixture
@@ -266,6 +269,29 @@ def test_a_full_disk_leaves_no_half_medium(
     assert inspection.verify(tmp_path / "usb", root, None, stock.publisher._now, Terminal(json_output=True)).files
 
 
+@pytest.mark.parametrize("error", [5, 28])
+def test_no_step_of_an_update_leaves_a_broken_medium(
+    stock: Any, place: str, pushed: Any, tmp_path: Path, load_script: Callable[[str], Any], error: int
+) -> None:
+    """The disk refuses at drawn steps: the folder verifies as before or as after, and the next pull completes it."""
+    faults, root = load_script("faults"), digest(stock.publisher.first_root())
+    stock.pull(place, tmp_path / "before")
+    bundle = stock.build(b"2")
+    stock.push(place)
+    shutil.copytree(tmp_path / "before", tmp_path / "counted")
+    counting = faults.Recorder()
+    stock.pull(place, tmp_path / "counted", layer=counting)
+    assert counting.steps > 40
+    for step in random.Random(error).sample(range(1, counting.steps + 1), 12):
+        medium = shutil.copytree(tmp_path / "before", tmp_path / f"step{step}")
+        with pytest.raises(OSError, match=r"\[Errno"):
+            stock.pull(place, medium, layer=faults.Failing(step, error))
+        found = inspection.verify(medium, root, None, stock.publisher._now, Terminal(json_output=True))
+        assert found.bundles[-1] in (pushed.bundle, bundle)
+        assert stock.pull(place, medium).bundle == bundle
+        assert inspection.verify(medium, root, None, stock.publisher._now, Terminal(json_output=True)).files
+
+
 def test_room_is_counted_before_a_volume_is_fetched(
     stock: Any, place: str, pushed: Any, front: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -284,6 +310,63 @@ def test_a_disk_that_returns_other_bytes(
     volume = next((tmp_path / "usb").rglob("0001.age"))
     flip(volume, 9_000)
     assert stock.pull(place, tmp_path / "usb").fetched_bytes == volume.stat().st_size
+
+
+def test_what_a_stopped_pull_of_another_state_left(
+    stock: Any, place: str, pushed: Any, front: Any, parts: Any, tmp_path: Path
+) -> None:
+    """Parts of files that the tag no longer names do not fill the disk for ever."""
+    index = next((stock.publisher.folder / "bundles").glob("*/index.age"))
+    front.fault = _first(1, parts.Answer(404), "GET", digest(index.read_bytes()))
+    with pytest.raises(SourceFailed):
+        stock.pull(place, tmp_path / "usb")
+    (tmp_path / "usb/.pull/parts/of-another-state.part").write_bytes(b"x" * 1000)
+    stock.pull(place, tmp_path / "usb")
+    assert not (tmp_path / "usb" / ".pull").exists()
+
+
+@pytest.mark.parametrize("name", [".pull", ".pull/parts", ".pull/verified", "bundles", "metadata", "sites"])
+def test_a_link_in_the_folder_leads_nowhere(stock: Any, place: str, pushed: Any, tmp_path: Path, name: str) -> None:
+    """A stick that comes back cannot make a pull write elsewhere."""
+    (tmp_path / "elsewhere").mkdir()
+    link = tmp_path / "usb" / name
+    link.parent.mkdir(parents=True)
+    link.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(BadBundle, match="symbolic link"):
+        stock.pull(place, tmp_path / "usb")
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_a_disk_that_loses_what_was_written(
+    stock: Any, place: str, pushed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every part came right and the disk returns something else: nothing gets a name, and nothing is kept."""
+
+    class Lossy(FileLayer):
+        def sync(self, file: Any) -> None:
+            if file.name and ".pull/parts" in str(Path(f"/proc/self/fd/{file.fileno()}").readlink()):
+                file.seek(0)
+                file.write(b"lost")
+            super().sync(file)
+
+    with pytest.raises(BadBundle, match="the disk does not return what was written"):
+        stock.pull(place, tmp_path / "usb", layer=Lossy())
+    assert not (tmp_path / "usb" / "metadata").exists()
+    assert stock.pull(place, tmp_path / "usb").bundle == pushed.bundle
+
+
+def test_parts_that_do_not_make_the_file(stock: Any, place: str, pushed: Any, tmp_path: Path) -> None:
+    """Two parts of a volume in the wrong order, each with its right digest: no file of that name appears."""
+    client = stock.client(place)
+    document = json.loads(client.manifest()[0])
+    first, second = [x for x in document["layers"] if "/0001.age.000" in x["annotations"][TITLE]][:2]
+    first["digest"], second["digest"] = second["digest"], first["digest"]
+    assert first["size"] == second["size"]
+    client.put_manifest(json.dumps(document).encode())
+    client.close()
+    with pytest.raises(BadBundle, match=r"0001\.age is not what was signed"):
+        stock.pull(place, tmp_path / "usb")
+    assert not list((tmp_path / "usb").rglob("0001.age"))
 
 
 def test_what_a_power_cut_left_of_a_part_is_not_believed(

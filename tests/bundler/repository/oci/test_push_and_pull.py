@@ -122,6 +122,23 @@ def test_another_name_takes_layers_over(stock: Any, front: Any) -> None:
     assert front.up_bytes() < 10_000
 
 
+def test_what_the_builder_pruned_leaves_the_folder(stock: Any, place: str, tmp_path: Path) -> None:
+    """Files of a bundle that is listed no more go, and its volumes that a later one uses stay."""
+    first = stock.build(b"1")
+    stock.push(place)
+    stock.pull(place, tmp_path / "usb")
+    stock.build(b"2")
+    old = [path for path in stock.publisher.listed() if path.startswith(f"bundles/{first}/") and "/vol/" not in path]
+    stock.publisher.drop_content(old)
+    stock.push(place)
+    stock.pull(place, tmp_path / "usb")
+    assert old
+    assert not [path for path in old if (tmp_path / "usb" / path).exists()]
+    keys = read_ledger(stock.keyring, stock.repository).identities
+    root = digest(stock.publisher.first_root())
+    assert inspection.verify(tmp_path / "usb", root, lambda _: keys, NOW, QUIET).deep
+
+
 def test_an_older_artifact_is_not_taken(stock: Any, place: str, tmp_path: Path) -> None:
     """A tag that was moved back is told, and the newer folder stays as it is."""
     stock.build(b"1")

@@ -19,9 +19,10 @@ import pytest
 
 from bundler.format.errors import BadInput, SourceFailed
 from bundler.repository.oci.logins import Login, find
+from bundler.repository.oci.patience import Passing, Patience
 from bundler.repository.oci.pull import pull
 from bundler.repository.oci.reference import is_loopback, parse, parse_name
-from bundler.repository.oci.wire import Patience, Wire
+from bundler.repository.oci.wire import Wire
 from bundler.terminal import Terminal
 
 
@@ -253,25 +254,81 @@ def test_redirects_end(stock: Any, front: Any, parts: Any, tmp_path: Path) -> No
     assert len(front.seen) == 6
 
 
-def test_a_certificate(
-    stock: Any, make_registry: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """TLS is checked: an authority that is not known is refused at once, one of SSL_CERT_FILE is taken."""
-    stock.build(b"1")
+@pytest.fixture
+def secure(make_registry: Callable[..., Any], tmp_path: Path) -> Iterator[Any]:
+    """A registry that shows a certificate of an authority of its own, for the name registry.test."""
     pair = ["-keyout", str(tmp_path / "key"), "-out", str(tmp_path / "cert")]
     ask = ["openssl", "req", "-x509", "-newkey", "ed25519", "-nodes", "-subj", "/CN=t", *pair]
     subprocess.run([*ask, "-addext", "subjectAltName=DNS:registry.test"], check=True, capture_output=True)
-    with make_registry(certificate=tmp_path / "cert", key=tmp_path / "key") as secure:
-        monkeypatch.setattr("socket.getaddrinfo", _resolving(secure.port))
-        wire = Wire("https://registry.test:443", None, ())
-        with closing(wire), pytest.raises(SourceFailed, match="certificate that is not trusted") as refused:
-            Patience(sleep=stock.pauses.append).keep(lambda: _status(wire))
-        assert "SSL_CERT_FILE" in refused.value.hint
-        assert stock.pauses == []
-        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert"))
-        assert ssl.get_default_verify_paths().cafile == str(tmp_path / "cert")
-        with closing(Wire("https://registry.test:443", None, ())) as trusting:
-            assert _status(trusting) == 200
+    with make_registry(certificate=tmp_path / "cert", key=tmp_path / "key") as running:
+        yield running
+
+
+def test_a_certificate(stock: Any, secure: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """TLS is checked: an authority that is not known is refused at once, one of SSL_CERT_FILE is taken."""
+    monkeypatch.setattr("socket.getaddrinfo", _resolving(secure.port))
+    wire = Wire("https://registry.test", None, ())
+    with closing(wire), pytest.raises(SourceFailed, match="certificate that is not trusted") as refused:
+        Patience(sleep=stock.pauses.append).keep(lambda: _status(wire))
+    assert "SSL_CERT_FILE" in refused.value.hint
+    assert stock.pauses == []
+    monkeypatch.setenv("SSL_CERT_FILE", str(secure.certificate))
+    assert ssl.get_default_verify_paths().cafile == str(secure.certificate)
+    with closing(Wire("https://registry.test", None, ())) as trusting:
+        assert _status(trusting) == 200
+
+
+def test_what_no_second_try_mends(registry: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that nobody knows, and a server that speaks no TLS, are told at once."""
+
+    def unknown(*_: Any, **__: Any) -> Any:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    with closing(Wire("https://registry.test", None, ())) as wire:
+        monkeypatch.setattr("socket.getaddrinfo", _resolving(registry.port))
+        with pytest.raises(SourceFailed, match="does not speak TLS"):
+            _status(wire)
+        monkeypatch.setattr("socket.getaddrinfo", unknown)
+        with pytest.raises(SourceFailed, match=r"registry\.test is not known here"):
+            _status(wire)
+
+
+def test_a_pause_is_told() -> None:
+    """Who waits reads why, and for how long; the pauses double up to a bound."""
+    told, slept = list[str](), list[float]()
+
+    def fail() -> None:
+        raise Passing("it answers 503")
+
+    with pytest.raises(SourceFailed, match="failed 8 times: it answers 503"):
+        Patience(8, sleep=slept.append, told=told.append).keep(fail)
+    assert slept == [1, 2, 4, 8, 16, 30, 30]
+    assert told[0] == "the registry failed: it answers 503; again in 1 s"
+
+
+def test_a_proxy_of_the_environment(
+    secure: Any, joined: Callable[[socket.socket, socket.socket], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is asked for a tunnel to the registry, with its own password, and sees nothing of what passes."""
+    heads = list[bytes]()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            client, _ = listening.accept()
+            with client, socket.create_connection(("127.0.0.1", secure.port)) as there:
+                heads.append(client.recv(65536))
+                client.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+                joined(client, there)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        monkeypatch.setenv("SSL_CERT_FILE", str(secure.certificate))
+        monkeypatch.setenv("https_proxy", f"http://lena:word@127.0.0.1:{listening.getsockname()[1]}")
+        with closing(Wire("https://registry.test", Login("a", "registry password"), ())) as wire:
+            assert _status(wire) == 200
+        thread.join(10)
+    assert heads[0].startswith(b"CONNECT registry.test:443 ")
+    assert base64.b64encode(b"lena:word") in heads[0]
 
 
 def _status(wire: Wire) -> int:
