@@ -55,6 +55,9 @@ class Engine:
                     with suppress(BrokenPipeError):
                         process.stdin.close()
                 code = process.wait(_LOAD_S)
+            except subprocess.TimeoutExpired as error:
+                process.kill()
+                raise SystemFailed(f"{self.name} load: not done after {_LOAD_S} s") from error
             except BaseException:
                 process.kill()
                 raise

@@ -235,6 +235,17 @@ def test_an_engine_that_fails_is_told(make: Any, box: Any, tmp_path: Path, scrip
     assert image_record.problems(image_record.read(layout), record.bundle) == [record.images[0].line]
 
 
+def test_an_engine_that_never_ends_is_given_up(
+    make: Any, box: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The version serves already: its installation says what happened and ends."""
+    monkeypatch.setattr(container_engine, "_LOAD_S", 0.2)
+    layout = box(sink=make("x"))
+    with _words(tmp_path, '[ "$1" = load ] && { cat > /dev/null; exec sleep 60; }; exit 1') as engine:
+        record = _load(layout, engine)
+    assert record.images[0].problem == "podman load: not done after 0.2 s"
+
+
 def test_a_machine_without_an_engine_is_told_and_no_problem(
     make: Any, box: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
