@@ -139,7 +139,7 @@ def test_the_hub_is_shown_it(
     tmp_path: Path,
     verb: str,
 ) -> None:
-    """An unattended job reads a gated repository; the storage is shown nothing, and nothing is written or said of it."""
+    """An unattended job reads a gated repository; the storage is shown nothing, and nothing of it is kept or said."""
     tokens.keep(address, TOKEN)
     words = ["--repository", tmp_path / "repository", "--yes"] if verb == "build" else []
     done = lifeboat(verb, profile, *words, "--passphrase-file", passphrase)
