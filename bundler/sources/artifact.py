@@ -66,11 +66,13 @@ def extract(source: str, member: str, holders: Sequence[Holder], blobs: Blobs, w
     Raises:
         BadInput: An archive is malformed, unsafe or a bomb, or the file is in none of them.
     """
-    if not holders[0].packing:
-        layer = holders[0].layer
-        return Fetched(blobs.path(layer.digest), source, layer.length_bytes, layer.hex, None)
     target = work / "registry" / hashlib.sha256(source.encode()).hexdigest()[:16] / Path(member).name
     target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
+    if not holders[0].packing:
+        layer = holders[0].layer
+        target.symlink_to(blobs.path(layer.digest).absolute())  # messages name a file by its name
+        return Fetched(target, source, layer.length_bytes, layer.hex, None)
     seen: list[str] = []
     for holder in holders:
         found = run_confined(
@@ -83,7 +85,7 @@ def extract(source: str, member: str, holders: Sequence[Holder], blobs: Blobs, w
         if found is True:
             return hashed(Fetched(target, source, target.stat().st_size, "", None))
         seen += [name for name in found if isinstance(name, str)] if isinstance(found, list) else []
-    target.unlink()
+    target.unlink(missing_ok=True)
     raise BadInput(f"{source}: no archive of the artifact holds it", f"they hold {', '.join(sorted(seen)[:_NAMED])}")
 
 
