@@ -13,7 +13,7 @@ import socket
 import ssl
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -50,7 +50,7 @@ class ChromaServer:
     """
 
     url: str
-    headers: Mapping[str, str]
+    headers: Mapping[str, str] = field(repr=False)
     place: str
     collection: str
     text_key: str
@@ -74,7 +74,7 @@ class ChromaServer:
             BadInput: There is no such collection.
         """
         found, version = self._found(), self._value("GET", "/api/v2/version")
-        told = described_collection(found["configuration_json"], found.get("metadata") or {})
+        told = described_collection(found["configuration_json"], found["metadata"])
         metric = told.pop("metric")
         if metric not in METRICS:
             raise SourceFailed(f"{self.url} says that the collection ranks by {printable(metric)!r}")
@@ -139,7 +139,9 @@ class ChromaServer:
         texts = all(isinstance(found.get(key), str) for key in ("id", "name"))
         if not texts or not isinstance(found.get("configuration_json"), dict):
             raise SourceFailed(f"{self.url} does not describe the collection as Chroma 1.x does")
-        return {**found, "id": quote(found["id"], safe="")}
+        metadata = found.get("metadata")
+        metadata = metadata if isinstance(metadata, dict) else {}
+        return {**found, "id": quote(found["id"], safe=""), "metadata": metadata}
 
     def _only(self) -> str:
         listed = self._value("GET", self.place)

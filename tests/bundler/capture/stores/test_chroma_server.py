@@ -22,9 +22,12 @@ from bundler.capture.stores.rows import open_vectors, read_rows
 from bundler.format.errors import BadInput, SourceFailed
 from bundler.profile.table import Table
 from bundler.profile.vectors import read_vectors
+from bundler.stores import open_store
 
 ROWS, SIZE = 1_203, 8
 L1 = {"hnsw": {"space": "l1"}}
+L1_OF_OLD = {"hnsw:space": "l1"}
+LIST = {"hnsw": [1], "embedding_function": ["x"]}
 Change = Callable[[str, int, bytes], tuple[int, bytes]]
 
 
@@ -138,7 +141,21 @@ def test_a_token_goes_where_the_server_wants_it(server: str, tmp_path: Path, hea
         with pytest.raises(SourceFailed, match=r"wants a token, or another one \(401\)") as refused:
             store(url, tmp_path, "wr0ng", token_header=header).look()
     assert "wr0ng" not in str(refused.value)
+    assert "wr0ng" not in repr(store("http://127.0.0.1:1", tmp_path, "wr0ng"))
     assert "token" in refused.value.hint
+
+
+@pytest.mark.parametrize("token", ["", "s3cret\nHost: x", "s3crèt"], ids=["none", "lines", "letter"])
+def test_a_token_that_is_none_is_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, token: str) -> None:
+    """The HTTP library would say what is wrong with it, and the token with that."""
+    monkeypatch.setenv("STORE_TOKEN", token)
+    issues: list[str] = []
+    written = {"name": "notes", "source": "chroma:http://127.0.0.1:9", "embedding": "m", "token": "env:STORE_TOKEN"}
+    (entry,) = read_vectors([Table(written, "[[vectors]]", issues)])
+    profile: Any = None  # of a server nothing of it is looked at
+    with pytest.raises(BadInput, match="STORE_TOKEN") as refused:
+        open_store(profile, entry, tmp_path)
+    assert "s3cr" not in f"{refused.value} {refused.value.hint}"
 
 
 def test_a_server_that_is_down_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,10 +208,12 @@ def more(page: Any, call: int) -> Any:
         (changed("/get", lambda page, _: {**page, "ids": page["ids"][:-1]}), "not one for each id"),
         (changed("/get", lambda page, _: {**page, "embeddings": None}), "no embeddings"),
         (changed("/notes", lambda value, _: {**value, "configuration_json": L1}), "ranks by 'l1'"),
+        (changed("/notes", lambda value, _: {**value, "configuration_json": LIST, "metadata": L1_OF_OLD}), "by 'l1'"),
+        (changed("/notes", lambda value, _: {**value, "configuration_json": L1, "metadata": [1]}), "ranks by 'l1'"),
         (lambda path, status, body: (200, b"<html>hello</html>"), "no JSON"),
         (lambda path, status, body: (307, b""), "answered 307"),
     ],
-    ids=["count", "after", "negative", "word", "moving", "short", "no vectors", "metric", "html", "redirect"],
+    ids=["count", "after", "negative", "word", "moving", "short", "bare", "metric", "list", "old", "html", "away"],
 )  # fmt: skip
 def test_a_server_that_lies_is_not_believed(server: str, tmp_path: Path, change: Change, match: str) -> None:
     """What it counts and what it gives must agree, and stay the same for as long as it is read."""
