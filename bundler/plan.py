@@ -14,7 +14,7 @@ NO_SELFTEST = (
 )
 # What the vectors, sentences and indexes of a text add to it. Measured on the demo: documents grow 23-fold, the FAQ
 # 22-fold, routes 15-fold (384 dimensions).
-_TEXT_GROWTH = 23
+TEXT_GROWTH = 23
 # age adds a header of about 200 bytes and 16 bytes for every 64 KiB (C2SP age, "Payload").
 _AGE_HEADER_BYTES, _PIECE_BYTES, _TAG_BYTES = 200, 65_536, 16
 
@@ -135,7 +135,7 @@ def make_plan(
 def shipped_bytes(found: Sequence[Found], embedding: Embedding | None) -> int:
     """Returns about what goes into the volumes: the embedding model as converted, and texts with their vectors."""
     kept = sum(item.length_bytes for item in found if embedding is None or item.part != "embedding")
-    grown = sum(item.text_bytes for item in found) * _TEXT_GROWTH
+    grown = sum(item.text_bytes for item in found) * TEXT_GROWTH
     return kept + grown + (embedding.length_bytes if embedding is not None else 0)
 
 

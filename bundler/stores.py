@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -15,7 +16,7 @@ from bundler.capture.stores import chroma_folder, files
 from bundler.capture.stores.chroma_server import ChromaServer
 from bundler.capture.stores.rows import StoreFacts, open_vectors, read_rows
 from bundler.fit import snapshot
-from bundler.format.errors import BadInput
+from bundler.format.errors import BadInput, SourceFailed
 from bundler.format.limits import CHUNK_BYTES_SMALL
 from bundler.format.store import COSINE, CollectionSpec, StoreSpec
 from bundler.knowledge.reading import Embeds, Vectors
@@ -79,11 +80,18 @@ def open_store(profile: Profile, entry: VectorsEntry, work: Path) -> Opened:
     """
     folder = work / "stores" / entry.name
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    try:
+    with _named(entry):
         store = _store(profile, entry, folder)
         return Opened(entry, store, store.look())
-    except BadInput as error:
-        error.add_note(f"in [[vectors]] {entry.name}")
+
+
+@contextmanager
+def _named(entry: VectorsEntry) -> Iterator[None]:
+    """Puts the name of the store before what is wrong with it: a profile may have several."""
+    try:
+        yield
+    except (BadInput, SourceFailed) as error:
+        error.fact = f"[[vectors]] {entry.name}: {error.fact}"
         raise
 
 
@@ -108,9 +116,9 @@ def _token(entry: VectorsEntry) -> str:
     name = entry.token.removeprefix("env:")
     token = os.environ.get(name, "").strip()
     if not token:
-        raise BadInput(f"[[vectors]] {entry.name} takes its token from ${name}, which is not set", f"export {name}=...")
+        raise BadInput(f"its token is in ${name}, which is not set", f"export {name}=...")
     if not (token.isascii() and token.isprintable()):
-        raise BadInput(f"[[vectors]] {entry.name}: ${name} is not a token: it holds signs that no token has")
+        raise BadInput(f"${name} is not a token: it holds signs that no token has")
     return token
 
 
@@ -140,8 +148,9 @@ def snapshot_store(opened: Opened, encoder: Embeds, work: Path, say: Callable[[s
     """
     entry, folder = opened.entry, work / "stores" / opened.entry.name
     say(f"reading the vector store {entry.name}")
-    facts = opened.store.read(folder / "rows", folder / "vectors", wants_vectors=not entry.reembed)
-    rows = list(read_rows(folder / "rows"))
+    with _named(entry):
+        facts = opened.store.read(folder / "rows", folder / "vectors", wants_vectors=not entry.reembed)
+        rows = list(read_rows(folder / "rows"))
     if len(rows) != facts.rows or not rows:
         raise BadInput(f"the store {entry.name} says that it has {facts.rows} rows and gave {len(rows)}")
     found, texts, metric = None, snapshot.place(entry, rows), _metric(opened)

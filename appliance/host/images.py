@@ -6,6 +6,7 @@ What goes wrong is written down and told; it never keeps the box from serving.
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -109,7 +110,11 @@ class Images:
                 raise Busy(f"{folder} is there already", "name a new folder")
             length = _length(bundle, specs[name])
             with self._terminal.progress(f"writing {size(length)}", length) as progress, as_root():
-                _write(bundle, specs[name], target, progress.advance)
+                try:
+                    _write(bundle, specs[name], target, progress.advance)
+                except BaseException:
+                    shutil.rmtree(target, ignore_errors=True)  # it was not there, and half of it is in nobody's way
+                    raise
             return length
 
     def _open(self) -> Bundle:

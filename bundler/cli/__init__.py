@@ -13,6 +13,7 @@ from bundler.cli.inspect import diff, export, inspect, verify
 from bundler.cli.keys import keys
 from bundler.cli.lock import lock
 from bundler.cli.policy import policy
+from bundler.cli.profile import profile
 from bundler.cli.prune import prune
 from bundler.cli.runtime import runtime
 from bundler.cli.site import site
@@ -37,6 +38,7 @@ for command in (
     lock,
     plan,
     policy,
+    profile,
     prune,
     runtime,
     site,

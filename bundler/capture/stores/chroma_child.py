@@ -132,10 +132,9 @@ def _facts(request: Mapping[str, Any], collection: Any) -> dict[str, Any]:
 
 def described_collection(configuration: Mapping[str, Any], metadata: Mapping[str, Any]) -> dict[str, str]:
     """Returns the metric of a collection, its index parameters and the name of its embedding function, as text."""
-    listed = [found for key in ("hnsw", "spann") if isinstance(found := configuration.get(key), Mapping)]
-    index = next(filter(None, listed), {})
+    index = configuration.get("hnsw") or configuration.get("spann") or {}
     space = index.get("space") or metadata.get("hnsw:space") or "l2"
-    function = configuration.get("embedding_function")
+    function = configuration.get("embedding_function") or {}
     name = function.get("name") if isinstance(function, Mapping) else None
     parameters = {key: value for key, value in index.items() if key != "space" and value is not None}
     told = {"metric": str(space), "index": json.dumps(parameters, sort_keys=True)}

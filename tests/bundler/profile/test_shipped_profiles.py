@@ -24,6 +24,7 @@ from bundler.ingest.routes import read_routes
 from bundler.profile.model import Profile
 from bundler.profile.read import read_profile
 from bundler.profile.routes import independent
+from bundler.profile_new import make_profile
 from bundler.sources.source import HubSource, parse
 
 ROOT = Path(__file__).parents[3]
@@ -121,6 +122,20 @@ def test_every_profile_passes_its_own_self_test(
     assert report is not None
     assert {tally.kind for tally in report.tallies} >= {"faq", "documents", "refuse", "route"}
     assert all(tally.cases >= LEAST_CASES and tally.percent >= 75 for tally in report.tallies), report.counts()
+
+
+def test_a_new_profile_passes_its_self_test_as_it_is(
+    stand_ins: Callable[..., None], kept: Path, tmp_path: Path
+) -> None:
+    """The small one that `profile new` makes without --from, before anybody has changed a word."""
+    made = make_profile("mine", "minimal", "", tmp_path / "mine", ROOT / "profiles")
+    profile = read_profile(made.profile)
+    stand_ins(profile)
+    taken = sources(profile, kept, tmp_path / "work")
+    found = taken.found()
+    report = check(gather(taken, found, taken.converted(found)))
+    assert report is not None
+    assert [tally.held == tally.cases for tally in report.tallies] == [True, True, True], report.failures
 
 
 @pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.stem)
