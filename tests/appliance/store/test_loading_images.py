@@ -197,6 +197,20 @@ def test_an_image_goes_with_the_last_version_that_has_it(make: Any, box: Any, po
     assert podman.image_id("localhost/lifeboat/sink:current") == third.config
 
 
+def test_a_damaged_version_to_go_back_to_keeps_no_image_from_its_record(make: Any, box: Any, podman: Counting) -> None:
+    """What is loaded is told as loaded; of earlier images none goes, since nobody knows which of them it had."""
+    first, second = make("one"), make("two")
+    _load(box(sink=first), podman)
+    layout = box(sink=second)
+    for path in layout.version(1).rglob("*.json"):
+        path.write_bytes(b"{}")
+    record = _load(layout, podman)
+    assert record.images[0].engine == "podman"
+    assert [item.reference for item in record.earlier] == [first.reference("sink")]
+    assert image_record.read(layout) == record
+    assert podman.image_id(first.reference("sink")) == first.config
+
+
 def test_an_image_that_a_bundle_no_longer_has_leaves_no_name(make: Any, box: Any, podman: Counting) -> None:
     """Two versions on, neither the image nor `current` of it is there."""
     made = make("one")
