@@ -115,7 +115,10 @@ def read_asked(data: bytes, rows: int) -> list[Asked]:
     Raises:
         BadBundle: A line is no question with its answer.
     """
-    found = [_asked(value, rows) for value in read_lines(data)]
+    try:
+        found = [_asked(value, rows) for value in read_lines(data)]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BadBundle("the questions to a snapshot of a vector store are not as this program reads them") from error
     if not found:
         raise BadBundle("a snapshot of a vector store has no questions to be asked again")
     return found
