@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 
 from bundler.check import check, check_snapshots, untested
 from bundler.embedding import Converted
@@ -19,7 +20,7 @@ from bundler.outgoing import outgoing
 from bundler.plan import Found, Plan, make_plan, pins
 from bundler.profile.model import Profile
 from bundler.provenance.documents import Documents
-from bundler.provenance.licences import contradiction, issues, refused, require
+from bundler.provenance.licences import contradiction, issues, require, travels_no_more
 from bundler.repository.keyring import Keyring
 from bundler.repository.prune import hint
 from bundler.repository.publish import Publisher
@@ -169,7 +170,7 @@ class Builder:
             SurveyCache(None if self.reread else self.keyring.home / "cache" / "surveys"),
             self.layer,
             Documents(profile, profile.sha256, delivered, self.keyring, repository, targets, sources.work),
-            lambda asset: bool(refused(asset.licence, profile.licences)),
+            partial(travels_no_more, profile.licences),
         )
 
     def _check_space(self, plan: Plan) -> None:

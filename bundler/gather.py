@@ -100,7 +100,7 @@ class Sources:
         return Place(base, self.cache, wheels, self.work, pins, self.offline, self.watch, self.token)
 
     def fetch(self, text: str) -> Fetched:
-        self.say(f"fetching {text}")
+        self.say(f"taking {text}")
         return fetch(text, self.place)
 
     def found(self) -> dict[str, tuple[Found, Fetched]]:
@@ -122,7 +122,7 @@ class Sources:
             item = replace(self._found(part, source, fetched, entry.licence), signature=signer)
             result[source] = (stated(item, fetched, entry.serves) if isinstance(entry, ModelEntry) else item, fetched)
         for image in self.profile.images:
-            self.say(f"fetching {image.source}")
+            self.say(f"taking {image.source}")
             fetched = fetch_image(image.source, image.platform, self.place)
             result[image.source] = (self._found("image", image.source, fetched, image.licence), fetched)
         return result

@@ -16,6 +16,7 @@ from typing import Any
 from license_expression import ExpressionError, LicenseWithExceptionSymbol, Licensing, get_spdx_licensing
 
 from bundler.format.errors import BadInputs
+from bundler.format.index import Asset
 from bundler.plan import Found
 from bundler.profile.model import LicenceRules
 
@@ -57,6 +58,14 @@ def refused(licence: str, rules: LicenceRules) -> str:
     except _UNREADABLE:
         return _judged([licence.strip()], rules)
     return min((_judged(choice, rules) for choice in choices), key=bool)
+
+
+def travels_no_more(rules: LicenceRules, asset: Asset) -> bool:
+    """Tells of an asset of an earlier bundle whether its licence is refused now.
+
+    Documents, FAQs and what is made of them state none and need none.
+    """
+    return bool(asset.licence and refused(asset.licence, rules))
 
 
 def contradiction(found: Found) -> str:

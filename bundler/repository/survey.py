@@ -105,6 +105,9 @@ class Reading:
         self._captured = captured
         self._stamp = Stamp.of(captured.file.stat())
         self._pieces: list[Piece] = []
+        # Fetching hashed it, or a signature was checked: what lies outside our own folders may be another file by now.
+        held = captured.sha256 and captured.source.startswith("file:")
+        self._whole = hashlib.sha256() if held else None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="survey")
 
     def __enter__(self) -> Reading:
@@ -123,7 +126,7 @@ class Reading:
                 data = buffers[0].read(file, offset, length)
                 if len(data) != length:
                     raise BadInput(f"{self._captured.source} changed while it was read")
-                digest = self._thread.submit(_sha256, data)
+                digest = self._thread.submit(self._hash, data)
                 if ahead is not None:
                     yield self._take(*ahead)
                 ahead = offset, data, digest
@@ -136,18 +139,20 @@ class Reading:
         Raises:
             BadInput: The file changed while it was read.
         """
-        if Stamp.of(self._captured.file.stat()) != self._stamp:
+        other = self._whole is not None and self._whole.hexdigest() != self._captured.sha256
+        if other or Stamp.of(self._captured.file.stat()) != self._stamp:
             raise BadInput(f"{self._captured.source} changed while it was read")
         return Surveyed(self._captured, self._stamp, tuple(self._pieces))
+
+    def _hash(self, data: memoryview) -> str:
+        if self._whole is not None:  # one thread, so the pieces come in order
+            self._whole.update(data)
+        return hashlib.sha256(data).hexdigest()
 
     def _take(self, offset: int, data: memoryview, digest: Future[str]) -> tuple[Piece, memoryview]:
         piece = Piece(digest.result(), offset, len(data))
         self._pieces.append(piece)
         return piece, data
-
-
-def _sha256(data: memoryview) -> str:
-    return hashlib.sha256(data).hexdigest()
 
 
 class Buffer:

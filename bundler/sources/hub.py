@@ -20,11 +20,12 @@ from bundler.sources.hub_cache import HubCache
 from bundler.sources.hub_choice import Choice, choose
 from bundler.sources.hub_listing import LFS, Entry, Listing, is_commit
 from bundler.sources.hub_merged import HubMerged
-from bundler.sources.hub_part import check_space, part_file
+from bundler.sources.hub_part import part_file
 from bundler.sources.hub_patience import PATIENCE, Patience
 from bundler.sources.hub_settings import hub_settings
 from bundler.sources.place import Place
 from bundler.sources.source import Fetched, HubSource, Part, Seen, parse
+from bundler.sources.space import check_space
 
 if TYPE_CHECKING:
     from bundler.sources.hub_client import HubClient

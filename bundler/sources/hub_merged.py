@@ -17,7 +17,8 @@ from bundler.files import exclusive, make_folder, read_limited, write_atomic
 from bundler.format import gguf_header, gguf_types
 from bundler.format.errors import BadBundle
 from bundler.sources.hub_cache import WAIT_S
-from bundler.sources.hub_part import check_space, open_private, pieces
+from bundler.sources.hub_part import open_private, pieces
+from bundler.sources.space import check_space
 
 CODE = tuple(Path(inspect.getfile(module)) for module in (gguf_merge, gguf_header, gguf_types))
 _HEX_BYTES = 64

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
+from bundler.files import make_folder
 from bundler.format.errors import BadBundle, BadInput, SourceFailed
 from bundler.format.oci import ALL, Descriptor, Manifest, choose, fits, platform_of, read_json, read_manifest
 from bundler.sources import artifact
@@ -24,6 +25,7 @@ from bundler.sources.place import Place
 from bundler.sources.referrers import listed
 from bundler.sources.skopeo import Absent, Skopeo
 from bundler.sources.source import Fetched, Part, RegistrySource
+from bundler.sources.space import check_space
 
 _DOCKER = "application/vnd.docker."
 T = TypeVar("T")
@@ -153,6 +155,7 @@ class _Asked:
 
         Raises:
             SourceFailed: One did not come, or is another than the manifest says.
+            NoSpace: They do not fit; nothing was asked for.
         """
         self.digests |= {blob.digest: blob.length_bytes for blob in manifest.blobs}
         lacking = [blob for blob in manifest.blobs if not self.blobs.has(blob)]
@@ -160,6 +163,8 @@ class _Asked:
             return
         self._reach(digest)
         total = sum(blob.length_bytes for blob in lacking)
+        make_folder(self.blobs.folder)
+        check_space(self.blobs.folder, total)
         watch = self._place.watch
         with nullcontext() if watch is None else watch(f"fetching {self._source}", total) as progress:
             self._copy(digest, manifest, _unheard if progress is None else progress.advance)

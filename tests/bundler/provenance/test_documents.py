@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from bundler.profile.model import LicenceRules, Profile
 from bundler.profile.read import parse_profile
 from bundler.provenance import documents, shown
 from bundler.provenance.documents import Documents
-from bundler.provenance.licences import refused
+from bundler.provenance.licences import travels_no_more
 from bundler.repository.copy import copy_for_sites
 from bundler.repository.keyring import Keyring
 from bundler.repository.ledger import read_ledger
@@ -48,7 +49,13 @@ def profile(folder: Path, *public: str) -> Profile:
 def write(tmp_path: Path, publisher: Publisher, keyring: Keyring) -> Write:
     (tmp_path / "work").mkdir()
 
-    def made(*public: str, faq: str = "one", base: Path | None = None, into: Publisher = publisher) -> Written:
+    def made(
+        *public: str,
+        faq: str = "one",
+        base: Path | None = None,
+        into: Publisher = publisher,
+        rules: LicenceRules = LicenceRules(None, ()),  # noqa: B008 - frozen
+    ) -> Written:
         read = profile(tmp_path, *public)
         (tmp_path / "faq.jsonl").write_text(faq)
         (tmp_path / "tiny.gguf").write_bytes(b"weights" * 1_000)
@@ -59,7 +66,8 @@ def write(tmp_path: Path, publisher: Publisher, keyring: Keyring) -> Write:
         )
         trusted = into.trusted()
         about = Documents(read, "0" * 64, found, keyring, trusted.policy.repository, trusted.targets, tmp_path / "work")
-        writer = BundleWriter(into, keyring, QUIET, 1 << 20, base, about=about)
+        unwanted = partial(travels_no_more, rules)
+        writer = BundleWriter(into, keyring, QUIET, 1 << 20, base, about=about, unwanted=unwanted)
         return writer.write("demo", captured, SERVICE, NOW)
 
     return made
@@ -171,10 +179,16 @@ def test_a_volume_with_something_that_is_denied_now_does_not_travel_again(
     trusted = publisher.trusted()
     rules = LicenceRules(None, ("MIT",))
     captured = (Captured("faq/desk/faq.jsonl", tmp_path / "faq.jsonl", "faq", "", "file:faq.jsonl", (), 1_000),)
-    writer = BundleWriter(
-        publisher, keyring, QUIET, 1 << 20, unwanted=lambda asset: bool(refused(asset.licence, rules))
-    )
+    writer = BundleWriter(publisher, keyring, QUIET, 1 << 20, unwanted=partial(travels_no_more, rules))
     second = writer.write("demo", captured, replace(SERVICE, title="Other"), NOW)
     had = {volume.path for volume in first.descriptor.volumes}
     assert had.isdisjoint(volume.path for volume in second.descriptor.volumes)
     assert trusted.policy.repository == publisher.policy().repository
+
+
+def test_with_allowed_licences_a_refresh_ships_what_is_new(write: Write) -> None:
+    """Documents state no licence and need none: that keeps no volume from being used again."""
+    rules = LicenceRules(("MIT",), ())
+    first, second = write(rules=rules), write(faq="two", rules=rules)
+    assert {volume.path for volume in first.descriptor.volumes} < {volume.path for volume in second.descriptor.volumes}
+    assert second.new_bytes < first.new_bytes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from dataclasses import replace
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from bundler.format.errors import BadInput
 from bundler.repository.survey import Captured, survey
 from bundler.repository.survey_cache import SurveyCache
 
@@ -69,7 +71,7 @@ def test_a_file_just_written_is_not_kept(model: Captured, cache: SurveyCache) ->
 
 def test_a_digest_from_the_source_stands_for_any_place(model: Captured, cache: SurveyCache, tmp_path: Path) -> None:
     """A file that was hashed as it arrived is known again wherever it is unpacked."""
-    told = replace(model, sha256="ab" * 32)
+    told = replace(model, source="wheel:m", sha256="ab" * 32)
     cache.keep(survey(told, lambda _: None))
     other = tmp_path / "other"
     other.write_bytes(model.file.read_bytes())
@@ -89,3 +91,12 @@ def test_a_damaged_entry_is_none(
     for path in (cache.folder or Path()).iterdir():
         path.write_bytes(damage)
     assert cache.known(model) is None
+
+
+def test_a_file_that_was_swapped_after_it_was_hashed_is_refused(model: Captured) -> None:
+    """What a signature was checked of must be what goes in; a share lies outside our own folders."""
+    held = replace(model, source="file:share/model.gguf", sha256="ab" * 32)
+    with pytest.raises(BadInput, match="changed while it was read"):
+        survey(held, lambda _: None)
+    data = hashlib.sha256(model.file.read_bytes()).hexdigest()
+    assert survey(replace(held, sha256=data), lambda _: None).sha256 == data

@@ -264,6 +264,6 @@ def test_a_file_that_does_not_fit(local_hub: Any, pull: Pull, place: Place, load
     huge = load_script("hub_repositories").Made(2**49)
     huge.__dict__["sha256"] = "a" * 64  # nobody waits for its digest
     local_hub.add("org/huge", {"model.gguf": huge})
-    with pytest.raises(NoSpace, match="free, the file needs 562"):
+    with pytest.raises(NoSpace, match="free, what comes needs 562"):
         pull("hub:org/huge/model.gguf")
     assert (local_hub.sent_bytes, _files(place)) == (0, [])
