@@ -92,8 +92,20 @@ def settle(lock: Lock, found: Mapping[str, Pin]) -> Lock:
     for source, pin in found.items():
         pinned = lock.pins.get(source)
         if pinned is not None and pinned != pin:
+            found_now = _told(pin, pinned).removeprefix("SHA-256 ")
             raise SourceFailed(
-                f"{source} is not what the lock pins: expected SHA-256 {pinned.sha256}, found {pin.sha256}",
+                f"{source} is not what the lock pins: expected {_told(pinned, pin)}, found {found_now}",
                 "if the change is wanted, delete the lock and build again",
             )
     return Lock(lock.format, {**lock.pins, **found})
+
+
+def _told(pin: Pin, other: Pin) -> str:
+    """Says of a pin what another one has differently."""
+    if pin.sha256 != other.sha256:
+        return f"SHA-256 {pin.sha256}"
+    if pin.resolved != other.resolved:
+        return pin.resolved or "no commit or digest"
+    if pin.length_bytes != other.length_bytes:
+        return f"{pin.length_bytes} bytes"
+    return f"the parts {', '.join(f'{part.path} {part.length_bytes} {part.sha256}' for part in pin.parts) or 'none'}"

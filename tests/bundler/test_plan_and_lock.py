@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from bundler.format import age
 from bundler.format.errors import BadInput, SourceFailed
-from bundler.lock import Lock, Pin, lock_path, read_lock, settle, write_lock
+from bundler.lock import Lock, Pin, PinnedPart, lock_path, read_lock, settle, write_lock
 from bundler.plan import NO_SELFTEST, Embedding, Found, estimate_medium_bytes, make_plan, pins, shipped_bytes
 
 MODEL = Found("model", "wheel:m==1/m.gguf", 1_000_000, "a" * 64, "Apache-2.0")
@@ -41,6 +41,21 @@ def test_a_source_that_moved_is_refused() -> None:
     assert list(lock.pins) == [MODEL.source]
     with pytest.raises(SourceFailed, match=f"expected SHA-256 {'a' * 64}, found {'c' * 64}"):
         settle(lock, {MODEL.source: Pin(1_000_000, "c" * 64)})
+
+
+@pytest.mark.parametrize(
+    ("pin", "told"),
+    [
+        (Pin(7, "a" * 64), "expected 1000000 bytes, found 7 bytes"),
+        (Pin(1_000_000, "a" * 64, "d" * 40), f"expected no commit or digest, found {'d' * 40}"),
+        (Pin(1_000_000, "a" * 64, "", (PinnedPart("x", 1, "e"),)), "expected the parts none, found the parts x 1 e"),
+    ],
+    ids=["length", "commit", "parts"],
+)
+def test_what_differs_is_told(pin: Pin, told: str) -> None:
+    """An altered lock whose digest is right does not say that it expects what it found."""
+    with pytest.raises(SourceFailed, match=told):
+        settle(Lock(1, {MODEL.source: Pin(1_000_000, "a" * 64)}), {MODEL.source: pin})
 
 
 def test_a_lock_is_read_back(tmp_path: Path) -> None:
