@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import click
@@ -58,11 +58,12 @@ def lock(
             for line in told:
                 terminal.note(line)
             click.confirm("Take this into the lock?", abort=True, err=True)
-        after = relock.locked(sources)
+        # What did not move stays pinned: nothing else is taken than what was shown.
+        after = relock.locked(replace(sources, lock=relock.without(before, [move.source for move in moved])))
     if after != before:
         write_lock(path, after)
     new = relock.added(before.pins, after.pins)
-    lines = [f"pinned {source}" for source in new] + (told if yes else []) or []
+    lines = [f"pinned {source}" for source in new] + (told if yes else [])
     lines += [] if after != before else ["nothing has moved" if update else "everything is pinned"]
     value = {"lock": str(path), "changed": after != before, "new": new, "moved": [asdict(move) for move in moved]}
     terminal.result(value, [*lines, f"{len(after.pins)} sources in {path}"])

@@ -23,6 +23,7 @@ from bundler.capture.stores.rows import open_vectors, read_rows
 from bundler.format.errors import BadInput, SourceFailed
 from bundler.profile.table import Table
 from bundler.profile.vectors import read_vectors
+from bundler.stores import open_store
 
 ROWS, SIZE = 1_203, 8
 L1 = {"hnsw": {"space": "l1"}}
@@ -139,7 +140,21 @@ def test_a_token_goes_where_the_server_wants_it(server: str, tmp_path: Path, hea
         with pytest.raises(SourceFailed, match=r"wants a token, or another one \(401\)") as refused:
             store(url, tmp_path, "wr0ng", token_header=header).look()
     assert "wr0ng" not in str(refused.value)
+    assert "wr0ng" not in repr(store("http://127.0.0.1:1", tmp_path, "wr0ng"))
     assert "token" in refused.value.hint
+
+
+@pytest.mark.parametrize("token", ["", "s3cret\nHost: x", "s3crèt"], ids=["none", "lines", "letter"])
+def test_a_token_that_is_none_is_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, token: str) -> None:
+    """The HTTP library would say what is wrong with it, and the token with that."""
+    monkeypatch.setenv("STORE_TOKEN", token)
+    issues: list[str] = []
+    written = {"name": "notes", "source": "chroma:http://127.0.0.1:9", "embedding": "m", "token": "env:STORE_TOKEN"}
+    (entry,) = read_vectors([Table(written, "[[vectors]]", issues)])
+    profile: Any = None  # of a server nothing of it is looked at
+    with pytest.raises(BadInput, match="STORE_TOKEN") as refused:
+        open_store(profile, entry, tmp_path)
+    assert "s3cr" not in f"{refused.value} {refused.value.hint}"
 
 
 def test_a_server_that_is_down_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
