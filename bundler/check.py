@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from bundler.format.errors import SelftestFailed
 from bundler.format.service import Service
 from bundler.gather import Gathered
 from bundler.knowledge import same_answers, selftest
+from bundler.knowledge.assets import read_lines
 from bundler.knowledge.base import KnowledgeBase
 
 
@@ -57,7 +57,7 @@ def untested(gathered: Gathered) -> list[str]:
     files = {item.path: item.file for item in gathered.captured}
     base, lines = load_knowledge(gathered.service, files, gathered), []
     for spec in gathered.service.faqs:
-        rows = [json.loads(line) for line in files[f"{spec.prefix}/faq.jsonl"].read_text(encoding="utf-8").splitlines()]
+        rows = read_lines(files[f"{spec.prefix}/faq.jsonl"].read_bytes())
         misses = near_misses([(row["id"], row["question"]) for row in rows])
         lines += told(tried(misses, base.faq), f"FAQ {spec.name}")
     return lines

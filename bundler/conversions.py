@@ -19,7 +19,7 @@ import numpy as np
 import bundler.capture
 from bundler.capture.bert_to_onnx import BertFacts
 from bundler.files import read_limited, staged, write_atomic
-from bundler.format.errors import BadInput, FileMissing
+from bundler.format.errors import BadBundle, FileMissing
 from bundler.format.record import from_json
 
 MOST = 4
@@ -40,12 +40,12 @@ class Conversions:
         """Copies the graph of this name (`name_of`) to `target`; None where there is none, or none that is whole."""
         try:
             record = json.loads(read_limited(self._folder / f"{name}.json", _RECORD_BYTES))
-            facts = from_json(BertFacts, record["facts"], "a kept conversion")
+            facts, sha256 = from_json(BertFacts, record["facts"], "a kept conversion"), record["sha256"]
             with staged(target) as out, (self._folder / f"{name}.onnx").open("rb") as graph:
                 shutil.copyfileobj(graph, out)
-        except (FileMissing, FileNotFoundError, BadInput, ValueError, KeyError, TypeError):
+        except (FileMissing, FileNotFoundError, BadBundle, ValueError, KeyError, TypeError):
             return None
-        if _digest(target) != record["sha256"]:
+        if _digest(target) != sha256:
             target.unlink()
             return None
         return facts
@@ -59,7 +59,7 @@ class Conversions:
         write_atomic(self._folder / f"{name}.json", json.dumps(record).encode())
         by_age = sorted(self._folder.glob("*.json"), key=lambda path: path.stat().st_mtime)
         for old in by_age[:-MOST]:
-            old.unlink()
+            old.unlink(missing_ok=True)  # another build may be clearing up, too
             old.with_suffix(".onnx").unlink(missing_ok=True)
 
 

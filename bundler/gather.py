@@ -75,6 +75,7 @@ class Sources:
         wheels: Where wheels are kept, where that is not in `cache`.
         offline: Whether only what is in the cache may be used.
         watch: Makes a progress line of a label and a total in bytes, or None.
+        token: Returns the token that the builder keeps for a hub's address; None keeps none.
         opened: Vector stores of the profile, by name, each once it was opened.
         seen: Chat templates of the profile, once they were looked at.
     """
@@ -89,13 +90,15 @@ class Sources:
     wheels: Path | None = None
     offline: bool = False
     watch: Callable[[str, int], Progress] | None = None
+    token: Callable[[str], str] | None = None
     opened: dict[str, Opened] = field(default_factory=dict)
     seen: list[templates.Seen] = field(default_factory=list)
 
     @property
     def place(self) -> Place:
         wheels = self.wheels or self.cache / "wheels"
-        return Place(self.profile.base, self.cache, wheels, self.work, self.lock.pins, self.offline, self.watch)
+        pins, base = self.lock.pins, self.profile.base
+        return Place(base, self.cache, wheels, self.work, pins, self.offline, self.watch, self.token)
 
     def fetch(self, text: str) -> Fetched:
         self.say(f"fetching {text}")

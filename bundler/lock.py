@@ -93,7 +93,22 @@ def settle(lock: Lock, found: Mapping[str, Pin]) -> Lock:
         pinned = lock.pins.get(source)
         if pinned is not None and pinned != pin:
             raise SourceFailed(
-                f"{source} is not what the lock pins: expected SHA-256 {pinned.sha256}, found {pin.sha256}",
-                "if the change is wanted, delete the lock and build again",
+                f"{source} is not what the lock pins: {_difference(pinned, pin)}",
+                "`lifeboat lock PROFILE --update` takes a branch, a tag or a signature that moved; to take any other "
+                "change, delete the lock and build again",
             )
     return Lock(lock.format, {**lock.pins, **found})
+
+
+def _difference(pinned: Pin, found: Pin) -> str:
+    """Says in what two pins differ: the digest, or else the first thing that does."""
+    if pinned.sha256 != found.sha256:
+        return f"expected SHA-256 {pinned.sha256}, found {found.sha256}"
+    if pinned.parts != found.parts:
+        lists = [
+            ", ".join(f"{part.path} {part.sha256[:12]}" for part in pin.parts) or "none" for pin in (pinned, found)
+        ]
+        return f"expected the parts {lists[0]}, found {lists[1]}"
+    names = ("resolved", "length_bytes")
+    name = next(name for name in names if getattr(pinned, name) != getattr(found, name))
+    return f"expected {name} {getattr(pinned, name)!r}, found {getattr(found, name)!r}"

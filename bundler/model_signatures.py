@@ -11,7 +11,7 @@ from bundler.confine import run_confined
 from bundler.format.errors import BadInput, SourceFailed
 from bundler.profile.model import SignerEntry
 from bundler.sources.file import hashed
-from bundler.sources.source import Fetched, FileSource, HubSource, Source, WheelSource, parse
+from bundler.sources.source import Fetched, FileSource, HubSource, RegistrySource, Source, WheelSource, parse
 
 DEFAULT = "model.sig"
 _WHOLE = "."  # how model signing calls the file where the model is one
@@ -101,7 +101,7 @@ def names_of(source: Source, signature: Source, part: str) -> tuple[str, ...]:
 def _path(source: Source) -> str:
     if isinstance(source, WheelSource):
         return source.member
-    return source.path if isinstance(source, FileSource | HubSource) else ""
+    return source.member if isinstance(source, RegistrySource) else source.path
 
 
 def _require(files: dict[str, str], names: tuple[str, ...], digest: str, source: str) -> None:

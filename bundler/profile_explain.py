@@ -13,6 +13,7 @@ from bundler.outgoing import outgoing
 from bundler.plan import TEXT_GROWTH
 from bundler.profile.model import Profile
 from bundler.profile.read import read_profile
+from bundler.profile.vectors import VectorsEntry
 from bundler.profile_check import example_urls
 from bundler.profile_content import Content, read_content
 from bundler.terminal import size
@@ -49,7 +50,7 @@ def explained(profile: Profile, content: Content, lock: Lock) -> tuple[Section, 
     return (
         Section(f"{profile.name}: {profile.title}", tuple(_holds(profile, content))),
         *(Section(f"Who answers {who}", tuple(_order(profile, names, route))) for who, names, route in orders),
-        Section("What leaves the building", outgoing(profile)),
+        Section("What leaves the building", (*outgoing(profile), *_stays(profile))),
         Section("When the cloud is down", tuple(_without_cloud(profile))),
         Section("Memory and disk", tuple(_sizes(profile, content, lock))),
         Section("What is missing", tuple(_missing(profile, content, lock)) or ("nothing that can be seen from here",)),
@@ -70,9 +71,33 @@ def _holds(profile: Profile, content: Content) -> Iterable[str]:
     for name, examples in content.routers.items():
         labels = {example.label for example in examples} - {None}
         yield f"router {name}: {len(labels)} labels from {len(examples)} examples"
+    yield from map(_store, profile.vectors)
+    for image in profile.images:
+        yield (
+            f"image {image.name}: {image.source}, {image.platform}; the box loads it into podman or docker and never "
+            f"starts it, `lifeboat-appliance image export {image.name}` writes it out"
+        )
     kinds = sorted({case.kind for case in content.cases})
     counts = [f"{sum(case.kind == kind for case in content.cases)} {kind}" for kind in kinds]
     yield f"self-test: {', '.join(counts)}" if counts else "no self-test"
+
+
+def _store(entry: VectorsEntry) -> str:
+    made = (
+        "reembed: only its texts are taken, [embedding] makes their vectors anew, so it may rank otherwise than before"
+        if entry.reembed
+        else f"with its own vectors, which {entry.embedding} made; a search that names it is answered as the store did"
+    )
+    return (
+        f"vector store {entry.name}: {entry.source}, becomes the collection {entry.name} at build; {made}; "
+        f"`lifeboat export --vectors {entry.name}` writes it as a store again"
+    )
+
+
+def _stays(profile: Profile) -> Iterable[str]:
+    kinds = (("vector stores", profile.vectors), ("images", profile.images))
+    if held := " and ".join(kind for kind, entries in kinds if entries):
+        yield f"nothing of the {held}: they travel encrypted in the bundle, and the box asks no provider with them"
 
 
 def _orders(profile: Profile) -> list[tuple[str, tuple[str, ...], RouteSpec | None]]:
@@ -160,9 +185,7 @@ def _is_mine(profile: Profile, source: str) -> bool:
 def _missing(profile: Profile, content: Content, lock: Lock) -> Iterable[str]:
     if content.issues:
         yield f"{len(content.issues)} parts of the content cannot be read: `lifeboat profile check` lists them"
-    for model in profile.models:
-        if model.source.startswith(("hub:", "registry:")) and model.source not in lock.pins:
-            yield f"{model.name} is not pinned yet: `lifeboat plan` shows what it is, `lifeboat build` writes the lock"
+    yield from _unpinned(profile, lock)
     keys = [upstream.key for upstream in profile.upstreams]
     keys += [profile.handoff.key] if profile.handoff is not None else []
     for key in dict.fromkeys(key for key in keys if key):
@@ -174,3 +197,15 @@ def _missing(profile: Profile, content: Content, lock: Lock) -> Iterable[str]:
         yield f"the real address in place of {url}"
     if profile.selftest is None:
         yield "a self-test: nothing shows that the content answers rightly"
+
+
+def _unpinned(profile: Profile, lock: Lock) -> Iterable[str]:
+    for model in profile.models:
+        if model.source.startswith(("hub:", "registry:")) and model.source not in lock.pins:
+            yield f"{model.name} is not pinned yet: `lifeboat plan` shows what it is, `lifeboat build` writes the lock"
+    for image in profile.images:
+        if "@sha256:" not in image.source and image.source not in lock.pins:
+            yield f"the image {image.name} is not pinned yet: `lifeboat build` writes its digest into the lock"
+    for entry in profile.vectors:
+        if entry.token:
+            yield f"the variable {entry.token.removeprefix(_ENV)} where the bundle is built, for the store {entry.name}"

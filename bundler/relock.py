@@ -83,6 +83,10 @@ def look(sources: Sources, lock: Lock, texts: Collection[str]) -> tuple[Move, ..
         lock: What they are pinned to.
         texts: The sources.
 
+    Returns:
+        What stands for something else now. Of an image that is also what is attached to it, and its platform. A commit
+        of a hub cannot change: one that does is none of these, stays pinned, and so is refused.
+
     Raises:
         SourceFailed: A hub or a registry cannot be asked.
         BadInput: A source has become another thing there.
@@ -93,11 +97,10 @@ def look(sources: Sources, lock: Lock, texts: Collection[str]) -> tuple[Move, ..
     moves = []
     for text, source in hubs.items():
         moves.append(Move(text, _before(sources, source, lock.pins[text]), hub.look(source, sources.place)))
-    for text in others:
-        fetched = found[text][1]
-        now = Seen(fetched.resolved, fetched.length_bytes, fetched.sha256, "")
-        moves.append(Move(text, _pinned(lock.pins[text]), now))
-    return tuple(move for move in moves if move.before.resolved != move.now.resolved)
+    moves = [move for move in moves if move.before.resolved != move.now.resolved]
+    now = pins(found[text][0] for text in others)
+    moves += [Move(text, _pinned(lock.pins[text]), _pinned(pin)) for text, pin in now.items() if pin != lock.pins[text]]
+    return tuple(moves)
 
 
 def locked(sources: Sources) -> Lock:
@@ -122,7 +125,8 @@ def _before(sources: Sources, source: HubSource, pin: Pin) -> Seen:
 
 
 def _pinned(pin: Pin) -> Seen:
-    return Seen(pin.resolved, pin.length_bytes, pin.sha256, "")
+    digests = [pin.sha256, *(part.sha256 for part in pin.parts)]
+    return Seen(pin.resolved, pin.length_bytes, " ".join(digests), "")
 
 
 def _revision(text: str) -> str:

@@ -110,10 +110,16 @@ def _store(profile: Profile, entry: VectorsEntry, folder: Path) -> Store:
 
 
 def _token(entry: VectorsEntry) -> str:
+    """Returns what the server asks for; no error shows it, and none of the HTTP library's, which would, comes about."""
+    if not entry.token:
+        return ""
     name = entry.token.removeprefix("env:")
-    if entry.token and not os.environ.get(name):
+    token = os.environ.get(name, "").strip()
+    if not token:
         raise BadInput(f"its token is in ${name}, which is not set", f"export {name}=...")
-    return os.environ[name] if entry.token else ""
+    if not (token.isascii() and token.isprintable()):
+        raise BadInput(f"${name} is not a token: it holds signs that no token has")
+    return token
 
 
 def specs(profile: Profile, opened: Mapping[str, Opened]) -> tuple[CollectionSpec, ...]:

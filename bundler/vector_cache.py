@@ -16,13 +16,14 @@ from bundler.embedding_child import ConfinedEncoder
 from bundler.files import read_limited, write_atomic
 from bundler.format import age
 from bundler.format.age.errors import AgeError
-from bundler.format.errors import FileMissing
+from bundler.format.errors import BadBundle, FileMissing
 from bundler.knowledge.reading import Vectors
 from bundler.terminal import Progress
 
 _DIGEST_BYTES = 16
 _SHOWN_TEXTS = 256
 _CACHE_BYTES = 4 << 30
+_PLAIN_BYTES = _CACHE_BYTES - (_CACHE_BYTES >> 8)  # age adds 16 bytes for every 64 KiB, and a header
 
 
 class RememberingEncoder:
@@ -101,13 +102,15 @@ class RememberingEncoder:
         out = io.BytesIO()
         names = np.frombuffer(b"".join(self._used), dtype=np.uint8).reshape(-1, _DIGEST_BYTES)
         np.savez(out, names=names, rows=np.stack(list(self._used.values())))
+        if out.tell() > _PLAIN_BYTES:
+            return  # more than the next build would read: it embeds anew
         write_atomic(self._path, age.encrypt(out.getvalue(), [self._opens().recipient]), mode=0o600)
 
     def _read(self) -> dict[bytes, Vectors]:
         try:
             sealed = read_limited(self._path, _CACHE_BYTES)
             plain = age.decrypt(sealed, [self._opens()], limit_bytes=_CACHE_BYTES)
-        except (FileMissing, AgeError):  # none yet, or another keyring's: it is only a cache
+        except (FileMissing, BadBundle, AgeError):  # none yet, too long, or another keyring's: it is only a cache
             return {}
         with np.load(io.BytesIO(plain), allow_pickle=False) as stored:
             return {name.tobytes(): row for name, row in zip(stored["names"], stored["rows"], strict=True)}

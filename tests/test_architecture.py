@@ -108,6 +108,17 @@ def _broken(imports: list[Import]) -> list[str]:
             and not i.names("bundler.knowledge", "bundler.format")
         ],
         "bundler.knowledge does no I/O": [i for i in imports if i.is_in("bundler.knowledge") and i.top in DOES_IO],
+        # The one takes in what others publish, the other keeps and ships what we made: what both need lies beside them.
+        "bundler.sources never imports bundler.repository": [
+            i for i in foreign if i.is_in("bundler.sources") and i.names("bundler.repository")
+        ],
+        "bundler.registries needs of ours only the format": [
+            i
+            for i in foreign
+            if i.is_in("bundler.registries")
+            and i.top == "bundler"
+            and not i.names("bundler.registries", "bundler.format")
+        ],
         "the programs import nothing of tests or scripts": [i for i in foreign if i.top in ("tests", "scripts")],
         "tuf's own client, which does HTTP, is not used": [i for i in foreign if i.names("tuf.ngclient")],
     }
@@ -137,6 +148,8 @@ def test_the_packages_hold_the_import_rules() -> None:
         ("bundler.knowledge.base", "import chromadb"),
         ("bundler.format.trust.verify", "from tuf.ngclient import Updater"),
         ("bundler.plan", "from tests.conftest import ROOT"),
+        ("bundler.sources.referrers", "from bundler.repository.oci.client import Client"),
+        ("bundler.registries.wire", "from bundler.sources.place import Place"),
     ],
 )
 def test_a_breach_is_seen(module: str, source: str) -> None:

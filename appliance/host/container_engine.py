@@ -5,7 +5,9 @@ A remote engine is never asked: neither `CONTAINER_HOST` nor `DOCKER_HOST` is ha
 
 from __future__ import annotations
 
+import io
 import os
+import select
 import shutil
 import subprocess
 import tempfile
@@ -13,7 +15,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from appliance.store.owner import as_root
 from bundler.format.errors import PartMissing, SystemFailed
@@ -24,8 +26,29 @@ _PASSED = (
     "PATH", "HOME", "LANG", "TMPDIR", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "XDG_DATA_HOME",
     "CONTAINERS_CONF", "CONTAINERS_STORAGE_CONF",
 )  # fmt: skip
-_ASK_S, _LOAD_S = 60, 3_600
+_ASK_S, _STILL_S, _LOAD_S = 60, 600, 3_600
 _SAID_BYTES = 4_096
+
+
+class _Pipe(io.RawIOBase):
+    """The way into an engine: an engine that reads no more would otherwise hold `install` for ever."""
+
+    def __init__(self, pipe: IO[bytes], name: str) -> None:
+        super().__init__()
+        self._descriptor, self._name, self._stuck = pipe.fileno(), name, False
+        os.set_blocking(self._descriptor, False)
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data)
+        while view:
+            if self._stuck or not select.select([], [self._descriptor], [], _STILL_S)[1]:
+                self._stuck = True  # the archive is closed by another write
+                raise SystemFailed(f"{self._name} load stands still: it took nothing for {_STILL_S} s")
+            view = view[os.write(self._descriptor, view) :]
+        return len(data)
 
 
 @dataclass(frozen=True)
@@ -40,21 +63,23 @@ class Engine:
         done = self._run("image", "inspect", "--format", "{{.Id}}", reference)
         return done.stdout.strip().removeprefix("sha256:") if done.returncode == 0 else ""
 
-    def load(self, write: Callable[[IO[bytes]], None]) -> None:
+    def load(self, write: Callable[[Any], None]) -> None:
         """Loads an archive that `write` writes.
 
         Raises:
-            SystemFailed: The engine did not take it.
+            SystemFailed: The engine did not take it, or stands still.
             LifeboatError: What `write` raised.
         """
         with tempfile.TemporaryFile() as said, self._started(said) as process:
             try:
                 if process.stdin is not None:
                     with suppress(BrokenPipeError):  # it says why on its way out
-                        write(process.stdin)
-                    with suppress(BrokenPipeError):
-                        process.stdin.close()
+                        write(_Pipe(process.stdin, self.name))
+                    process.stdin.close()
                 code = process.wait(_LOAD_S)
+            except subprocess.TimeoutExpired as error:
+                process.kill()
+                raise SystemFailed(f"{self.name} load does not end: {error.timeout:.0f} s after it had all") from error
             except BaseException:
                 process.kill()
                 raise
@@ -78,6 +103,7 @@ class Engine:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=said,
+                bufsize=0,
                 env=_environment(),
             )
 

@@ -6,6 +6,7 @@ What goes wrong is written down and told; it never keeps the box from serving.
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -109,7 +110,11 @@ class Images:
                 raise Busy(f"{folder} is there already", "name a new folder")
             length = _length(bundle, specs[name])
             with self._terminal.progress(f"writing {size(length)}", length) as progress, as_root():
-                _write(bundle, specs[name], target, progress.advance)
+                try:
+                    _write(bundle, specs[name], target, progress.advance)
+                except BaseException:
+                    shutil.rmtree(target, ignore_errors=True)  # it was not there, and half of it is in nobody's way
+                    raise
             return length
 
     def _open(self) -> Bundle:
@@ -150,14 +155,14 @@ class Images:
         self, secrets: SiteSecrets, earlier: Iterable[ImageTold], now: tuple[ImageTold, ...]
     ) -> tuple[ImageTold, ...]:
         """Removes what we loaded and no kept version uses; returns what of it is still there."""
-        wanted = {item.reference for item in now} | self._of_kept(secrets)
-        left = []
-        for item in {item.reference: item for item in earlier if item.engine}.values():
-            if item.reference in {told.reference for told in now}:
-                continue
-            if item.reference in wanted or not self._removed(item):
-                left.append(item)
-        return tuple(left)
+        mine = {told.reference for told in now}
+        old = {item.reference: item for item in earlier if item.engine and item.reference not in mine}.values()
+        try:
+            wanted = self._of_kept(secrets) if old else set()
+        except LifeboatError as error:  # a version to go back to is damaged: its images are not known, and none goes
+            self._terminal.note(f"earlier images stay: {error.fact}")
+            return tuple(old)
+        return tuple(item for item in old if item.reference in wanted or not self._removed(item))
 
     def _removed(self, item: ImageTold) -> bool:
         try:

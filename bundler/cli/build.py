@@ -42,6 +42,7 @@ offline_option = click.option("--offline", is_flag=True, help="Ask no hub or ind
 @wheels_option
 @offline_option
 @home_option
+@passphrase_option
 @command
 def plan(
     terminal: Terminal,
@@ -52,6 +53,7 @@ def plan(
     wheels: Path | None,
     offline: bool,
     home: Path,
+    passphrase_file: Path | None,
 ) -> None:
     """Check PROFILE, fetch what it names, and show what a bundle would hold."""
     from bundler.build import planned
@@ -62,7 +64,8 @@ def plan(
     read = read_profile(profile, _addresses(upstreams), tier)
     with work_folder(home) as work:
         locked = read_lock(lock_path(profile))
-        sources = make_sources(terminal, read, home, work, locked, wheels, offline=offline)
+        keyring = keyring_of(home, passphrase_file)
+        sources = make_sources(terminal, read, home, work, locked, wheels, keyring, offline=offline)
         fetched = sources.found()
         made = planned(sources, fetched, sources.converted(fetched), locked)
     terminal.result(asdict(made), _lines(made))
@@ -120,7 +123,7 @@ def build(
     with work_folder(home) as work:
         locked = read_lock(lock)
         sources = make_sources(
-            terminal, read, home, work, locked, wheels, _vectors(home, keyring, terminal), offline=offline
+            terminal, read, home, work, locked, wheels, keyring, _vectors(home, keyring, terminal), offline=offline
         )
         built, settled = builder.build(sources, locked, _agree(terminal, yes=yes), now)
     if settled != locked:
@@ -145,15 +148,17 @@ def make_sources(
     work: Path,
     lock: Lock,
     wheels: Path | None,
+    keyring: Keyring,
     vectors: VectorCache | None = None,
     *,
     offline: bool = False,
 ) -> Sources:
-    """Returns the sources of a profile, with the builder's caches below `home`."""
+    """Returns the sources of a profile, with the builder's caches below `home`, and the tokens of its keyring."""
     from bundler.gather import Sources
+    from bundler.repository.hub_tokens import HubTokens
 
-    kept, watch = _conversions(home), terminal.progress
-    return Sources(profile, _cache(home), work, terminal.note, vectors, kept, lock, wheels, offline, watch)
+    kept, watch, token = _conversions(home), terminal.progress, HubTokens(keyring).open
+    return Sources(profile, _cache(home), work, terminal.note, vectors, kept, lock, wheels, offline, watch, token)
 
 
 def _cache(home: Path) -> Path:

@@ -56,11 +56,15 @@ def copy(
     SOURCE is a repository and TARGET a medium, or one of them is oci:HOST/NAME:TAG, in a registry. From a repository
     the sites are named; from a registry comes all that was pushed, for the sites that are named or for all of them.
     """
-    from bundler.repository.oci.reference import is_reference
+    from bundler.registries.reference import is_reference
 
     keyring = keyring_of(home, passphrase_file)
     if is_reference(source) and is_reference(target):
         raise BadInput("both are in a registry", "`skopeo copy` or the registry's own replication does that")
+    if full and (is_reference(source) or is_reference(target)):
+        raise BadInput("--full is for a medium", "leave it out: in a registry every volume lies in any case")
+    if mount_from and not is_reference(target):
+        raise BadInput("--mount-from is for a push to a registry", "leave it out")
     if is_reference(source):
         _pull(terminal, source, Path(target), sites, home)
     elif not Path(source).is_dir():
@@ -114,9 +118,9 @@ def _push(
     keyring: Keyring,
 ) -> None:
     from bundler.format.limits import MIB
+    from bundler.registries.reference import parse_name
     from bundler.repository.oci.layers import Parts
     from bundler.repository.oci.push import How, push
-    from bundler.repository.oci.reference import parse_name
     from bundler.repository.publish import Publisher
     from bundler.repository.software import installer_sha256
 
@@ -150,11 +154,11 @@ def _pull(terminal: Terminal, source: str, medium: Path, sites: tuple[str, ...],
 
 
 def _client(terminal: Terminal, text: str, actions: str, mount_from: str) -> Client:
+    from bundler.registries.logins import find
+    from bundler.registries.patience import Patience
+    from bundler.registries.reference import parse
+    from bundler.registries.wire import Wire
     from bundler.repository.oci.client import Client
-    from bundler.repository.oci.logins import find
-    from bundler.repository.oci.patience import Patience
-    from bundler.repository.oci.reference import parse
-    from bundler.repository.oci.wire import Wire
 
     reference = parse(text)
     if "push" in actions and reference.digest:

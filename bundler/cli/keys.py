@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from bundler.cli.options import command, home_option, keyring_of, new_passphrase, passphrase_option
+from bundler.cli.token import token
 from bundler.terminal import Terminal
 
 _duty = click.argument("duty", type=click.Choice(["root", "release", "refresh"]))
@@ -20,7 +21,10 @@ _request = click.option(
 
 @click.group()
 def keys() -> None:
-    """Signing keys: who may sign what, rotation, cards, and signing by file."""
+    """Signing keys: who may sign what, rotation, cards, and signing by file; tokens of hubs."""
+
+
+keys.add_command(token)
 
 
 @keys.command("list")
@@ -203,10 +207,14 @@ def restore(terminal: Terminal, *, name: str, file: Any, home: Path, passphrase_
 def change_passphrase(
     terminal: Terminal, *, new_passphrase_file: Path | None, home: Path, passphrase_file: Path | None
 ) -> None:
-    """Encrypt every key here with another passphrase; cards that were printed keep the old one."""
+    """Encrypt every key and token here with another passphrase; cards that were printed keep the old one."""
+    from bundler.repository.hub_tokens import HubTokens
+
     ring = keyring_of(home, passphrase_file)
     names = ring.change_passphrase(lambda: new_passphrase(new_passphrase_file))
-    terminal.result({"keys": names}, [f"encrypted anew: {', '.join(names)}; print their cards again"])
+    lines, tokens = [f"encrypted anew: {', '.join(names)}; print their cards again"], HubTokens(ring).addresses()
+    lines += [f"and the tokens for {', '.join(tokens)}"] if tokens else []
+    terminal.result({"keys": names, "tokens": tokens}, lines)
 
 
 def _tell(terminal: Terminal, taken: Any) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import click
 
 from bundler.cli.build import make_sources, offline_option, profile_argument, tier_option, wheels_option
-from bundler.cli.options import command, home_option
+from bundler.cli.options import command, home_option, keyring_of, passphrase_option
 from bundler.terminal import Terminal
 
 
@@ -23,6 +23,7 @@ from bundler.terminal import Terminal
 @wheels_option
 @offline_option
 @home_option
+@passphrase_option
 @command
 def lock(
     terminal: Terminal,
@@ -35,6 +36,7 @@ def lock(
     wheels: Path | None,
     offline: bool,
     home: Path,
+    passphrase_file: Path | None,
 ) -> None:
     """Pin every source of PROFILE that its lock lacks; with --update show what moved, ask, and pin that instead."""
     from bundler import relock
@@ -48,18 +50,20 @@ def lock(
     before = read_lock(path)
     moving = relock.movable(read, before, names) if update else frozenset()
     with work_folder(home) as work:
-        sources = make_sources(terminal, read, home, work, relock.without(before, moving), wheels, offline=offline)
+        keyring, pinned = keyring_of(home, passphrase_file), relock.without(before, moving)
+        sources = make_sources(terminal, read, home, work, pinned, wheels, keyring, offline=offline)
         moved = relock.look(sources, before, moving)
         told = [line for move in moved for line in move.lines()]
         if moved and not yes:
             for line in told:
                 terminal.note(line)
             click.confirm("Take this into the lock?", abort=True, err=True)
-        after = relock.locked(sources)
+        # What did not move stays pinned: nothing else is taken than what was shown.
+        after = relock.locked(replace(sources, lock=relock.without(before, [move.source for move in moved])))
     if after != before:
         write_lock(path, after)
     new = relock.added(before.pins, after.pins)
-    lines = [f"pinned {source}" for source in new] + (told if yes else []) or []
+    lines = [f"pinned {source}" for source in new] + (told if yes else [])
     lines += [] if after != before else ["nothing has moved" if update else "everything is pinned"]
     value = {"lock": str(path), "changed": after != before, "new": new, "moved": [asdict(move) for move in moved]}
     terminal.result(value, [*lines, f"{len(after.pins)} sources in {path}"])

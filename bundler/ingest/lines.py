@@ -79,7 +79,7 @@ def _rows(path: Path, text: str, issues: list[str]) -> list[tuple[int, Mapping[s
             issues.append(f"not CSV: {error}")
             return []
     rows: list[tuple[int, Mapping[str, Any]]] = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         try:

@@ -59,7 +59,8 @@ def refuse_other_model(data: bytes, identity: str, what: str) -> None:
 
 
 def read_lines(data: bytes) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in data.decode().splitlines()]
+    """Reads JSONL. Only a line feed ends a line: a string may hold U+2028 and U+0085, where `splitlines` would cut."""
+    return [json.loads(line) for line in data.decode().split("\n") if line]
 
 
 def load_chunks(read: Read, prefix: str) -> list[Chunk]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from bundler.format.errors import BadBundle
 from bundler.format.service import Service
-from bundler.knowledge.assets import Read
+from bundler.knowledge.assets import Read, read_lines
 from bundler.knowledge.base import KnowledgeBase
 from bundler.knowledge.reading import Embeds, Vectors
 from bundler.knowledge.stored import Stored
@@ -115,7 +115,10 @@ def read_asked(data: bytes, rows: int) -> list[Asked]:
     Raises:
         BadBundle: A line is no question with its answer.
     """
-    found = [_asked(json.loads(line), rows) for line in data.decode().splitlines()]
+    try:
+        found = [_asked(value, rows) for value in read_lines(data)]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BadBundle("the questions to a snapshot of a vector store are not as this program reads them") from error
     if not found:
         raise BadBundle("a snapshot of a vector store has no questions to be asked again")
     return found

@@ -2,6 +2,7 @@
 
 An expression is allowed if one of its choices is: of `A OR B` one, of `A AND B` both. With an allow list, what is no
 known SPDX identifier or `LicenseRef-` and is not named in the list is refused. A deny list wins over an allow list.
+What a source declares is foreign: an expression of too many words or choices is not taken apart, and never allowed.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ _UNREADABLE = (ExpressionError, AttributeError, TypeError)
 # Parts of the profile that come from somebody else; documents and FAQs are the customer's own.
 _OWN = ("documents", "faq", "router", "selftest", "vectors")
 _TEXT = 500  # characters; nobody's expression is longer, and a long one takes the parser long
+# Each `AND (A OR B)` doubles them: 500 characters hold more ways than memory does.
+_WAYS = 256
 # Names of licences that PyPI's classifiers and model files carry in place of SPDX identifiers.
 _NAMES = {
     "apache software license": "Apache-*",
@@ -47,13 +50,13 @@ def refused(licence: str, rules: LicenceRules) -> str:
         return ""
     if not licence.strip():
         return "" if rules.allow is None else "no licence is known"
-    if len(licence) > _TEXT:
-        return _judged([licence.strip()[:_TEXT]], rules)
     try:
-        parsed = _spdx().parse(licence)
+        choices = _expression(licence)
+    except _TooMuch:
+        return f"{licence.strip()[:60]!r}... is too long to be judged, so it is not allowed"
     except _UNREADABLE:
         return _judged([licence.strip()], rules)
-    return min((_judged(choice, rules) for choice in _choices(parsed)), key=bool)
+    return min((_judged(choice, rules) for choice in choices), key=bool)
 
 
 def contradiction(found: Found) -> str:
@@ -106,6 +109,17 @@ def _matches(name: str, pattern: str) -> bool:
     return fnmatchcase(bare, pattern.casefold())
 
 
+class _TooMuch(Exception):
+    """An expression is longer, or has more ways to fulfil it, than anybody's."""
+
+
+def _expression(licence: str) -> list[list[str]]:
+    """Returns the ways to fulfil a licence; raises `_TooMuch`, or one of `_UNREADABLE` where it is no expression."""
+    if len(licence) > _TEXT:
+        raise _TooMuch
+    return _choices(_spdx().parse(licence))
+
+
 def _choices(node: Any) -> list[list[str]]:
     """Returns the ways to fulfil an expression, each a list of licences that hold together."""
     if isinstance(node, _spdx().OR):
@@ -113,7 +127,10 @@ def _choices(node: Any) -> list[list[str]]:
     if isinstance(node, _spdx().AND):
         ways: list[list[str]] = [[]]
         for part in node.args:
-            ways = [[*way, *more] for way in ways for more in _choices(part)]
+            found = _choices(part)
+            if len(ways) * len(found) > _WAYS:
+                raise _TooMuch
+            ways = [[*way, *more] for way in ways for more in found]
         return ways
     if isinstance(node, LicenseWithExceptionSymbol):
         return [[f"{node.license_symbol.key} WITH {node.exception_symbol.key}"]]
@@ -134,9 +151,8 @@ def _agree(stated: str, declared: str) -> bool:
 def _ways(licence: str) -> list[set[str]]:
     """Returns the ways to fulfil a licence as sets of names without case; a text that is no expression is one name."""
     found = [[licence.strip()]]
-    if len(licence) <= _TEXT:
-        with suppress(*_UNREADABLE):
-            found = _choices(_spdx().parse(licence))
+    with suppress(_TooMuch, *_UNREADABLE):
+        found = _expression(licence)
     return [{name.casefold().removeprefix("licenseref-") for name in way} for way in found]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
+
 from packageurl import PackageURL
 
 from bundler.format.errors import BadInput
@@ -20,12 +22,17 @@ def purl(source: Source | None, resolved: str = "") -> PackageURL | None:
     if isinstance(source, HubSource):
         organisation, _, name = source.repository.partition("/")
         revision = resolved or ("" if source.revision == UNRESOLVED else source.revision)
-        return PackageURL("huggingface", organisation, name, revision or None, None, source.path.rstrip("/*") or None)
+        return PackageURL("huggingface", organisation, name, revision or None, None, _named(source.path) or None)
     if isinstance(source, RegistrySource):
         qualifiers = {"repository_url": source.name, **({"tag": source.tag} if source.tag else {})}
         name = source.name.rpartition("/")[2]
         return PackageURL("oci", None, name, resolved or source.digest or None, qualifiers, source.member or None)
     return None
+
+
+def _named(path: str) -> str:
+    """Returns a path up to its first glob: a subpath of a package URL names one file or folder."""
+    return "/".join(takewhile(lambda part: not set(part) & set("*?["), path.split("/"))).rstrip("/")
 
 
 def address(source: Source | None, resolved: str = "") -> str:

@@ -171,13 +171,20 @@ def prune(trusted: TrustedRepository, medium: Path, layer: FileLayer = DISK) -> 
         if re.fullmatch(r"[0-9]+\.(snapshot|targets|content)\.json", path.name) and path.name not in current:
             path.unlink()
     needed = {Path(path).parent.name for path in software_for_box(trusted.targets)}
-    for folder in (medium / RUNTIME).glob("*"):
-        if folder.name not in needed and folder.is_dir() and not folder.is_symlink():
+    for folder in own_folders(medium / RUNTIME):
+        if folder.name not in needed:
             shutil.rmtree(folder)
-    for site in (medium / "sites").glob("*"):
-        if f"sites/{site.name}/settings.age" not in trusted.targets and site.is_dir() and not site.is_symlink():
+    for site in own_folders(medium / "sites"):
+        if f"sites/{site.name}/settings.age" not in trusted.targets:
             shutil.rmtree(site)
     remove(medium, unlisted(medium, trusted.targets), layer)
+
+
+def own_folders(top: Path) -> list[Path]:
+    """Returns the folders in a folder of a medium, but nothing that a link leads to: it lies elsewhere."""
+    if top.is_symlink():
+        return []
+    return [path for path in top.glob("*") if path.is_dir() and not path.is_symlink()]
 
 
 def _volumes_of(folder: Path, trusted: TrustedRepository, bundles: Collection[str]) -> set[str]:

@@ -1,4 +1,4 @@
-"""The MSP's keys under `LIFEBOAT_HOME/keyring`: Ed25519 signing keys and the ledger's age identity.
+"""The MSP's keys under `LIFEBOAT_HOME/keyring`: Ed25519 signing keys, the ledger's age identity, and tokens of hubs.
 
 Each secret lies in its own file, encrypted by age with the passphrase (scrypt), so that `root.key` can be moved offline
 and an unattended job can be given `refresh.key` alone. Beside it lies the public half, so that nobody is asked for a
@@ -26,6 +26,7 @@ from bundler.format.record import from_json
 
 ROLES = ("root", "release", "refresh")
 LEDGER = "ledger"
+KEY, TOKEN = ".key", ".token"
 WORK_FACTOR_LOG2 = 18
 _MAKING = ".making"
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
@@ -77,7 +78,7 @@ class Keyring:
         write_atomic(making, b"", mode=0o600, layer=self._layer)
         for role in ROLES:
             self._make(role, work_factor_log2)
-        self._seal(LEDGER, str(age.X25519Identity.generate()).encode(), work_factor_log2)
+        self._seal(f"{LEDGER}{KEY}", str(age.X25519Identity.generate()).encode(), work_factor_log2)
         # Last, so that a keyring either exists whole or can be made again.
         record = canonical.encode({"name": msp.name, "id": msp.id})
         write_atomic(self.folder / "msp.json", record, mode=0o600, layer=self._layer)
@@ -95,7 +96,7 @@ class Keyring:
             raise Busy(f"{self.folder} holds a keyring already", "use it, or set LIFEBOAT_HOME to another folder")
 
     def change_passphrase(self, new: Callable[[], str], work_factor_log2: int = WORK_FACTOR_LOG2) -> list[str]:
-        """Encrypts every key here with another passphrase; a stopped call is finished by the same call.
+        """Encrypts every key and token here with another passphrase; a stopped call is finished by the same call.
 
         Args:
             new: Asks for the new passphrase, once.
@@ -108,21 +109,46 @@ class Keyring:
             NotReady: There is no key here.
             WrongKey: Neither passphrase opens a key; those before it are changed already.
         """
-        names = sorted(path.stem for path in self.folder.glob("*.key"))
+        names = self._keys()
+        files = names + sorted(path.name for path in self.folder.glob(f"*{TOKEN}"))
         if not names:
             raise NotReady(f"there is no key in {self.folder}", "run `lifeboat init`, or name the home with --home")
         secrets, fresh = {}, new()
         if not fresh:
             raise BadInput("the new passphrase is empty")
-        for name in names:
+        for file in files:
             try:
-                secrets[name] = self._unseal(name)
+                secrets[file] = self.unseal(file)
             except WrongKey:
-                self._decrypted(self.sealed(name), fresh, f"{name}.key")  # an earlier call came as far as this
+                self._decrypted(self._sealed(file), fresh, file)  # an earlier call came as far as this
         self._passphrase = fresh
-        for name, secret in secrets.items():
-            self._seal(name, secret, work_factor_log2)
-        return names
+        for file, secret in secrets.items():
+            self._seal(file, secret, work_factor_log2)
+        return [name.removesuffix(KEY) for name in names]
+
+    def seal(self, file: str, secret: bytes, work_factor_log2: int = WORK_FACTOR_LOG2) -> None:
+        """Encrypts one more secret into a file of the keyring, once the passphrase opened what is here.
+
+        Raises:
+            NotReady: There is no keyring, or no key of it here.
+            WrongKey: The passphrase is another one.
+        """
+        self.msp()
+        keys = self._keys()
+        if not keys:
+            raise NotReady(f"there is no key in {self.folder}", "bring one back: the passphrase is tried with it")
+        with exclusive(self.folder / ".lock", f"another command is writing {self.folder}"):
+            self.unseal(keys[0])  # a passphrase with a typing error would encrypt it for nobody
+            self._seal(file, secret, work_factor_log2)
+
+    def remove(self, file: str) -> None:
+        """Removes a file that `seal` wrote."""
+        with exclusive(self.folder / ".lock", f"another command is writing {self.folder}"):
+            self._layer.remove(self.folder / file)
+            self._layer.sync_folder(self.folder)
+
+    def _keys(self) -> list[str]:
+        return sorted(path.name for path in self.folder.glob(f"*{KEY}"))
 
     def msp(self) -> Msp:
         """Returns whose keyring this is.
@@ -187,15 +213,12 @@ class Keyring:
             WrongKey: The passphrase does not open it.
         """
         if name not in self._signers:
-            self._signers[name] = CryptoSigner(_private(self._unseal(name), f"{name}.key"))
+            self._signers[name] = CryptoSigner(_private(self.unseal(f"{name}{KEY}"), f"{name}{KEY}"))
         return self._signers[name]
 
     def sealed(self, name: str) -> bytes:
         """Returns the encrypted file of a key, for its card; raises NotReady if it is not here."""
-        try:
-            return read_limited(self.folder / f"{name}.key", KEYS_BYTES)
-        except FileMissing:
-            raise NotReady(f"{self.folder / f'{name}.key'} is not here", "bring the key back") from None
+        return self._sealed(f"{name}{KEY}")
 
     def restore(self, name: str, sealed: bytes) -> str:
         """Takes a key back from its card.
@@ -231,7 +254,7 @@ class Keyring:
     def ledger_identity(self) -> age.X25519Identity:
         """Opens the identity that the ledger of bundle identities is encrypted to, once."""
         if self._ledger is None:
-            self._ledger = _ledger_identity(self._unseal(LEDGER))
+            self._ledger = _ledger_identity(self.unseal(f"{LEDGER}{KEY}"))
         return self._ledger
 
     def _open_passphrase(self) -> str:
@@ -244,24 +267,26 @@ class Keyring:
         pem = private.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
-        self._seal(name, pem, work_factor_log2)
+        self._seal(f"{name}{KEY}", pem, work_factor_log2)
         self._write_public(name, CryptoSigner(private).public_key)
 
     def _write_public(self, name: str, key: Key) -> None:
         record = canonical.encode({"ed25519": key.keyval["public"]})
         write_atomic(self.folder / f"{name}.pub", record, mode=0o600, layer=self._layer)
 
-    def _seal(self, name: str, secret: bytes, work_factor_log2: int) -> None:
+    def _seal(self, file: str, secret: bytes, work_factor_log2: int) -> None:
         sealed = age.encrypt(secret, [age.ScryptRecipient(self._open_passphrase(), work_factor_log2)])
-        write_atomic(self.folder / f"{name}.key", sealed, mode=0o600, layer=self._layer)
+        write_atomic(self.folder / file, sealed, mode=0o600, layer=self._layer)
 
-    def _unseal(self, name: str) -> bytes:
-        path = self.folder / f"{name}.key"
+    def unseal(self, file: str) -> bytes:
+        """Decrypts a file of the keyring; raises NotReady, WrongKey or BadInput where that cannot be."""
+        return self._opened(self._sealed(file), file)
+
+    def _sealed(self, file: str) -> bytes:
         try:
-            sealed = read_limited(path, KEYS_BYTES)
+            return read_limited(self.folder / file, KEYS_BYTES)
         except FileMissing:
-            raise NotReady(f"{path} is not here", "bring the key back, or run `lifeboat init`") from None
-        return self._opened(sealed, path.name)
+            raise NotReady(f"{self.folder / file} is not here", "bring the key back, or run `lifeboat init`") from None
 
     def _opened(self, sealed: bytes, what: str) -> bytes:
         return self._decrypted(sealed, self._open_passphrase(), what)

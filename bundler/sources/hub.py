@@ -6,29 +6,25 @@ A branch or a tag is asked for once; after that the commit in the lock is taken,
 
 from __future__ import annotations
 
-import hashlib
 import os
-import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bundler.capture.gguf_merge import merge
 from bundler.files import read_limited, write_atomic
-from bundler.format.errors import BadInput, FileMissing, NoSpace, SourceFailed
+from bundler.format.errors import BadInput, FileMissing, SourceFailed
 from bundler.lock import Pin
-from bundler.sources.file import hashed
 from bundler.sources.hub_cache import HubCache
 from bundler.sources.hub_choice import Choice, choose
 from bundler.sources.hub_listing import LFS, Entry, Listing, is_commit
-from bundler.sources.hub_part import part_file
+from bundler.sources.hub_merged import HubMerged
+from bundler.sources.hub_part import check_space, part_file
 from bundler.sources.hub_patience import PATIENCE, Patience
 from bundler.sources.hub_settings import hub_settings
 from bundler.sources.place import Place
 from bundler.sources.source import Fetched, HubSource, Part, Seen, parse
-from bundler.terminal import size
 
 if TYPE_CHECKING:
     from bundler.sources.hub_client import HubClient
@@ -50,7 +46,7 @@ def fetch(source: HubSource, place: Place, patience: Patience = PATIENCE) -> Fet
         listing = hub.listing(source)
         choice = choose(listing, source)
         _check_announced(source, choice, place.pins.get(str(source)))
-        found = _delivered(source, hub, listing, choice, place.work)
+        found = _delivered(source, hub, listing, choice)
         text = listing.licence_text()
         return replace(
             found,
@@ -74,22 +70,21 @@ def look(source: HubSource, place: Place, commit: str = "", patience: Patience =
         return Seen(listing.commit, sum(entry.length_bytes for entry in entries), digest, listing.licence)
 
 
-def _delivered(source: HubSource, hub: Hub, listing: Listing, choice: Choice, work: Path) -> Fetched:
+def _delivered(source: HubSource, hub: Hub, listing: Listing, choice: Choice) -> Fetched:
     """Returns the file; of a split model, the one that its parts are merged into."""
     files = [hub.file(listing, entry) for entry in choice.entries]
     if not choice.is_split:
         path, sha256 = files[0]
         return Fetched(path, str(source), choice.entries[0].length_bytes, sha256, None)
-    target = work / "hub" / hashlib.sha256(str(source).encode()).hexdigest()[:16] / choice.name
-    merge([path for path, _ in files], target)
+    path, sha256 = hub.merged(files)
     parts = zip(choice.entries, files, strict=True)
-    remote = tuple(Part(entry.path, entry.length_bytes, sha256) for entry, (_, sha256) in parts)
-    return hashed(Fetched(target, str(source), target.stat().st_size, "", None, parts=remote))
+    remote = tuple(Part(entry.path, entry.length_bytes, digest) for entry, (_, digest) in parts)
+    return Fetched(path, str(source), path.stat().st_size, sha256, None, parts=remote)
 
 
 @contextmanager
 def opened(place: Place, patience: Patience = PATIENCE) -> Iterator[Hub]:
-    """Opens the hub that the environment names (`HF_ENDPOINT`, `HF_TOKEN`); it is connected when it is first needed."""
+    """Opens the hub that the environment names (`HF_ENDPOINT`); it is connected, and a token got, when first needed."""
     with ExitStack() as stack:
         yield Hub(place, stack, patience)
 
@@ -100,6 +95,7 @@ class Hub:
     def __init__(self, place: Place, stack: ExitStack, patience: Patience) -> None:
         self._place, self._stack, self._patience = place, stack, patience
         self._cache = HubCache(place.cache / "hub")
+        self._merged = HubMerged(place.cache / "hub" / "merged")
         self._client: HubClient | None = None
 
     def listing(self, source: HubSource) -> Listing:
@@ -145,11 +141,15 @@ class Hub:
                 sha256 = self._pull(listing, entry)
         return self._cache.path(entry), sha256
 
+    def merged(self, parts: Sequence[tuple[Path, str]]) -> tuple[Path, str]:
+        """Returns where the model that the parts make lies, and its SHA-256; raises BadInput where they make none."""
+        return self._merged.model(parts)
+
     def _pull(self, listing: Listing, entry: Entry) -> str:
         client = self._online(f"{listing.repository}@{listing.commit}/{entry.path}")
         part = self._cache.part(entry)
         with part_file(part, entry) as file, self._watched(entry) as heard:
-            _check_space(part, entry.length_bytes - file.digests.length_bytes)
+            check_space(part.parent, entry.length_bytes - file.digests.length_bytes)
             heard(file.digests.length_bytes)
             for _ in range(2):
                 client.pull(listing.repository, listing.commit, entry, file, heard)
@@ -181,14 +181,9 @@ class Hub:
         if self._client is None:
             from bundler.sources.hub_client import hub_client
 
-            self._client = self._stack.enter_context(hub_client(hub_settings(os.environ), self._patience))
+            settings = hub_settings(os.environ, self._place.token)
+            self._client = self._stack.enter_context(hub_client(settings, self._patience))
         return self._client
-
-
-def _check_space(part: Path, need_bytes: int) -> None:
-    free = shutil.disk_usage(part.parent).free
-    if need_bytes > free:
-        raise NoSpace(f"{part.parent} has {size(free)} free, the file needs {size(need_bytes)}", "free some space")
 
 
 def pinned_commit(source: HubSource, pins: Mapping[str, Pin]) -> str | None:

@@ -28,12 +28,6 @@ class Choice:
     def is_split(self) -> bool:
         return part_of(self.entries[0].path) is not None
 
-    @property
-    def name(self) -> str:
-        """The last part of its path; of a split model, what it is called when it is one."""
-        part = part_of(self.entries[0].path)
-        return (self.entries[0].path if part is None else f"{part[0]}.gguf").rpartition("/")[2]
-
 
 def part_of(path: str) -> tuple[str, int, int] | None:
     """Returns stem, number and count where a name is that of a part of a split GGUF."""

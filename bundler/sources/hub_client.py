@@ -24,7 +24,8 @@ from bundler.sources.hub_session import IS_FILE, hub_session, transport_errors
 from bundler.sources.hub_settings import HubSettings, origin
 from bundler.sources.source import UNRESOLVED
 
-TOKEN_HINT = "set HF_TOKEN to a token of an account that may read it"  # noqa: S105 - words about one
+KEPT = "keep one with `lifeboat keys token set`"
+TOKEN_HINT = f"set HF_TOKEN to a token of an account that may read it, or {KEPT}"
 T = TypeVar("T")
 
 

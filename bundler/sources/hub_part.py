@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
 
-from bundler.format.errors import BadInput, SourceFailed
+from bundler.format.errors import BadInput, NoSpace, SourceFailed
 from bundler.format.limits import MIB
 from bundler.sources.hub_listing import Digests, Entry
+from bundler.terminal import size
 
 
 class PartFile:
@@ -83,3 +85,10 @@ def pieces(file: FileIO) -> Iterator[memoryview]:
     room = memoryview(bytearray(MIB))
     while count := file.readinto(room):
         yield room[:count]
+
+
+def check_space(folder: Path, need_bytes: int) -> None:
+    """Raises NoSpace where a file of so many bytes does not fit any more."""
+    free = shutil.disk_usage(folder).free
+    if need_bytes > free:
+        raise NoSpace(f"{folder} has {size(free)} free, the file needs {size(need_bytes)}", "free some space")

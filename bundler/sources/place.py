@@ -22,6 +22,7 @@ class Place:
         pins: What the lock pins, by source text: a branch that moved is taken where it was.
         offline: Whether only what is in the cache may be used.
         watch: Makes a progress line of a label and a total in bytes, or None.
+        token: Returns the token that the builder keeps for a hub's address, "" for none; it may ask for a passphrase.
     """
 
     base: Path
@@ -31,3 +32,4 @@ class Place:
     pins: Mapping[str, Pin] = field(default_factory=dict)
     offline: bool = False
     watch: Callable[[str, int], Progress] | None = None
+    token: Callable[[str], str] | None = None

@@ -13,10 +13,10 @@ from pathlib import Path
 
 from bundler.format.errors import BadBundle, BadInput, SourceFailed
 from bundler.format.oci import INDEX_TYPES, MANIFEST_BYTES, Descriptor, read_manifest
-from bundler.repository.oci.logins import find
-from bundler.repository.oci.patience import Patience
-from bundler.repository.oci.reference import is_loopback
-from bundler.repository.oci.wire import Wire
+from bundler.registries.logins import find
+from bundler.registries.patience import Patience
+from bundler.registries.reference import is_loopback
+from bundler.registries.wire import Wire
 
 _MOST, _PAGES = 256, 16
 _NEXT = re.compile(r"<([^>]+)>\s*;\s*rel=\"?next\"?")

@@ -211,11 +211,16 @@ class _Asked:
         if not keeps and config is not None and not self.blobs.has(config):
             self.blobs.keep(skopeo.config(f"@{digest}"))  # skopeo rewrites it when it makes OCI's of Docker's
         self.blobs.path(digest).parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".fetch-", dir=self.blobs.folder) as work:
+        with tempfile.TemporaryDirectory(prefix=".fetch-", dir=self._under_way()) as work:
             try:
                 skopeo.copy(digest, self.blobs.root, Path(work), keeps=keeps, on_bytes=on_bytes)
             except Absent as error:
                 raise SourceFailed(str(error), "the registry lacks a part of it: push it again") from error
+
+    def _under_way(self) -> Path:
+        """Returns where what is not whole yet lies: in the work folder, since the next build removes a killed one's."""
+        same = self._place.work.stat().st_dev == self.blobs.folder.stat().st_dev
+        return self._place.work if same else self.blobs.folder  # skopeo gives blobs their names by a rename
 
     def _reach(self, what: str) -> Skopeo:
         if self.skopeo is None:

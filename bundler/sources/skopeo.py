@@ -5,12 +5,14 @@ What it delivers is foreign: whoever calls checks every digest.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -155,12 +157,11 @@ class Skopeo:
 
 
 def _filled(*folders: Path) -> int:
-    """Returns the bytes of the files in folders that change meanwhile."""
+    """Returns the bytes of the files in folders that change meanwhile; what vanishes under the look is left out."""
     total = 0
     for folder in folders:
-        for path in folder.rglob("*"):
-            try:
-                total += path.stat().st_size if path.is_file() else 0
-            except FileNotFoundError:  # renamed since it was listed
-                continue
+        for place, _, names in os.walk(folder):
+            for name in names:
+                with suppress(FileNotFoundError):
+                    total += Path(place, name).lstat().st_size
     return total

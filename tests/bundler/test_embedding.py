@@ -92,3 +92,14 @@ def test_only_the_newest_graphs_are_kept(tmp_path: Path) -> None:
     assert kept.take("0", tmp_path / "out") is None
     assert kept.take(f"{MOST + 1}", tmp_path / "out") == facts
     assert (tmp_path / "out").read_bytes() == b"graph"
+
+
+@pytest.mark.parametrize("record", [b"{}", b"[]", b'{"facts":{"other":1},"sha256":""}', b"not JSON"])
+def test_a_damaged_record_is_as_good_as_none(tmp_path: Path, record: bytes) -> None:
+    """It is only a cache: the model is converted anew."""
+    kept, graph = Conversions(tmp_path / "kept"), tmp_path / "graph"
+    graph.write_bytes(b"graph")
+    kept.keep("one", graph, BertFacts(1, "mean", 1, 1, 1))
+    (tmp_path / "kept" / "one.json").write_bytes(record)
+    assert kept.take("one", tmp_path / "out") is None
+    assert not (tmp_path / "out").exists()

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from bundler.format import age
 from bundler.format.errors import BadInput, SourceFailed
-from bundler.lock import Lock, Pin, lock_path, read_lock, settle, write_lock
+from bundler.lock import Lock, Pin, PinnedPart, lock_path, read_lock, settle, write_lock
 from bundler.plan import NO_SELFTEST, Embedding, Found, estimate_medium_bytes, make_plan, pins, shipped_bytes
 
 MODEL = Found("model", "wheel:m==1/m.gguf", 1_000_000, "a" * 64, "Apache-2.0")
@@ -41,6 +41,23 @@ def test_a_source_that_moved_is_refused() -> None:
     assert list(lock.pins) == [MODEL.source]
     with pytest.raises(SourceFailed, match=f"expected SHA-256 {'a' * 64}, found {'c' * 64}"):
         settle(lock, {MODEL.source: Pin(1_000_000, "c" * 64)})
+
+
+@pytest.mark.parametrize(
+    ("found", "match"),
+    [
+        (Pin(1, "a" * 64, "c2"), "expected resolved 'c1', found 'c2'"),
+        (Pin(2, "a" * 64, "c1"), "expected length_bytes 1, found 2"),
+        (
+            Pin(1, "a" * 64, "c1", (PinnedPart("x.sig", 1, "b" * 64),)),
+            f"expected the parts none, found x.sig {'b' * 12}",
+        ),
+    ],
+)
+def test_what_differs_from_the_lock_is_what_is_told(found: Pin, match: str) -> None:
+    """Not the same digest twice."""
+    with pytest.raises(SourceFailed, match=match):
+        settle(Lock(1, {"hub:a/b/f": Pin(1, "a" * 64, "c1")}), {"hub:a/b/f": found})
 
 
 def test_a_lock_is_read_back(tmp_path: Path) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
+from bundler import vector_cache
 from bundler.embedding_child import ConfinedEncoder
 from bundler.format import age
 from bundler.knowledge.encoder import Encoder
@@ -63,6 +65,25 @@ def test_the_cache_is_sealed_and_may_be_lost(tmp_path: Path, encoder_parts: tupl
     third = remembering(encoder_parts, tmp_path / "kept", age.X25519Identity.generate())
     third.embed(TEXTS)
     assert third.fresh == 2
+
+
+def test_what_the_next_build_would_not_read_is_not_kept(
+    tmp_path: Path, encoder_parts: tuple[bytes, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does a cache that is too long stop a build: its texts are embedded anew."""
+    identity = age.X25519Identity.generate()
+    one = remembering(encoder_parts, tmp_path / "kept", identity)
+    one.embed(TEXTS)
+    one.save()
+    monkeypatch.setattr(vector_cache, "_CACHE_BYTES", 1_000)
+    monkeypatch.setattr(vector_cache, "_PLAIN_BYTES", 900)
+    other = remembering(encoder_parts, tmp_path / "kept", identity)
+    other.embed(TEXTS)
+    assert other.fresh == 2
+    (path,) = (tmp_path / "kept").iterdir()
+    before = path.read_bytes()
+    other.save()
+    assert path.read_bytes() == before
 
 
 def test_vectors_of_another_length_or_precision_are_not_taken(

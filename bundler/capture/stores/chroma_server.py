@@ -13,7 +13,7 @@ import socket
 import ssl
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -50,7 +50,7 @@ class ChromaServer:
     """
 
     url: str
-    headers: Mapping[str, str]
+    headers: Mapping[str, str] = field(repr=False)
     place: str
     collection: str
     text_key: str
@@ -136,13 +136,14 @@ class ChromaServer:
     def _found(self) -> Mapping[str, Any]:
         name = self.collection or self._only()
         found = self._json("GET", f"{self.place}/{quote(name, safe='')}")
-        texts = all(isinstance(found.get(key), str) for key in ("id", "name"))
-        if not texts or not isinstance(found.get("configuration_json"), dict):
+        if not _is_description(found):
             raise SourceFailed(f"{self.url} does not describe the collection as Chroma 1.x does")
         return {**found, "id": quote(found["id"], safe="")}
 
     def _only(self) -> str:
         listed = self._value("GET", self.place)
+        if not isinstance(listed, list):
+            raise SourceFailed(f"{self.url}{self.place} answered with no list")
         names = [item["name"] for item in listed if isinstance(item, dict) and isinstance(item.get("name"), str)]
         if len(names) != 1:
             shown = ", ".join(printable(name) for name in names[:20]) or "none"
@@ -192,8 +193,9 @@ class ChromaServer:
             connection.request(method, path, json.dumps(body) if body is not None else None, headers)
             answer = connection.getresponse()
             data = answer.read(limit_bytes + 1)
-            if answer.status == 200 and answer.length:
-                raise SourceFailed(f"{self.url}{path}: the answer is longer than {limit_bytes} bytes")
+            # Asked for a number of bytes, http.client takes a connection that broke for the end.
+            if answer.length and len(data) <= limit_bytes:
+                raise http.client.IncompleteRead(data, answer.length)
         except (OSError, http.client.HTTPException) as error:
             hint = "is it running? `chroma run --path FOLDER` starts one"
             raise SourceFailed(f"{self.url} cannot be reached: {_reason(error)}", hint) from error
@@ -202,6 +204,16 @@ class ChromaServer:
         if len(data) > limit_bytes:
             raise SourceFailed(f"{self.url}{path}: the answer is longer than {limit_bytes} bytes")
         return answer.status, data
+
+
+def _is_description(found: Mapping[str, Any]) -> bool:
+    """Whether a server tells of a collection what `described_collection` can read."""
+    configuration = found.get("configuration_json")
+    if not isinstance(configuration, dict):
+        return False
+    parts = (found.get("metadata"), configuration.get("hnsw"), configuration.get("spann"))
+    texts = (found.get("id"), found.get("name"))
+    return all(isinstance(part or {}, dict) for part in parts) and all(isinstance(text, str) for text in texts)
 
 
 def _connection(url: str) -> http.client.HTTPConnection:

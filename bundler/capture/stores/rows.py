@@ -80,7 +80,7 @@ def facts_of(value: Mapping[str, Any]) -> StoreFacts:
     if not sound or texts["metric"] not in METRICS or texts["kind"] not in KINDS:
         raise BadInput(f"the store reports no sound facts: {texts}, {numbers}")
     told = {printable(key): printable(text)[:2_000] for key, text in value["details"].items()}
-    named = {key: printable(text) for key, text in texts.items() if isinstance(text, str)}
+    named = {key: printable(text)[:2_000] for key, text in texts.items() if isinstance(text, str)}
     return StoreFacts(**named, **numbers, details=told)  # type: ignore[arg-type]  # each was looked at above
 
 
@@ -164,8 +164,8 @@ def read_rows(path: Path) -> Iterator[Row]:
     count = 0
     with path.open("rb") as file:
         while line := file.readline(_LINE_BYTES_MAX):
-            value = json.loads(line)
-            if not isinstance(value, dict) or value.keys() != {"id", "text", "metadata"}:
+            value = _object(line)
+            if value is None or value.keys() != {"id", "text", "metadata"}:
                 raise BadInput(f"row {count + 1} of the snapshot is not as it was written")
             if not (isinstance(value["id"], str) and isinstance(value["text"], str)):
                 raise BadInput(f"row {count + 1} of the snapshot has no id and text")
@@ -175,6 +175,14 @@ def read_rows(path: Path) -> Iterator[Row]:
             _check(row, count)
             count += 1
             yield row
+
+
+def _object(line: bytes) -> dict[str, Any] | None:
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def open_vectors(path: Path, facts: StoreFacts) -> Vectors:

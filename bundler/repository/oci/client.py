@@ -14,10 +14,10 @@ from typing import IO
 from urllib.parse import quote
 
 from bundler.format.errors import BadBundle, BadInput, SourceFailed
+from bundler.registries.patience import Passing, Patience
+from bundler.registries.reference import Reference
+from bundler.registries.wire import LOGIN_HINT, Answer, Wire
 from bundler.repository.oci.artifact import MANIFEST_BYTES, MANIFEST_TYPE, Blob
-from bundler.repository.oci.patience import Passing, Patience
-from bundler.repository.oci.reference import Reference
-from bundler.repository.oci.wire import LOGIN_HINT, Answer, Wire
 
 # All kinds, so that what is not ours is seen and not taken for nothing.
 _DOCKER = "application/vnd.docker.distribution.manifest"

@@ -25,7 +25,7 @@ from bundler.format.manifest import is_bundle_id
 from bundler.format.trust.descriptors import newest_descriptor
 from bundler.format.trust.medium import check_file, load_repository, oldest_root
 from bundler.format.trust.verify import TargetFile, TrustedRepository
-from bundler.repository.copy import check_medium, has_size, prune, reads_back
+from bundler.repository.copy import check_medium, has_size, own_folders, prune, reads_back
 from bundler.repository.delivery import write_delivery
 from bundler.repository.oci.artifact import Stored, decode
 from bundler.repository.oci.client import Client
@@ -263,7 +263,7 @@ class _Pull:
             write_atomic(paths.inside(self._medium, path), data, layer=self._layer)
         prune(trusted, self._medium)
         _forget(self._medium, trusted)
-        for folder in (self._medium / "sites").glob("*"):
+        for folder in own_folders(self._medium / "sites"):
             if folder.name not in sites and not _is_current(self._medium, folder.name, trusted):
                 shutil.rmtree(folder)  # what an earlier pull brought, of before its settings changed
         write_delivery(self._medium, trusted.targets, self._layer)

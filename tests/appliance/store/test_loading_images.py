@@ -24,7 +24,7 @@ from appliance.host.images import Images, after_switch
 from appliance.store import image_record
 from bundler.capture.images import capture_image, image_spec
 from bundler.files import write_atomic
-from bundler.format.errors import PartMissing
+from bundler.format.errors import BadBundle, PartMissing
 from bundler.format.oci import Descriptor, machine_platform
 from bundler.format.service import LadderSpec, LimitsSpec, Service
 from bundler.repository.write import BundleWriter
@@ -61,9 +61,9 @@ def make(tmp_path: Path, load_script: Any) -> Callable[..., Made]:
     """Makes an image of one file, for this machine or another."""
     oci, blobs = load_script("oci_images"), Blobs(tmp_path / "blobs")
 
-    def made(text: str, platform: str = HERE, *, docker: bool = False) -> Made:
+    def made(text: str, platform: str = HERE, *, docker: bool = False, filler: bytes = b"") -> Made:
         manifest_type, config_type, layer_type = TYPES[docker]
-        plain = oci.tar_of({"hello": text.encode()})
+        plain = oci.tar_of({"hello": text.encode(), **({"filler": filler} if filler else {})})
         packed, (system, machine) = gzip.compress(plain, mtime=0), platform.split("/")[:2]
         told = {"os": system, "architecture": machine, "config": {}}
         config = json.dumps(told | {"rootfs": {"type": "layers", "diff_ids": [oci.digest_of(plain)]}}).encode()
@@ -197,6 +197,20 @@ def test_an_image_goes_with_the_last_version_that_has_it(make: Any, box: Any, po
     assert podman.image_id("localhost/lifeboat/sink:current") == third.config
 
 
+def test_a_damaged_version_to_go_back_to_keeps_no_image_from_its_record(make: Any, box: Any, podman: Counting) -> None:
+    """What is loaded is told as loaded; of earlier images none goes, since nobody knows which of them it had."""
+    first, second = make("one"), make("two")
+    _load(box(sink=first), podman)
+    layout = box(sink=second)
+    for path in layout.version(1).rglob("*.json"):
+        path.write_bytes(b"{}")
+    record = _load(layout, podman)
+    assert record.images[0].engine == "podman"
+    assert [item.reference for item in record.earlier] == [first.reference("sink")]
+    assert image_record.read(layout) == record
+    assert podman.image_id(first.reference("sink")) == first.config
+
+
 def test_an_image_that_a_bundle_no_longer_has_leaves_no_name(make: Any, box: Any, podman: Counting) -> None:
     """Two versions on, neither the image nor `current` of it is there."""
     made = make("one")
@@ -233,6 +247,40 @@ def test_an_engine_that_fails_is_told(make: Any, box: Any, tmp_path: Path, scrip
         record = _load(layout, engine)
     assert told in record.images[0].problem
     assert image_record.problems(image_record.read(layout), record.bundle) == [record.images[0].line]
+
+
+@pytest.mark.parametrize(
+    ("script", "told"),
+    [
+        ("exec sleep 60", "stands still"),
+        ("cat > /dev/null; exec sleep 60", "does not end"),
+    ],
+    ids=["reads nothing", "never ends"],
+)
+def test_an_engine_that_hangs_holds_nobody(
+    make: Any, box: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, told: str
+) -> None:
+    """It is killed after a while and told as any other failure: `install` has switched, and ends well."""
+    monkeypatch.setattr(container_engine, "_STILL_S", 0.5)
+    monkeypatch.setattr(container_engine, "_LOAD_S", 0.5)
+    layout = box(sink=make("x", filler=os.urandom(200_000)))  # more than a pipe holds
+    start = time.monotonic()
+    with _words(tmp_path, f'[ "$1" = load ] || exit 1; {script}') as engine:
+        record = _load(layout, engine)
+    assert told in record.images[0].problem
+    assert time.monotonic() - start < 30
+
+
+def test_an_export_that_fails_leaves_nothing(make: Any, box: Any, tmp_path: Path) -> None:
+    """Half a layout would be in the way of the next try."""
+    layout = box(sink=make("x"))
+    volume = max(layout.repository.glob("bundles/*/vol/*.age"), key=lambda path: path.stat().st_size)
+    data = bytearray(volume.read_bytes())
+    data[-200] ^= 1
+    volume.write_bytes(data)
+    with pytest.raises(BadBundle):
+        Images(layout, Terminal(quiet=True)).export("sink", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_machine_without_an_engine_is_told_and_no_problem(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from bundler.cli import main
-from bundler.lock import lock_path, read_lock
+from bundler.lock import Lock as LockFile
+from bundler.lock import lock_path, read_lock, write_lock
 from bundler.terminal import size
 
 PROFILE = """
@@ -133,6 +135,19 @@ def test_nothing_moves_where_nothing_moved(lock: Lock, local_hub: Any) -> None:
     """An update of what stands where it stood asks nothing."""
     lock()
     assert "nothing has moved" in lock("--update").stdout
+
+
+def test_an_update_takes_no_change_that_it_did_not_show(lock: Lock, profile: Path) -> None:
+    """A commit whose bytes are others than they were did not move: it is refused, with --update as without."""
+    lock()
+    path = lock_path(profile)
+    pins = read_lock(path).pins
+    write_lock(path, LockFile(1, {**pins, CHAT: replace(pins[CHAT], sha256="0" * 64)}))
+    before = path.read_bytes()
+    refused = lock("--update", "--yes")
+    assert refused.exit_code == 4
+    assert "is not what the lock pins" in refused.stderr
+    assert path.read_bytes() == before
 
 
 def test_offline(lock: Lock, local_hub: Any) -> None:

@@ -101,3 +101,18 @@ def test_files_of_one_artifact_move_together(office: Office) -> None:
     after = office.pins()
     assert after["chat.gguf"].resolved == after["ranks.gguf"].resolved != before["chat.gguf"].resolved
     assert after["sink:1"] == before["sink:1"]
+
+
+def test_a_signature_that_came_later_is_shown_before_it_is_taken(office: Office) -> None:
+    """The tag stands where it stood, and what is attached to its image does not."""
+    office.lock()
+    before = office.pins()
+    push = office.oci.Pusher(office.host, "sink")
+    push.artifact([push.blob(b"{}", "application/json")], f"sha256-{before['sink:1'].resolved[7:]}.sig")
+    assert office.lock().exit_code == 0
+    assert office.pins() == before
+    done = office.lock("--update", "sink", "--yes")
+    assert done.exit_code == 0, done.stderr
+    assert "sink:1" in done.stdout
+    after = office.pins()["sink:1"]
+    assert (after.resolved, len(before["sink:1"].parts), len(after.parts)) == (before["sink:1"].resolved, 0, 1)

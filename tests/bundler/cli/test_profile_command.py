@@ -179,6 +179,35 @@ def test_an_explanation_takes_another_tier(lifeboat: Run) -> None:
     assert "local-small" in done.stdout
 
 
+def test_an_explanation_tells_of_stores_and_images(lifeboat: Run, made: Path) -> None:
+    """What they become, that nothing of them leaves, what `reembed` means, and what the build asks for."""
+    model = read_profile(made).embedding
+    assert model is not None
+    made.write_text(
+        made.read_text()
+        + f'[[vectors]]\nname = "kept"\nsource = "chroma:https://store.lan:8000"\nembedding = "{model.name}"\n'
+        + 'token = "env:STORE_TOKEN"\n[[vectors]]\nname = "anew"\nsource = "file:rows.jsonl"\nreembed = true\n'
+        + '[[image]]\nname = "tool"\nsource = "registry:registry.lan/acme/tool:1"\n'
+    )
+    done = lifeboat("profile", "explain", made, "--json")
+    assert done.exit_code == 0, done.stderr
+    sections = {section["title"]: section["lines"] for section in json.loads(done.stdout)["sections"]}
+    leaves = sections["What leaves the building"]
+    kept, anew, image = (
+        next(line for line in next(iter(sections.values())) if line.startswith(start))
+        for start in ("vector store kept", "vector store anew", "image tool")
+    )
+    assert "becomes the collection kept" in kept
+    assert f"which {model.name} made; a search that names it is answered as the store did" in kept
+    assert "`lifeboat export --vectors kept`" in kept
+    assert "reembed: only its texts are taken" in anew
+    assert "podman or docker and never starts it, `lifeboat-appliance image export tool`" in image
+    assert any(line.startswith("nothing of the vector stores and images") for line in leaves)
+    assert "the variable STORE_TOKEN where the bundle is built, for the store kept" in sections["What is missing"]
+    assert any(line.startswith("the image tool is not pinned yet") for line in sections["What is missing"])
+    assert "reembed" not in kept
+
+
 def test_the_wheel_carries_every_shipped_file() -> None:
     """Each folder of profiles/ is named in pyproject.toml, so that `new` works without a checkout."""
     assert shipped_folder() == ROOT / "profiles"

@@ -252,5 +252,6 @@ def test_questions_that_are_none_are_refused() -> None:
     for wrong in ({**good, "row": 2}, {**good, "row": True}, {**good, "ids": []}, {**good, "scores": ["x"]}):
         with pytest.raises(BadBundle):
             same_answers.read_asked(json.dumps(wrong).encode(), 2)
-    with pytest.raises(BadBundle):
-        same_answers.read_asked(b"", 2)
+    for data in (b"", b"{", b"\xff", b"[]", b"7", b"{}", json.dumps({**good, "ids": 7}).encode()):
+        with pytest.raises(BadBundle):
+            same_answers.read_asked(data, 2)

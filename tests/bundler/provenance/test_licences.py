@@ -11,6 +11,8 @@ from bundler.provenance.licences import contradiction, issues, refused, require
 
 MIT = LicenceRules(("MIT", "Apache-2.0"))
 NO_GPL = LicenceRules(None, ("GPL-*", "AGPL-*"))
+# 2^28 ways to fulfil it in less than 500 characters.
+MANY = " AND ".join(["(MIT OR ISC)"] * 28)
 
 
 @pytest.mark.parametrize(
@@ -36,6 +38,8 @@ NO_GPL = LicenceRules(None, ("GPL-*", "AGPL-*"))
         ("llama3.1", LicenceRules(("llama*",)), ""),
         ("MIT", LicenceRules(), ""),
         ("MIT OR " * 2_000 + "MIT", LicenceRules(("Apache-2.0",)), "is not allowed"),
+        ("MIT AND " * 2_000 + "GPL-3.0-only", NO_GPL, "is not allowed"),
+        (MANY, LicenceRules(("MIT", "ISC")), "is not allowed"),
     ],
 )
 def test_an_expression_is_judged_as_such(licence: str, rules: LicenceRules, reason: str) -> None:
@@ -58,6 +62,7 @@ def test_an_expression_is_judged_as_such(licence: str, rules: LicenceRules, reas
         ("MIT", "MIT OR GPL-3.0-only", False),
         ("LicenseRef-llama3.1", "llama3.1", False),
         ("MIT", "other", True),
+        ("MIT", MANY, True),
     ],
 )
 def test_a_source_may_contradict_the_profile(stated: str, declared: str, *, differ: bool) -> None:

@@ -11,9 +11,12 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
 from bundler.format.manifest import Descriptor
+from bundler.lock import PinnedPart
+from bundler.plan import Found
 from bundler.provenance import sbom
-from bundler.provenance.material import Material
+from bundler.provenance.material import Material, Part
 
+COMMIT = "c" * 40
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 
@@ -50,6 +53,53 @@ def test_what_was_converted_names_what_it_was_made_from(material: Material) -> N
     assert ancestor["hashes"] == [{"alg": "SHA-256", "content": "2" * 64}]
     assert ancestor["properties"] == [{"name": "lifeboat:file:a-00001", "value": "9" * 64}]
     assert graph["licenses"] == [{"expression": "Apache-2.0 OR MIT"}]
+
+
+def test_a_profile_of_everything_is_told(descriptor: Descriptor) -> None:
+    """A split model of a hub, an image and a snapshot of a store: package URLs, digests, ancestors, and the schema."""
+    material = everything()
+    data = sbom.full(material)
+    validator = JsonStrictValidator(SchemaVersion.V1_6)
+    for each in (data, sbom.public(material, descriptor)):
+        assert validator.validate_str(each.decode()) is None
+    found = components(data)
+    merged, image, rows, state = (
+        found[name] for name in ("big", "tool", "vectors/desk/vectors.npy", "vectors/desk/store.json")
+    )
+    assert "purl" not in merged
+    assert merged["hashes"] == [{"alg": "SHA-256", "content": "a" * 64}]
+    [origin] = merged["pedigree"]["ancestors"]
+    assert origin["purl"] == f"pkg:huggingface/Acme/Big@{COMMIT}#Q4"
+    files = [{"name": f"lifeboat:file:Q4/big-0000{n}-of-00002.gguf", "value": f"{n}" * 64} for n in (1, 2)]
+    assert origin["properties"] == files
+    assert image["type"] == "container"
+    assert image["purl"] == f"pkg:oci/tool@sha256:{'d' * 64}?repository_url=registry.lan/acme/tool"
+    assert [name for name in found if name.startswith("images/")] == []
+    assert (rows["type"], rows["hashes"]) == ("data", [{"alg": "SHA-256", "content": "f" * 64}])
+    for own in (rows, state):
+        assert not {"purl", "pedigree", "externalReferences"} & own.keys()
+    assert "store.lan" not in sbom.public(material, descriptor).decode()
+
+
+def everything() -> Material:
+    """As `gather` hands it over: the model is merged, an image is many files, a store is the customer's own."""
+    pieces = tuple(PinnedPart(f"Q4/big-0000{n}-of-00002.gguf", 5, f"{n}" * 64) for n in (1, 2))
+    model, store = f"hub:Acme/Big@{COMMIT}/Q4/*.gguf", "chroma:https://store.lan:8000"
+    tool = f"registry:registry.lan/acme/tool@sha256:{'d' * 64}"
+    sources = (
+        Found("model", model, 10, "b" * 64, "MIT", resolved=COMMIT, parts=pieces),
+        Found("image", tool, 30, "d" * 64, "", resolved=f"sha256:{'d' * 64}"),
+        Found("vectors", store, 40, "", ""),
+    )
+    blob = f"images/tool/blobs/sha256/{'d' * 64}"
+    parts = (
+        Part("images/tool/index.json", "image", 9, "c" * 64, "0" * 64, "", tool),
+        Part(blob, "image", 20, "d" * 64, "0" * 64, "", tool),
+        Part("models/big.gguf", "gguf", 10, "a" * 64, "0" * 64, "MIT", model),
+        Part("vectors/desk/store.json", "config", 4, "e" * 64, "0" * 64, "", f"{store} [chroma server 1.0]"),
+        Part("vectors/desk/vectors.npy", "vectors", 40, "f" * 64, "0" * 64, "", store),
+    )
+    return Material("p", "P", "ab" * 16, "cd" * 16, "e" * 64, parts, sources, {}, "", ())
 
 
 def test_the_program_of_the_repository_is_told(material: Material) -> None:

@@ -338,7 +338,7 @@ def test_the_passphrase_is_changed_for_all_keys(tmp_path: Path, keyring: Keyring
     """A call that was stopped is finished by the same call; the old passphrase opens nothing afterwards."""
     half = Keyring(keyring.home, lambda: "correct horse")
     half._passphrase = "a new passphrase"
-    half._seal("release", Keyring(keyring.home, lambda: "correct horse")._unseal("release"), QUICK)
+    half._seal("release.key", Keyring(keyring.home, lambda: "correct horse").unseal("release.key"), QUICK)
     names = Keyring(keyring.home, lambda: "correct horse").change_passphrase(lambda: "a new passphrase", QUICK)
     assert set(names) == {*ROLES, LEDGER}
     fresh = Keyring(keyring.home, lambda: "a new passphrase")

@@ -32,7 +32,6 @@ def test_a_glob_brings_the_whole_model(
     """The merged file is the model that was split; the parts are what the lock pins."""
     source = "hub:org/split/Q4/*.gguf"
     found = pull(source)
-    assert found.path.name == "smollm.gguf"
     assert found.sha256 == hashlib.sha256(smollm_gguf.read_bytes()).hexdigest()
     assert [(part.path, part.sha256) for part in found.parts] == [
         (name, hashlib.sha256(data).hexdigest()) for name, data in parts.items()

@@ -96,6 +96,41 @@ def test_nothing_is_fetched_twice(push: Any, front: Any, place: Place, tmp_path:
     assert front.seen == []
 
 
+def test_what_is_under_way_lies_where_the_next_build_removes_it(
+    push: Any, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A build that is killed leaves gigabytes of half a layer in its work folder, and none in the cache."""
+    real, places = skopeo.Skopeo.copy, []
+
+    def copy(self: Any, digest: str, blobs: Path, work: Path, **options: Any) -> None:
+        places.append(work)
+        real(self, digest, blobs, work, **options)
+
+    monkeypatch.setattr(skopeo.Skopeo, "copy", copy)
+    push.image({"hello": b"here"}, "1")
+    fetch_image(f"registry:{push.host}/{push.name}:1", "linux/amd64", place)
+    assert [path.parent for path in places] == [place.work]
+    assert not [path for path in place.cache.rglob("*") if path.name.startswith(".")]
+
+
+def test_what_vanishes_while_it_is_counted_is_left_out(tmp_path: Path) -> None:
+    """Another build may fetch into the same cache, and end."""
+    (tmp_path / "stays").write_bytes(b"x" * 7)
+    until = time.monotonic() + 0.5
+
+    def churn() -> None:
+        while time.monotonic() < until:
+            (tmp_path / "under" / "way").mkdir(parents=True)
+            (tmp_path / "under" / "way" / "blob").touch()
+            shutil.rmtree(tmp_path / "under")
+
+    other = threading.Thread(target=churn)
+    other.start()
+    while other.is_alive():
+        assert skopeo._filled(tmp_path) == 7
+    other.join()
+
+
 def test_a_layer_that_two_images_share_is_fetched_once(push: Any, front: Any, place: Place) -> None:
     """What is in the cache is not asked for again, whichever image it came with."""
     shared = push.blob(b"\x1f\x8b" + b"base" * 5_000, "application/vnd.oci.image.layer.v1.tar+gzip")

@@ -1,6 +1,7 @@
 """A running Chroma server, the real one, behind a front that counts, asks for a token, and lies."""
 
 import json
+import socket
 import threading
 import urllib.error
 import urllib.request
@@ -22,6 +23,7 @@ from bundler.capture.stores.rows import open_vectors, read_rows
 from bundler.format.errors import BadInput, SourceFailed
 from bundler.profile.table import Table
 from bundler.profile.vectors import read_vectors
+from bundler.stores import open_store
 
 ROWS, SIZE = 1_203, 8
 L1 = {"hnsw": {"space": "l1"}}
@@ -138,7 +140,21 @@ def test_a_token_goes_where_the_server_wants_it(server: str, tmp_path: Path, hea
         with pytest.raises(SourceFailed, match=r"wants a token, or another one \(401\)") as refused:
             store(url, tmp_path, "wr0ng", token_header=header).look()
     assert "wr0ng" not in str(refused.value)
+    assert "wr0ng" not in repr(store("http://127.0.0.1:1", tmp_path, "wr0ng"))
     assert "token" in refused.value.hint
+
+
+@pytest.mark.parametrize("token", ["", "s3cret\nHost: x", "s3crèt"], ids=["none", "lines", "letter"])
+def test_a_token_that_is_none_is_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, token: str) -> None:
+    """The HTTP library would say what is wrong with it, and the token with that."""
+    monkeypatch.setenv("STORE_TOKEN", token)
+    issues: list[str] = []
+    written = {"name": "notes", "source": "chroma:http://127.0.0.1:9", "embedding": "m", "token": "env:STORE_TOKEN"}
+    (entry,) = read_vectors([Table(written, "[[vectors]]", issues)])
+    profile: Any = None  # of a server nothing of it is looked at
+    with pytest.raises(BadInput, match="STORE_TOKEN") as refused:
+        open_store(profile, entry, tmp_path)
+    assert "s3cr" not in f"{refused.value} {refused.value.hint}"
 
 
 def test_a_server_that_is_down_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,10 +207,15 @@ def more(page: Any, call: int) -> Any:
         (changed("/get", lambda page, _: {**page, "ids": page["ids"][:-1]}), "not one for each id"),
         (changed("/get", lambda page, _: {**page, "embeddings": None}), "no embeddings"),
         (changed("/notes", lambda value, _: {**value, "configuration_json": L1}), "ranks by 'l1'"),
+        (changed("/notes", lambda value, _: {**value, "configuration_json": {"hnsw": "flat"}}), "does not describe"),
+        (changed("/notes", lambda value, _: {**value, "metadata": "l2"}), "does not describe"),
         (lambda path, status, body: (200, b"<html>hello</html>"), "no JSON"),
         (lambda path, status, body: (307, b""), "answered 307"),
     ],
-    ids=["count", "after", "negative", "word", "moving", "short", "no vectors", "metric", "html", "redirect"],
+    ids=[
+        "count", "after", "negative", "word", "moving", "short", "no vectors", "metric", "index", "metadata", "html",
+        "redirect",
+    ],
 )  # fmt: skip
 def test_a_server_that_lies_is_not_believed(server: str, tmp_path: Path, change: Change, match: str) -> None:
     """What it counts and what it gives must agree, and stay the same for as long as it is read."""
@@ -237,6 +258,31 @@ def test_an_answer_is_bounded(server: str, tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(chroma_server, "PAGE_BYTES_MAX", 1_000)
     with pytest.raises(SourceFailed, match="longer than 1000 bytes"):
         read(store(server, tmp_path), tmp_path)
+
+
+@pytest.mark.parametrize("listed", [b"7", b"null", b'"notes"'])
+def test_a_list_of_collections_that_is_none(server: str, tmp_path: Path, listed: bytes) -> None:
+    """Asked where the profile names no collection."""
+    front = Front(server, lambda path, status, body: (status, listed if path.endswith("/collections") else body))
+    with fronted(front) as url, pytest.raises(SourceFailed, match="answered with no list"):
+        store(url, tmp_path).look()
+
+
+def test_an_answer_that_breaks_off_is_told_as_such(tmp_path: Path) -> None:
+    """It is no answer that is too long, and not a whole one either."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def answer() -> None:
+            connection, _ = listening.accept()
+            with connection:
+                connection.recv(65_536)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{}")
+
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        with pytest.raises(SourceFailed, match=r"IncompleteRead.2 bytes read, 998 more"):
+            store(f"http://127.0.0.1:{listening.getsockname()[1]}", tmp_path, collection="notes").look()
+        thread.join(10)
 
 
 def test_a_collection_that_is_not_there_is_told(server: str, tmp_path: Path) -> None:

@@ -15,15 +15,15 @@ import pytest
 from bundler.files import DISK, FileLayer
 from bundler.format.limits import MIB
 from bundler.format.service import LadderSpec, LimitsSpec, Service
+from bundler.registries.logins import Login
+from bundler.registries.patience import Patience
+from bundler.registries.reference import parse
+from bundler.registries.wire import Wire
 from bundler.repository.keyring import Keyring
 from bundler.repository.oci.client import Client
 from bundler.repository.oci.layers import Parts
-from bundler.repository.oci.logins import Login
-from bundler.repository.oci.patience import Patience
 from bundler.repository.oci.pull import Pulled, pull
 from bundler.repository.oci.push import How, Pushed, push
-from bundler.repository.oci.reference import parse
-from bundler.repository.oci.wire import Wire
 from bundler.repository.publish import Publisher
 from bundler.repository.sites import add_site
 from bundler.repository.survey import Captured

@@ -192,3 +192,36 @@ def test_what_is_not_there_is_told(stock: Any, place: str, tmp_path: Path) -> No
     stock.push(place)
     with stock.publisher.locked(), pytest.raises(BadInput, match="a builder writes"):
         stock.pull(place, stock.publisher.folder)
+
+
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_what_another_system_put_beside_the_sites_stays(stock: Any, place: str, tmp_path: Path, kind: str) -> None:
+    """A file manager leaves its notes in every folder of a stick: they are none of our business, and no site."""
+    stock.build(b"1")
+    stock.push(place)
+    usb, away = tmp_path / "usb", tmp_path / "away"
+    stock.pull(place, usb)
+    away.mkdir()
+    (away / "own").write_text("mine")
+    if kind == "file":
+        (usb / "sites" / "Thumbs.db").write_text("notes")
+    else:
+        (usb / "sites" / "paris").symlink_to(away)
+    stock.build(b"2")
+    second = stock.push(place)
+    assert stock.pull(place, usb).bundle == second.bundle
+    assert (away / "own").read_text() == "mine"
+
+
+def test_a_link_in_place_of_the_programs_is_not_followed(stock: Any, place: str, tmp_path: Path) -> None:
+    """A stick that comes back may hold a link where programs lie: nothing is removed behind it."""
+    stock.build(b"1")
+    stock.push(place)
+    usb, away = tmp_path / "usb", tmp_path / "away"
+    (away / "photos").mkdir(parents=True)
+    for medium in (usb, tmp_path / "copy"):
+        medium.mkdir()
+        (medium / "runtime").symlink_to(away)
+    stock.pull(place, usb)
+    copy_for_sites(stock.publisher, stock.keyring, ["bristol"], tmp_path / "copy", QUIET, now=NOW)
+    assert (away / "photos").is_dir()

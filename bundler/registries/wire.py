@@ -24,9 +24,9 @@ from urllib3.exceptions import HTTPError, SSLError
 from urllib3.util import Timeout, make_headers
 
 from bundler.format.errors import SourceFailed
-from bundler.repository.oci.logins import Login
-from bundler.repository.oci.patience import Passing
-from bundler.repository.oci.reference import is_loopback
+from bundler.registries.logins import Login
+from bundler.registries.patience import Passing
+from bundler.registries.reference import is_loopback
 
 LOGIN_HINT = "log in with `skopeo login HOST` or `docker login HOST`; credential helpers are not run"
 # While a body is sent the first holds for every block, so a block is small enough for a slow line. After a large body
@@ -154,10 +154,14 @@ class Wire:
         """Returns the URL that a Location means.
 
         Raises:
-            SourceFailed: It is not HTTPS, or plain HTTP to another machine.
+            SourceFailed: It is no URL, is not HTTPS, or is plain HTTP to another machine.
         """
-        url = urljoin(base, location)
-        parts = urlsplit(url)
+        try:
+            url = urljoin(base, location)
+            parts = urlsplit(url)
+            _ = parts.port  # looked at here: a number that is no port is found only when it is asked for
+        except ValueError as error:
+            raise SourceFailed(f"the registry points to {ascii(location)[:120]}, which is no URL") from error
         if parts.scheme == "https" or (parts.scheme == "http" and self._local and is_loopback(parts.netloc)):
             return url
         raise SourceFailed(
@@ -276,7 +280,8 @@ def _read_token(answer: Answer, host: str) -> str:
 
 def _pairs(challenge: str) -> dict[str, str]:
     """Reads `name="value", ...` of RFC 9110, 11.2; what is no pair is dropped."""
-    return parse_keqv_list([pair for pair in parse_http_list(challenge) if "=" in pair])
+    # An empty value without quotes is none by the RFC, and parse_keqv_list fails on it.
+    return parse_keqv_list([pair for pair in parse_http_list(challenge) if pair.partition("=")[2]])
 
 
 def _origin(url: str) -> tuple[str, str | None, int]:

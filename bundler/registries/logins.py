@@ -15,7 +15,7 @@ from typing import Any
 
 from bundler.format.errors import BadInput
 from bundler.format.limits import MIB
-from bundler.repository.oci.reference import HUB
+from bundler.registries.reference import HUB
 
 
 @dataclass(frozen=True)
