@@ -240,7 +240,7 @@ def chroma_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Any
 
 
 def _wait_for_port(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
-    for _ in range(600):
+    for _ in range(1_800):  # three minutes: on a busy machine its imports alone take one
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return
