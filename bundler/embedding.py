@@ -11,6 +11,7 @@ from bundler.capture.bert_to_onnx import BertFacts
 from bundler.capture.onnx_embedding import TakenFacts
 from bundler.conversions import Conversions, name_of
 from bundler.embedding_child import ConfinedEncoder
+from bundler.embedding_offer import MODULES, POOLING, WEIGHTS, with_way_out
 from bundler.format import age, service
 from bundler.format.errors import BadInput
 from bundler.knowledge.reading import reading_of
@@ -20,8 +21,7 @@ from bundler.sources.source import Fetched
 from bundler.terminal import Progress
 from bundler.vector_cache import RememberingEncoder
 
-_WEIGHTS, _MODULES, _POOLING = "model.safetensors", "modules.json", "1_Pooling/config.json"
-EMBEDDING_FILES = ("config.json", "tokenizer.json", _WEIGHTS, _POOLING)  # of a model that is converted
+EMBEDDING_FILES = ("config.json", "tokenizer.json", WEIGHTS, POOLING)  # of a model that is converted
 GRAPH, TOKENIZER = "embedding/model.onnx", "embedding/tokenizer.json"
 BuildEncoder = ConfinedEncoder | RememberingEncoder
 
@@ -47,11 +47,12 @@ class Converted:
     @property
     def weights(self) -> Fetched:
         """The file that the vectors come from."""
-        return self.files[self.entry.onnx or _WEIGHTS]
+        return self.files[self.entry.onnx or WEIGHTS]
 
     def reason(self) -> str:
-        """Says the precision and why, in one line."""
-        return f"{self.entry.name}: {self.facts.reason()}"
+        """Says the precision and why, and why it was converted or not, in one line."""
+        why = f"; {self.entry.why}" if self.entry.why else ""
+        return f"{self.entry.name}: {self.facts.reason()}{why}"
 
     def planned(self) -> Embedding:
         """Returns what the plan needs of it."""
@@ -79,7 +80,7 @@ def embedding_files(entry: EmbeddingEntry) -> tuple[str, ...]:
     """Returns the files of the source that the profile's way to take the model needs."""
     if not entry.onnx:
         return EMBEDDING_FILES
-    return ("config.json", "tokenizer.json", entry.onnx, *(() if entry.pooling else (_MODULES, _POOLING)))
+    return ("config.json", "tokenizer.json", entry.onnx, *(() if entry.pooling else (MODULES, POOLING)))
 
 
 def convert_embedding(
@@ -92,7 +93,7 @@ def convert_embedding(
     """Checks an ONNX export, or converts the model into the work folder, or takes what an earlier build converted.
 
     Args:
-        entry: What the profile says of it.
+        entry: What the profile says of it, settled by `embedding_offer`.
         files: Each of `embedding_files`.
         work: The private work folder.
         say: Hears what is being done.
@@ -104,7 +105,10 @@ def convert_embedding(
     tokenizer.check(files["tokenizer.json"].path)
     if entry.onnx:
         say(f"trying the ONNX graph of {entry.name}")
-        return Converted(entry, files, files[entry.onnx].path, _take(entry, files))
+        try:
+            return Converted(entry, files, files[entry.onnx].path, _take(entry, files))
+        except BadInput as error:
+            raise with_way_out(error, entry) from error
     graph = work / "embedding.onnx"
     name = name_of({name: files[name].sha256 for name in EMBEDDING_FILES}, entry.precision)
     facts = kept.take(name, graph) if kept is not None else None
@@ -125,8 +129,8 @@ def _take(entry: EmbeddingEntry, files: Mapping[str, Fetched]) -> TakenFacts:
         files["tokenizer.json"].path,
         files["config.json"].path,
         pooling=entry.pooling,
-        modules=None if entry.pooling else files[_MODULES].path,
-        pooling_config=None if entry.pooling else files[_POOLING].path,
+        modules=None if entry.pooling else files[MODULES].path,
+        pooling_config=None if entry.pooling else files[POOLING].path,
         max_tokens=entry.max_tokens,
         precision=entry.precision,
     )
@@ -134,9 +138,9 @@ def _take(entry: EmbeddingEntry, files: Mapping[str, Fetched]) -> TakenFacts:
 
 def _convert(entry: EmbeddingEntry, files: Mapping[str, Fetched], graph: Path) -> BertFacts:
     return bert_to_onnx.convert(
-        files[_WEIGHTS].path,
+        files[WEIGHTS].path,
         files["config.json"].path,
-        files[_POOLING].path,
+        files[POOLING].path,
         graph,
         tokenizer=files["tokenizer.json"].path,
         precision=entry.precision,

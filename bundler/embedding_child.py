@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
@@ -64,15 +65,17 @@ class ConfinedEncoder:
         request = {"max_tokens": max_tokens, "threads": count, "reading": asdict(reading)}
         files = {"graph": graph, "tokenizer": tokenizer}
         self._session = Session("bundler.embedding_child:serve", request, files, limits, "the embedding model")
-        facts = json.loads(self._session.first(4096))
-        self.dimensions, self.precision, self.identity, self.runtime, self.provider = _facts(facts)
+        with self._ended():
+            facts = _parsed(self._session.first(4096))
+            self.dimensions, self.precision, self.identity, self.runtime, self.provider = _facts(facts)
 
     def count_tokens(self, text: str) -> int:
         """Returns the tokens of a text after cutting, special tokens included."""
-        count = json.loads(self._session.ask(json.dumps({"count": text}).encode(), 32, _START_S))
-        if type(count) is not int or not 0 <= count <= _TOKENS_MOST:
-            raise BadInput("the embedding model counts tokens as no number")
-        return count
+        with self._ended():
+            count = _parsed(self._session.ask(json.dumps({"count": text}).encode(), 32, _START_S))
+            if type(count) is not int or not 0 <= count <= _TOKENS_MOST:
+                raise BadInput("the embedding model counts tokens as no number")
+            return count
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         """Returns one L2-normalised row a question or wording, shape (len(texts), dimensions)."""
@@ -86,7 +89,20 @@ class ConfinedEncoder:
         """Ends the child."""
         self._session.close()
 
+    @contextmanager
+    def _ended(self) -> Iterator[None]:
+        """Ends the child where what it says is refused: nothing that it says later is worth more."""
+        try:
+            yield
+        except BadInput:
+            self.close()
+            raise
+
     def _embedded(self, kind: str, texts: Sequence[str]) -> Vectors:
+        with self._ended():
+            return self._rows(kind, texts)
+
+    def _rows(self, kind: str, texts: Sequence[str]) -> Vectors:
         rows = np.zeros((len(texts), self.dimensions), np.float32)
         for start in range(0, len(texts), _TEXTS):
             part = list(texts[start : start + _TEXTS])
@@ -123,6 +139,13 @@ def serve(request: Mapping[str, Any], inputs: Mapping[str, IO[bytes]], outputs: 
             continue
         rows = encoder.embed(question["query"]) if "query" in question else encoder.embed_passages(question["passage"])
         send(outputs[ANSWERS], rows.astype("<f4").tobytes())
+
+
+def _parsed(said: bytes) -> Any:
+    try:
+        return json.loads(said)
+    except (ValueError, RecursionError):  # no JSON, no text, or nested to break the reader
+        return None
 
 
 def _facts(said: Any) -> tuple[int, str, str, str, str]:

@@ -15,6 +15,7 @@ from bundler.ingest.faq import FaqEntry, faq_issues, read_faq
 from bundler.knowledge.faq import FaqIndex, FaqMatcher
 from bundler.knowledge.reading import Embeds
 from bundler.knowledge.types import FaqMatch
+from bundler.lock import lock_path, read_lock
 from bundler.plan import NO_SELFTEST
 from bundler.profile.read import read_profile
 
@@ -54,10 +55,10 @@ def _near_misses(entries: Sequence[FaqEntry], encoder: Embeds, name: str) -> lis
 
 def _encoder(profile: Path, wheels: Path | None, say: Callable[[str], None]) -> Embeds | None:
     read = read_profile(profile)
-    if read.embedding is None:
-        return None
     with tempfile.TemporaryDirectory(prefix="lifeboat-faq-") as folder:
         work = Path(folder)
-        sources = Sources(read, work, work, say, wheels=wheels)
-        files = {name: sources.fetch(read.embedding.source + name) for name in embedding_files(read.embedding)}
-        return make_encoder(convert_embedding(read.embedding, files, work, say))
+        sources = Sources(read, work, work, say, wheels=wheels, lock=read_lock(lock_path(profile)))
+        if (entry := sources.embedding()) is None:
+            return None
+        files = {name: sources.fetch(entry.source + name) for name in embedding_files(entry)}
+        return make_encoder(convert_embedding(entry, files, work, say))

@@ -24,6 +24,7 @@ from bundler.embedding import (
     embedding_files,
     make_encoder,
 )
+from bundler.embedding_offer import settled
 from bundler.fit import compile as fit
 from bundler.format import service
 from bundler.format.chunking import merged_cuts
@@ -103,11 +104,16 @@ class Sources:
         self.say(f"taking {text}")
         return fetch(text, self.place)
 
+    def embedding(self) -> EmbeddingEntry | None:
+        """Returns the profile's embedding model with the way that it is taken; a hub is asked for it once."""
+        entry = self.profile.embedding
+        return settled(entry, self.place) if entry is not None else None
+
     def found(self) -> dict[str, tuple[Found, Fetched]]:
         """Fetches every model file and image; returns them by source text, for the plan and the capture."""
         wanted: list[tuple[str, str, ModelEntry | EmbeddingEntry]] = []
         wanted += [("model", entry.source, entry) for entry in self.profile.models]
-        if (embedding := self.profile.embedding) is not None:
+        if (embedding := self.embedding()) is not None:
             wanted += [("embedding", embedding.source + name, embedding) for name in embedding_files(embedding)]
         result = {}
         signatures = Signatures(self.fetch, lambda text: local_file(self.profile, text))
@@ -129,7 +135,7 @@ class Sources:
 
     def converted(self, found: Mapping[str, tuple[Found, Fetched]]) -> Converted | None:
         """Converts the embedding model, if the profile has one; which precision it gets is part of the plan."""
-        entry = self.profile.embedding
+        entry = self.embedding()
         if entry is None:
             return None
         files = {name: found[entry.source + name][1] for name in embedding_files(entry)}
@@ -303,6 +309,12 @@ def _selftest(sources: Sources) -> Captured | None:
     if entry is None:
         return None
     rows = [row for case in entry.cases for row in read_records(local_file(sources.profile, case), _case)]
+    held = sources.profile.case_kinds
+    if lacking := selftest.without_content([selftest.case_of(row) for row in rows], held):
+        raise BadInput(
+            f"the self-test asks what the profile does not have: {'; '.join(lacking)}",
+            "add the content, or take these cases out of the files that [selftest] names",
+        )
     file = sources.work / SELFTEST
     file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return _small(SELFTEST, file, "selftest", "", " ".join(entry.cases))

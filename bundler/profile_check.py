@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from bundler.format.errors import BadInputs
 from bundler.format.service import RungSpec, UpstreamSpec
 from bundler.ingest.faq import faq_issues
-from bundler.knowledge.selftest import Case
+from bundler.knowledge.selftest import NEEDS, Case, without_content
 from bundler.plan import NO_SELFTEST
 from bundler.profile.model import EmbeddingEntry, ModelEntry, Profile
 from bundler.profile.read import read_profile
@@ -82,7 +82,10 @@ def case_issues(profile: Profile, content: Content) -> list[str]:
     """Returns the cases of the self-test that no content can meet, and the kinds of which there are none."""
     if profile.selftest is None:
         return []
-    issues = [f"[selftest]: {issue}" for case in content.cases for issue in _unmet(case, content)]
+    held = profile.case_kinds
+    issues = [f"[selftest]: {issue}" for issue in without_content(content.cases, held)]
+    askable = [case for case in content.cases if case.kind in held or case.kind not in NEEDS]
+    issues += [f"[selftest]: {issue}" for case in askable for issue in _unmet(case, content)]
     twice = [text for (_, text), count in Counter((c.kind, c.text) for c in content.cases).items() if count > 1]
     issues += [f"[selftest]: the case {text!r} stands twice" for text in twice]
     kinds = {case.kind for case in content.cases}

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from bundler.embedding import embedding_files
+from bundler.embedding_offer import pinned
 from bundler.format.errors import BadInput, SourceFailed
 from bundler.gather import Sources
 from bundler.lock import Lock, Pin, settle
@@ -39,11 +40,12 @@ class Move:
         return lines
 
 
-def named_sources(profile: Profile) -> dict[str, tuple[str, ...]]:
+def named_sources(profile: Profile, lock: Lock) -> dict[str, tuple[str, ...]]:
     """Returns the source texts of what can be locked, by the name in the profile."""
     named: dict[str, tuple[str, ...]] = {model.name: (model.source,) for model in profile.models}
     if (entry := profile.embedding) is not None:
-        named[entry.name] = tuple(entry.source + name for name in embedding_files(entry))
+        taken = pinned(entry, lock.pins) or entry
+        named[entry.name] = tuple(entry.source + name for name in embedding_files(taken))
     return named | {image.name: (str(image.source),) for image in profile.images}
 
 
@@ -58,7 +60,7 @@ def movable(profile: Profile, lock: Lock, asked: Sequence[str]) -> frozenset[str
     Raises:
         BadInput: One of them is not in the profile.
     """
-    named = named_sources(profile)
+    named = named_sources(profile, lock)
     texts = {text for sources in named.values() for text in sources}
     if unknown := [name for name in asked if name not in named and name not in texts]:
         raise BadInput(f"the profile has no source {unknown[0]!r}", f"it has {', '.join(named) or 'none'}")

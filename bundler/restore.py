@@ -26,6 +26,7 @@ from bundler.knowledge.stored import stored
 
 FORMS = CHROMA, FAISS, JSONL, NPY = ("chroma", "faiss", "jsonl", "npy")
 _BATCH = 1_000
+_OTHERWISE = "`--as jsonl` writes every collection as it is"
 _CHROMA_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,510}[A-Za-z0-9]")
 _INT64 = re.compile(r"0|-?[1-9][0-9]{0,17}")
 
@@ -129,6 +130,7 @@ def _write_chroma(collection: Collection, path: Path) -> None:
     before = os.umask(0o077)
     try:
         fresh.mkdir()
+        _check_numbers(collection)
         _fill(collection, fresh)
         DISK.rename(fresh, path)
     finally:
@@ -137,9 +139,19 @@ def _write_chroma(collection: Collection, path: Path) -> None:
     DISK.sync_folder(path.parent)
 
 
+def _check_numbers(collection: Collection) -> None:
+    """Refuses what Chroma would take and round: it has no integers beyond 64 bits."""
+    for name, metadata in zip(collection.ids, collection.metadatas, strict=True):
+        for key, value in metadata.items():
+            items = value if isinstance(value, list) else [value]
+            if any(isinstance(item, int) and not -(2**63) <= item < 2**63 for item in items):
+                raise BadInput(f"the metadata {key!r} of {name[:80]!r} is no number that Chroma keeps", _OTHERWISE)
+
+
 def _fill(collection: Collection, folder: Path) -> None:
     import chromadb
     from chromadb.config import Settings
+    from chromadb.errors import InvalidArgumentError
 
     client = chromadb.PersistentClient(str(folder), Settings(anonymized_telemetry=False))
     try:
@@ -154,6 +166,8 @@ def _fill(collection: Collection, folder: Path) -> None:
                 metadatas=[dict(metadata) or None for metadata in collection.metadatas[part]],
                 embeddings=list(collection.vectors[part]),
             )
+    except (ValueError, InvalidArgumentError) as error:  # metadata of another store that Chroma's rules do not allow
+        raise BadInput(f"Chroma does not take a row of {collection.name}: {str(error)[:300]}", _OTHERWISE) from error
     finally:
         client.close()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import sys
 import threading
 import time
@@ -40,6 +41,7 @@ EXIT_INTERRUPTED = 130
 # How often progress shows: where somebody looks at a terminal, and in a journal or a pipe.
 _LIVE_S, _LINES_S = 0.2, 5.0
 
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _RED, _GREEN, _YELLOW, _BOLD, _OFF = "\x1b[31m", "\x1b[32m", "\x1b[33m", "\x1b[1m", "\x1b[0m"
 
 
@@ -87,7 +89,7 @@ class Terminal:
         self.note(self._paint(_GREEN, text))
 
     def warn(self, text: str) -> None:
-        self.note(self._paint(_YELLOW, f"warning: {text}"))
+        self.note(self._paint(_YELLOW, f"warning: {shown(text)}"))
 
     def alarm(self, text: str) -> None:
         """Says in red what an operator must know although the command did its work."""
@@ -96,9 +98,9 @@ class Terminal:
     def error(self, error: errors.LifeboatError) -> None:
         """Prints `error:` with the fact and `hint:` with the way out; with --json also on stdout."""
         code = exit_code(error)
-        self.note(self._paint(_RED, f"error: {error.fact}"))
+        self.note(self._paint(_RED, f"error: {shown(error.fact)}"))
         if error.hint:
-            self.note(f"hint: {error.hint}")
+            self.note(f"hint: {shown(error.hint)}")
         if self.json_output:
             self.result({"error": error.fact, "hint": error.hint, "exit_code": code}, ())
 
@@ -261,6 +263,11 @@ def run(body: Callable[[], object], terminal: Terminal, extra: str) -> int:
         terminal.note("stopped; nothing half-written was left under a final name")
         return EXIT_INTERRUPTED
     return 0
+
+
+def shown(text: str) -> str:
+    """Returns a message without control characters: what it quotes may be foreign, and steer the terminal."""
+    return _CONTROL.sub("?", text)
 
 
 def disk_error(error: OSError) -> errors.LifeboatError:

@@ -61,6 +61,10 @@ def copy(
     keyring = keyring_of(home, passphrase_file)
     if is_reference(source) and is_reference(target):
         raise BadInput("both are in a registry", "`skopeo copy` or the registry's own replication does that")
+    if full and (is_reference(source) or is_reference(target)):
+        raise BadInput("--full is for a medium", "leave it out: in a registry every volume lies in any case")
+    if mount_from and not is_reference(target):
+        raise BadInput("--mount-from is for a push to a registry", "leave it out")
     if is_reference(source):
         _pull(terminal, source, Path(target), sites, home)
     elif not Path(source).is_dir():

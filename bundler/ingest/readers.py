@@ -43,7 +43,9 @@ def read_folder(folder: Path) -> list[Document]:
     Raises:
         BadInputs: Files that are not documents, are too large, are links, or cannot be parsed; all of them.
     """
-    files = sorted(path for path in folder.rglob("*") if not path.is_dir() and not path.name.startswith("."))
+    # A link to a folder is not gone into: it counts as a file, so that what lies behind it is not left out in silence.
+    found = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
+    files = sorted(path for path in found if not path.name.startswith("."))
     if not files:
         raise BadInput(f"{folder} holds no documents", f"put {', '.join(SUFFIXES)} files into it")
     issues = [issue for path in files[:FILES_MAX] if (issue := _issue(path, folder))]

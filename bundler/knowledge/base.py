@@ -33,6 +33,12 @@ class KnowledgeBase:
     ) -> None:
         self.encoder, self.collections, self.faqs, self.routers = encoder, collections, faqs, routers
 
+    @property
+    def kinds(self) -> frozenset[str]:
+        """The kinds of self-test cases that there is content for."""
+        held = {"faq": self.faqs, "documents": self.collections, "route": self.routers}
+        return frozenset(kind for kind, content in held.items() if content)
+
     @classmethod
     def load(cls, service: Service, read: assets.Read, encoder: Embeds, dense: DenseFactory = Exact) -> KnowledgeBase:
         """Loads what the service names.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -19,11 +19,15 @@ _FIELDS = {
     "route": {"input", "expect"},
     "model": {"prompt"},
 }
+NEEDS = {"faq": "[[faq]]", "documents": "[[documents]] or [[vectors]]", "route": "[[router]]"}
 _SHOWN = 5
 
 
 class Probe(Protocol):
     """What is asked: a `KnowledgeBase`, or anything that answers like one."""
+
+    @property
+    def kinds(self) -> frozenset[str]: ...
 
     def faq(self, question: str) -> FaqResult: ...
 
@@ -91,8 +95,24 @@ def read_cases(data: bytes) -> list[Case]:
     return [_case(number, line) for number, line in enumerate(data.decode().split("\n"), 1) if line.strip()]
 
 
+def without_content(cases: Iterable[Case], kinds: Collection[str]) -> list[str]:
+    """Returns a line for each kind of case that asks content which is not there; `kinds` is what is there."""
+    asked = [case.kind for case in cases]
+    return [
+        f"{asked.count(kind)} cases are of kind {kind!r}, and there is no {table}"
+        for kind, table in NEEDS.items()
+        if kind in asked and kind not in kinds
+    ]
+
+
 def run(cases: Sequence[Case], probe: Probe, spec: SelftestSpec) -> SelftestReport:
-    """Asks every case but those for language models, which the caller runs where an engine is."""
+    """Asks every case but those for language models, which the caller runs where an engine is.
+
+    Raises:
+        BadBundle: Cases ask content that is not there.
+    """
+    if lacking := without_content(cases, probe.kinds):
+        raise BadBundle(f"the self-test asks what the bundle does not hold: {'; '.join(lacking)}")
     shares = {
         "faq": spec.faq_percent,
         "documents": spec.documents_percent,

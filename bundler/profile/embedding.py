@@ -18,11 +18,13 @@ def read_embedding(table: Table) -> EmbeddingEntry:
     onnx = table.text("onnx", "")
     if onnx and not _is_graph(onnx):
         table.issue(f"onnx is {onnx!r}, expected the path of an .onnx file inside the source")
-    if table.has("pooling") and not onnx:
+    source = read_source(table)
+    is_open = source.startswith("hub:") and not onnx and not table.has("precision")
+    if table.has("pooling") and not onnx and not is_open:
         table.issue("pooling is for a graph that is taken as it is (onnx); a converted model says it itself")
     entry = EmbeddingEntry(
         name=table.name(),
-        source=read_source(table),
+        source=source,
         licence=table.text("licence"),
         licence_file=table.text("licence_file", ""),
         max_tokens=table.integer("max_tokens", 256, 16, 8192),
@@ -32,6 +34,7 @@ def read_embedding(table: Table) -> EmbeddingEntry:
         query_prefix=_prefix(table, "query_prefix"),
         passage_prefix=_prefix(table, "passage_prefix"),
         signer=read_signer(table),
+        is_open=is_open,
     )
     table.close()
     return entry

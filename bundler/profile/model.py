@@ -81,6 +81,8 @@ class EmbeddingEntry:
         pooling: One of `reading.POOLINGS` for an export; "" where the folder says it as sentence-transformers does.
         query_prefix: Goes before what is asked, as some models want it.
         passage_prefix: Goes before passages.
+        is_open: The profile says neither `onnx` nor `precision`: a hub's own export is taken where it offers one.
+        why: What decided between export and conversion where the profile did not; "" where it did.
     """
 
     name: str
@@ -94,6 +96,8 @@ class EmbeddingEntry:
     query_prefix: str = ""
     passage_prefix: str = ""
     signer: SignerEntry | None = None
+    is_open: bool = False
+    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -193,3 +197,9 @@ class Profile:
     public: tuple[str, ...] = ()
     licences: LicenceRules = NO_RULES
     sha256: str = ""
+
+    @property
+    def case_kinds(self) -> frozenset[str]:
+        """The kinds of self-test cases that there is content for, as `KnowledgeBase.kinds` of what is built of it."""
+        held = {"faq": self.faqs, "documents": (*self.documents, *self.vectors), "route": self.routers}
+        return frozenset(kind for kind, entries in held.items() if entries)

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bundler import terminal
+from bundler.format.errors import BadInput
 from bundler.terminal import Stage, Terminal, duration
 
 STAGES = [Stage("copying", 5.0, 1_000), Stage("self-test", 10.0), Stage("switching", 1.0)]
@@ -93,3 +94,11 @@ def test_a_note_replaces_the_line_that_is_drawn(capsys: pytest.CaptureFixture[st
 def test_times_are_said_as_people_do(seconds: float, text: str) -> None:
     """Seconds, then minutes, then hours."""
     assert duration(seconds) == text
+
+
+def test_what_a_message_quotes_does_not_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """Escapes and marks that turn a line come from files and servers of others; lines of our own stay lines."""
+    terminal = Terminal()
+    terminal.error(BadInput("one\x1b[31m\rtwo\nthree", "four\x9b1A"))
+    terminal.warn("five\u202esix")
+    assert capsys.readouterr().err == "error: one?[31m?two\nthree\nhint: four?1A\nwarning: five?six\n"

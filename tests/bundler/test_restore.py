@@ -12,7 +12,7 @@ from chromadb.config import Settings
 from bundler.capture.stores.files import open_file
 from bundler.capture.stores.rows import open_vectors, read_rows
 from bundler.fit.snapshot import exact
-from bundler.format.errors import Busy
+from bundler.format.errors import BadInput, Busy
 from bundler.restore import Collection, chroma_name, restore
 
 faiss = pytest.importorskip("faiss", reason="faiss-cpu is not installed: run scripts/environment.py --set dev")
@@ -94,6 +94,21 @@ def test_nothing_is_written_over(tmp_path: Path, form: str) -> None:
     with pytest.raises(Busy, match="is there already"):
         restore(collection("ip"), form, tmp_path, "notes")
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [{"a": [1, "x"]}, {"a": []}, {"": 1}, {"chroma:document": "x"}, {"$and": 1}, {"a": 2**63}, {"a": [-(10**30)]}],
+    ids=["mixed", "empty list", "no name", "its own name", "an operator", "too large", "too small"],
+)
+def test_what_chroma_would_refuse_or_round_is_told(tmp_path: Path, metadata: dict[str, Any]) -> None:
+    """A collection of JSONL may hold metadata that Chroma has no place for: no traceback, and no rounded number."""
+    made = Collection("notes", "cosine", ["a"], ["A text."], [metadata], np.ones((1, 4), np.float32))
+    with pytest.raises(BadInput) as caught:
+        restore(made, "chroma", tmp_path, "notes")
+    assert "--as jsonl" in str(caught.value.hint)
+    assert list(tmp_path.iterdir()) == []
+    assert restore(made, "jsonl", tmp_path, "notes") == [tmp_path / "notes.jsonl"]
 
 
 def test_a_directory_that_fails_leaves_nothing(tmp_path: Path) -> None:

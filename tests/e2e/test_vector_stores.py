@@ -1,6 +1,7 @@
 """A customer whose knowledge is vector stores: snapshotted, shipped, installed, and asked on the box."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -27,6 +28,19 @@ FACTS = {
 ROWS = [(f"{source}#{number}", text, source) for source, texts in FACTS.items() for number, text in enumerate(texts)]
 FORMS = {"chroma": ["folder"], "faiss": ["folder.faiss", "folder.jsonl"], "jsonl": ["folder.jsonl"]}
 FORMS["npy"] = ["folder.npy", "folder.jsonl"]
+COLLECTIONS = ("folder", "flat", "lines", "server")
+# What a builder would be whose check of a snapshot is gone, and whose recorded answers are another store's.
+DOCTORED = """
+import sys
+from dataclasses import replace
+import bundler.build
+from bundler.cli import main
+from bundler.fit import snapshot
+encode = snapshot.encode_asked
+snapshot.encode_asked = lambda asked: encode([replace(item, ids=item.ids[::-1]) for item in asked])
+bundler.build.check_snapshots = lambda gathered: ()
+main()
+"""
 QUESTION = "How long are monthly backup copies kept?"
 PROFILE = """
 [bundle]
@@ -41,6 +55,17 @@ name = "folder"
 source = "file:chroma"
 collection = "handbook"
 embedding = "minilm"
+[[vectors]]
+name = "flat"
+source = "file:rows.faiss"
+texts = "file:texts.jsonl"
+embedding = "minilm"
+whole = true
+[[vectors]]
+name = "lines"
+source = "file:rows.jsonl"
+embedding = "minilm"
+whole = true
 [[vectors]]
 name = "server"
 source = "chroma:{url}"
@@ -83,14 +108,34 @@ def ask_chroma(path: Path, vector: Any) -> list[str]:
     return found
 
 
+def write_files(folder: Path, encoder: Encoder) -> None:
+    """The same rows as the real FAISS writes them, with their texts beside, and as plain JSONL."""
+    import faiss
+
+    vectors = np.asarray(encoder.embed([text for _, text, _ in ROWS]), np.float32)
+    index = faiss.IndexFlatIP(vectors.shape[1])
+    index.add(vectors)
+    faiss.write_index(index, str(folder / "rows.faiss"))
+    texts = [{"id": name, "text": text, "metadata": {"source": source}} for name, text, source in ROWS]
+    rows = [{**row, "vector": vector.tolist()} for row, vector in zip(texts, vectors, strict=True)]
+    for name, lines in (("texts.jsonl", texts), ("rows.jsonl", rows)):
+        (folder / name).write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
 @pytest.fixture(scope="module")
 def stores_customer(
-    tmp_path_factory: pytest.TempPathFactory, wheelhouse: Path, chroma_path: Path, chroma_run: Any, make_customer: Any
+    tmp_path_factory: pytest.TempPathFactory,
+    wheelhouse: Path,
+    chroma_path: Path,
+    chroma_run: Any,
+    make_customer: Any,
+    encoder: Encoder,
 ) -> Iterator[Any]:
     folder = tmp_path_factory.mktemp("stores")
     made = make_customer(folder)
     (folder / "pass").write_text("correct horse\n")
     shutil.copytree(chroma_path, folder / "chroma")
+    write_files(folder, encoder)
     keys = ("--passphrase-file", folder / "pass")
     with chroma_run(shutil.copytree(chroma_path, folder / "served")) as url:
         (folder / "stores.toml").write_text(PROFILE.format(url=url))
@@ -115,10 +160,10 @@ class Box:
 
 
 @contextmanager
-def serving(customer: Any) -> Iterator[Box]:
-    token = json.loads(customer.must("appliance", "token", "create", "test", "--state", customer.state, "--json"))
-    url = customer.folder / "url"
-    words = ["serve", "--state", str(customer.state), "--port", "0", "--port-file", str(url)]
+def serving(customer: Any, state: Path) -> Iterator[Box]:
+    token = json.loads(customer.must("appliance", "token", "create", "test", "--state", state, "--json"))
+    url = customer.folder / f"{state.name}-url"
+    words = ["serve", "--state", str(state), "--port", "0", "--port-file", str(url)]
     with (
         (customer.folder / "log").open("wb") as log,
         subprocess.Popen([sys.executable, "-m", "appliance", *words], stdout=log, stderr=log) as process,
@@ -142,12 +187,15 @@ def post(box: Any, path: str, body: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_the_box_answers_as_the_stores_did(stores_customer: Any, encoder: Encoder, chroma_path: Path) -> None:
-    """Directory and server: a search gives the ids that Chroma gives, in its order, and an answer quotes the text."""
+    """Directory, files and server: a search gives the ids that Chroma gives, in its order; an answer quotes it."""
     vector = encoder.embed([QUESTION])[0]
     expected = ask_chroma(shutil.copytree(chroma_path, stores_customer.folder / "asked"), vector)
-    assert "vector stores: folder, server answer as they did" in (stores_customer.folder / "installed").read_text()
-    with serving(stores_customer) as box:
-        for collection in ("folder", "server"):
+    assert (
+        f"vector stores: {', '.join(COLLECTIONS)} answer as they did"
+        in (stores_customer.folder / "installed").read_text()
+    )
+    with serving(stores_customer, stores_customer.state) as box:
+        for collection in COLLECTIONS:
             hits = post(box, "/v1/search", {"query": QUESTION, "top_k": 5, "collection": collection})["hits"]
             assert [hit["id"] for hit in hits] == expected
             assert hits[0]["source"] == "backup.md"
@@ -189,7 +237,7 @@ def test_plan_and_inspect_tell_of_the_stores(stores_customer: Any, wheelhouse: P
     """Kind, versions, size and metric, before the build and in what was built."""
     profile = stores_customer.folder / "plan.toml"
     text = (stores_customer.folder / "stores.toml").read_text()
-    profile.write_text(text[: text.rindex("[[vectors]]")])
+    profile.write_text(text[: text.rindex("[[vectors]]")])  # the server is gone
     told = stores_customer.must("bundler", "plan", profile, "--wheels", wheelhouse)
     assert "vector store folder: chroma read by" in told
     assert "8 rows of 384 dimensions, cosine" in told
@@ -221,3 +269,26 @@ def test_vectors_of_another_model_are_refused_at_build(stores_customer: Any, whe
     (folder / "other.toml").write_text(text + "reembed = true\n")
     built = stores_customer.must("bundler", "build", folder / "other.toml", "--repository", folder / "another", *keys)
     assert "vector stores: other answer as they did" in built
+
+
+def test_a_snapshot_that_answers_otherwise_never_serves(stores_customer: Any, wheelhouse: Path) -> None:
+    """Validly signed by a builder that checked nothing: the box refuses it, and the version before goes on."""
+    folder, state = stores_customer.folder, stores_customer.folder / "second"
+    shutil.copytree(stores_customer.state, state, symlinks=True)
+    text = (folder / "stores.toml").read_text()
+    (folder / "fewer.toml").write_text(text[: text.rindex("[[vectors]]")])
+    words = ("build", folder / "fewer.toml", "--repository", stores_customer.repository, "--wheels", wheelhouse)
+    keys = ("--yes", "--passphrase-file", folder / "pass")
+    command = [sys.executable, "-c", DOCTORED, *map(str, (*words, *keys))]
+    home = {**os.environ, "LIFEBOAT_HOME": str(folder / "home"), "NO_COLOR": "1"}
+    built = subprocess.run(command, env=home, capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stderr
+    refused = stores_customer.install(stores_customer.repository, state)
+    assert refused.returncode != 0
+    for name in ("folder", "flat", "lines"):
+        assert f"{name}: " in refused.stderr
+    assert "of what the store answered" in refused.stderr
+    assert "was refused" in stores_customer.run("appliance", "status", "--state", state).stdout
+    with serving(stores_customer, state) as box:
+        hits = post(box, "/v1/search", {"query": QUESTION, "top_k": 1, "collection": "server"})["hits"]
+        assert hits[0]["text"] == "Monthly backup copies are kept for 13 months."

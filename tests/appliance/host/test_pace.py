@@ -12,6 +12,8 @@ CASES = [Case("faq", "When?", "hours", ""), Case("route", "It smokes", "fire", "
 class Slow:
     """Knowledge whose clock moves on with every question; the first one of each kind takes a hundred times longer."""
 
+    kinds = frozenset(("faq", "route"))
+
     def __init__(self) -> None:
         self.now_s, self.asked = 0.0, dict[str, int]()
 

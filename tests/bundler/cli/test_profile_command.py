@@ -146,6 +146,16 @@ def test_a_licence_that_is_not_allowed_is_found_before_anything_is_fetched(lifeb
     assert "Apache-2.0" in done.stdout
 
 
+def test_cases_without_content_are_found(lifeboat: Run, made: Path) -> None:
+    """The minimal profile has no router to ask."""
+    cases = made.parent / "mine" / "selftest.jsonl"
+    cases.write_text(cases.read_text() + '{"kind": "route", "input": "it burns", "expect": "fire"}\n')
+    done = lifeboat("profile", "check", made)
+    assert done.exit_code == 8
+    assert "1 cases are of kind 'route', and there is no [[router]]" in done.stdout
+    assert "of which there is no example" not in done.stdout
+
+
 def test_an_explanation_says_who_answers_and_what_leaves(lifeboat: Run) -> None:
     """In the order in which rungs are asked, for each ladder and route."""
     done = lifeboat("profile", "explain", ROOT / "profiles/clinic-frontdesk.toml", "--json")

@@ -1,6 +1,7 @@
 """The knowledge base on a small corpus with the real embedding model: fit, load, ask."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -185,6 +186,22 @@ def test_the_selftest_counts_what_holds(base: KnowledgeBase) -> None:
     assert not report.passed
     assert {tally.kind: tally.held for tally in report.tallies} == {"documents": 1, "refuse": 1, "route": 0}
     assert any("Fernlink" in line for line in report.lines())
+
+
+@pytest.mark.parametrize(
+    ("line", "table"),
+    [
+        ({"kind": "route", "input": "x", "expect": None}, "1 cases are of kind 'route', and there is no [[router]]"),
+        ({"kind": "faq", "question": "x", "expect": "a"}, "and there is no [[faq]]"),
+        ({"kind": "documents", "question": "x", "expect": "a", "quote": "b"}, "and there is no [[documents]]"),
+    ],
+)
+def test_cases_without_content_are_refused(encoder: Encoder, line: dict[str, str], table: str) -> None:
+    """A box says what is wrong with such a bundle, and asks nothing."""
+    empty = KnowledgeBase(encoder, {}, {}, {})
+    cases = selftest.read_cases(json.dumps(line).encode())
+    with pytest.raises(BadBundle, match=re.escape(table)):
+        selftest.run(cases, empty, SelftestSpec("", 90, 90, 90, 90))
 
 
 @pytest.mark.parametrize("line", [b"{}", b"not json", b'{"kind":"faq","question":"x"}', b'{"kind":"king"}'])
