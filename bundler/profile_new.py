@@ -84,9 +84,8 @@ def make_profile(name: str, source: str, tier: str, folder: Path, shipped: Path)
 
 def renamed(text: str, source: str, name: str, tier: str) -> str:
     """Returns a profile's text under another name, with its content in a folder of that name. Pure."""
-    text = text.replace(f'"file:{source}/', f'"file:{name}/').replace(
-        f"the content in {source}/", f"the content in {name}/"
-    )
+    for before in ('"file:', "the content in "):
+        text = text.replace(f"{before}{source}/", f"{before}{name}/")
     text = re.sub(rf'^name = "{re.escape(source)}"', f'name = "{name}"', text, count=1, flags=re.MULTILINE)
     if not tier:
         return text

@@ -99,7 +99,7 @@ def test_a_check_lists_everything_at_once(lifeboat: Run, made: Path) -> None:
         "[[documents]] handbook: wrong.xyz is not a document",
         "[[faq]] answers: alone ('Only this?'): no variants",
         "'Q1' expects the FAQ entry 'gone'",
-        "'Q2' expects the label 'label'",
+        "1 cases are of kind 'route', and there is no [[router]]",
         "'What is the capital of Mongolia?' stands twice",
         "faq answers is in no ladder and no route",
     ):
