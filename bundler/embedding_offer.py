@@ -31,8 +31,8 @@ def settled(entry: EmbeddingEntry, place: Place) -> EmbeddingEntry:
         BadInput: The source offers neither an export nor weights, or nothing says how the export is pooled.
         SourceFailed: The hub cannot be asked.
     """
-    source = parse(entry.source)
-    if not entry.is_open or not isinstance(source, HubSource):
+    # Open is a folder of a hub only; that of a wheel is no source by itself.
+    if not entry.is_open or not isinstance(source := parse(entry.source), HubSource):
         return entry
     if (known := pinned(entry, place.pins)) is not None:
         return known

