@@ -28,7 +28,7 @@ from bundler.embedding_offer import settled
 from bundler.fit import compile as fit
 from bundler.format import service
 from bundler.format.chunking import merged_cuts
-from bundler.format.errors import BadInput
+from bundler.format.errors import BadInput, SourceFailed
 from bundler.format.image import ImageSpec
 from bundler.format.limits import CHUNK_BYTES, CHUNK_BYTES_SMALL, MIB
 from bundler.gguf_statements import stated
@@ -126,7 +126,7 @@ class Sources:
             if entry.signer is not None:
                 fetched, signer = signatures.check(entry.signer, entry.source, fetched)
             item = replace(self._found(part, source, fetched, entry.licence), signature=signer)
-            result[source] = (stated(item, fetched, entry.serves) if isinstance(entry, ModelEntry) else item, fetched)
+            result[source] = (stated(item, fetched, entry) if isinstance(entry, ModelEntry) else item, fetched)
         for image in self.profile.images:
             self.say(f"taking {image.source}")
             fetched = fetch_image(image.source, image.platform, self.place)
@@ -175,6 +175,11 @@ class Sources:
         """Opens every vector store, once a build, so that what was planned is what goes in."""
         for entry in self.profile.vectors:
             if entry.name not in self.opened:
+                if self.offline and entry.source.startswith("chroma:"):
+                    raise SourceFailed(
+                        f"{entry.source} is asked at each build, and this one is offline",
+                        "snapshot a copy of its directory instead, or leave --offline out",
+                    )
                 self.say(f"opening the vector store {entry.name}")
                 self.opened[entry.name] = open_store(self.profile, entry, self.work)
         return self.opened
@@ -228,14 +233,7 @@ def gather(sources: Sources, found: Mapping[str, tuple[Found, Fetched]], convert
 
 
 def _model(entry: ModelEntry, fetched: Fetched) -> Captured:
-    facts = gguf.inspect(fetched.path)
-    if entry.context_tokens > facts.context_length:
-        raise BadInput(
-            f"{entry.name}: context_tokens is {entry.context_tokens}, the model was trained for {facts.context_length}"
-        )
-    if (problem := gguf.unfit(facts, entry.serves)) is not None:
-        raise BadInput(f"{entry.name}: {problem}")
-    cuts = merged_cuts(gguf.cut_points(facts), MIB)
+    cuts = merged_cuts(gguf.cut_points(gguf.inspect(fetched.path)), MIB)
     path = f"models/{entry.name}.gguf"
     return Captured(path, fetched.path, "gguf", entry.licence, fetched.pinned, cuts, CHUNK_BYTES, fetched.sha256)
 

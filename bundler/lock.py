@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,7 +68,7 @@ def read_lock(path: Path) -> Lock:
         NewerFormat: A later program wrote it.
     """
     try:
-        lock = from_json(Lock, canonical.decode(read_limited(path, LOCK_BYTES).strip(), path.name), path.name)
+        lock = from_json(Lock, canonical.read(read_limited(path, LOCK_BYTES), path.name), path.name)
     except FileMissing:
         return no_lock()
     except BadBundle as error:
@@ -80,7 +81,9 @@ def read_lock(path: Path) -> Lock:
 
 
 def write_lock(path: Path, lock: Lock) -> None:
-    write_atomic(path, canonical.encode(to_json(lock)) + b"\n")
+    """Writes a lock a fact a line: it lies in version control, and people read what changed."""
+    text = json.dumps(to_json(lock), sort_keys=True, indent=2, ensure_ascii=False)
+    write_atomic(path, text.encode() + b"\n")
 
 
 def settle(lock: Lock, found: Mapping[str, Pin]) -> Lock:

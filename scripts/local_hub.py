@@ -317,7 +317,9 @@ def main() -> None:
     parser.add_argument("--large", action="append", default=[], metavar="ORG/NAME/FILE=BYTES", help="made, not stored")
     parser.add_argument("--fault", action="append", default=[], metavar="JSON", help='like {"kind":"cut","at_bytes":9}')
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one, which is printed")
-    parser.add_argument("--for", dest="seconds", type=float, default=600, help="stops after so many seconds")
+    parser.add_argument(
+        "--for", dest="seconds", type=float, default=600, help="stops after so many seconds (%(default)s)"
+    )
     words = parser.parse_args()
     hub = LocalHub(words.port)
     for text in words.repository:

@@ -23,7 +23,7 @@ LABEL = "[fake cloud]"
 DRAWN = 9  # questions a kind: the self-test promises a share, not every case, so most of them must hold
 QUESTION = "Please say in two sentences what a lifeboat is for."
 INTERRUPTED = 130
-RED, GREEN, OFF = "\x1b[31m", "\x1b[32m", "\x1b[0m"
+RED, GREEN, OFF = ("\x1b[31m", "\x1b[32m", "\x1b[0m") if sys.stdout.isatty() else ("", "", "")
 
 
 class Story:

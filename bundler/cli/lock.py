@@ -46,6 +46,8 @@ def lock(
 
     if names and not update:
         raise click.UsageError("names of sources are for --update")
+    if update and offline:
+        raise click.UsageError("--update looks where branches and tags stand now, which --offline forbids")
     path, read = lock_path(profile), read_profile(profile, {}, tier)
     before = read_lock(path)
     moving = relock.movable(read, before, names) if update else frozenset()

@@ -31,20 +31,30 @@ def decode(data: bytes, what: str) -> dict[str, Any]:
         what: Names the document in errors, such as "bundle.json".
 
     Raises:
-        BadBundle: Not UTF-8, not JSON, a float, a duplicate key, too deep, not an object, or not canonical.
+        BadBundle: As `read`, or not canonical.
+    """
+    value = read(data, what)
+    if encode(value) != data:
+        raise BadBundle(f"{what} is not in canonical form")
+    return value
+
+
+def read(data: bytes, what: str) -> dict[str, Any]:
+    """Reads one JSON object of a file that people may lay out as they like, as strictly as `decode` otherwise.
+
+    Raises:
+        BadBundle: Not UTF-8, not JSON, a float, a duplicate key, too deep, or not an object.
     """
     _bound_depth(data, what)
     try:
         value = json.loads(
             data, object_pairs_hook=_unique, parse_float=_no_float, parse_constant=_no_float, parse_int=_bounded_int
         )
-        again = encode(value)  # a lone surrogate decodes and has no UTF-8
+        encode(value)  # a lone surrogate decodes and has no UTF-8
     except (ValueError, RecursionError) as error:
         raise BadBundle(f"{what} is not strict JSON: {error}") from error
     if not isinstance(value, dict):
         raise BadBundle(f"{what} is not a JSON object")
-    if again != data:
-        raise BadBundle(f"{what} is not in canonical form")
     return value
 
 

@@ -87,6 +87,9 @@ def open_tier(file: Path | None) -> OpenTier:
     """
     if file is None:
         return OpenTier(None, (), None, [])
+    if not file.exists():
+        names = ", ".join(sorted(path.stem for path in file.parent.glob(f"*{SUFFIX}")))
+        raise BadInput(f"there is no tier {file}", f"there are {names}" if names else "name a .toml file")
     issues: list[str] = []
     values = read_toml(file, "tier")
     top = Table(values, "tier", issues)

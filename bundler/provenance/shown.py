@@ -51,7 +51,7 @@ def beside(folder: Path, root_sha256: str | None, bundle: str | None, document: 
     wanted = bundle or (bundles[-1] if bundles else "")
     path = f"bundles/{wanted}/{BESIDE[document]}"
     if path not in trusted.targets:
-        raise BadInput(f"{folder} lists no {path}", f'the profile says so: [bundle] public = ["{document}"]')
+        raise BadInput(f"{folder} lists no {path}", f'it does where the profile says [bundle] public = ["{document}"]')
     data, target = read_limited(paths.inside(folder, path), INDEX_BYTES), trusted.targets[path]
     # Of the bytes that are shown, not of the file: a share may give others the next time.
     if (len(data), hashlib.sha256(data).hexdigest()) != (target.length, target.sha256):

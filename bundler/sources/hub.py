@@ -176,9 +176,7 @@ class Hub:
 
     def _online(self, what: str) -> HubClient:
         if self._place.offline:
-            raise SourceFailed(
-                f"{what} is not known here, and no hub is asked offline", "run it once without --offline"
-            )
+            raise SourceFailed(f"{what}: not known here, and no hub is asked offline", "run it once without --offline")
         if self._client is None:
             from bundler.sources.hub_client import hub_client
 

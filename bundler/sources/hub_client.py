@@ -71,7 +71,7 @@ class HubClient:
 
     def _info(self, repository: str, revision: str | None) -> tuple[str, str]:
         """Returns the commit and the licence that the card declares."""
-        where = f"{repository}@{revision or 'its default branch'}"
+        where = f"{repository}@{revision}" if revision else f"{repository} (its default branch)"
 
         def asked() -> tuple[str, str]:
             found = self._api.model_info(repository, revision=revision, expand=["sha", "cardData"])
@@ -159,7 +159,7 @@ class HubClient:
                     asked = f" and asks to wait {error.asked_s:.0f} s" if error.asked_s is not None else ""
                     raise SourceFailed(
                         f"{what}: {error.fact}{asked}, after {failures} tries",
-                        "what was fetched is kept: try again later",
+                        "what was fetched is kept: try again later, or name a mirror by HF_ENDPOINT",
                     ) from error
                 time.sleep(wait_s)
 

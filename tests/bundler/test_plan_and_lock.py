@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bundler.format import age
+from bundler.format import age, canonical
 from bundler.format.errors import BadInput, SourceFailed
+from bundler.format.record import to_json
 from bundler.lock import Lock, Pin, PinnedPart, lock_path, read_lock, settle, write_lock
 from bundler.plan import NO_SELFTEST, Embedding, Found, estimate_medium_bytes, make_plan, pins, shipped_bytes
 
@@ -68,6 +69,9 @@ def test_a_lock_is_read_back(tmp_path: Path) -> None:
     lock = settle(read_lock(path), pins([MODEL, BARE]))
     write_lock(path, lock)
     assert read_lock(path) == lock
+    assert path.read_text().count("\n") > len(lock.pins), "people read what changed line by line"
+    path.write_bytes(canonical.encode(to_json(lock)))
+    assert read_lock(path) == lock, "as earlier versions wrote it"
     path.write_bytes(path.read_bytes().replace(b"sha256", b"sha512"))
     with pytest.raises(BadInput):
         read_lock(path)

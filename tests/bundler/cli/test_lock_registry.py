@@ -41,8 +41,9 @@ def _gguf(name: str) -> bytes:
         return struct.pack("<Q", len(value)) + value.encode()
 
     pairs = [text(key) + struct.pack("<I", 8) + text(value) for key, value in _KEYS.items() | {("general.name", name)}]
-    pairs.append(text("llama.context_length") + struct.pack("<II", 4, 512))
-    tensor = text("token_embd.weight") + struct.pack("<IQIQ", 1, 1, 0, 0)
+    pairs.append(text("llama.context_length") + struct.pack("<II", 4, 4096))
+    head = "cls.weight" if name.startswith("ranks") else "token_embd.weight"
+    tensor = text(head) + struct.pack("<IQIQ", 1, 1, 0, 0)
     data = b"GGUF" + struct.pack("<IQQ", 3, 1, len(pairs)) + b"".join(pairs) + tensor
     return data + bytes(-len(data) % 32) + bytes(32)
 

@@ -245,7 +245,7 @@ def test_it_ends_where_a_hub_does_not_get_well(
 
 def test_offline_says_what_is_missing(pull: Pull, place: Place, local_hub: Any, commit: str) -> None:
     """Without a network the cache and the lock serve, or an error says what they lack; nothing is asked."""
-    with pytest.raises(SourceFailed, match="what org/name@unresolved stands for is not known here"):
+    with pytest.raises(SourceFailed, match="what org/name@unresolved stands for: not known here"):
         pull(SOURCE, replace(place, offline=True))
     with pytest.raises(SourceFailed, match="the files of org/name@"):
         pull(f"hub:org/name@{commit}/model.gguf", replace(place, offline=True))
