@@ -73,7 +73,7 @@ def _written(material: Material, root: Component, components: list[Component], s
     value = json.loads(JsonV1Dot6(bom).output_as_string())
     del value["metadata"]["timestamp"]  # of the making of this document; bundle.json has the signed time
     cards = {f"asset/{part.path}": _card(part, source_of(part, material.sources)) for part in material.parts}
-    for component in value["components"]:
+    for component in value.get("components", ()):  # a profile of upstreams alone has none
         if component["type"] == "machine-learning-model":
             component["modelCard"] = cards[component["bom-ref"]]
         if component["type"] == "data":

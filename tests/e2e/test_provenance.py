@@ -66,6 +66,7 @@ def test_a_refused_licence_ends_before_anything_is_converted(
 ) -> None:
     """Exit code 3, every source that is refused at once, no repository; `plan` shows the same and ends well."""
     keys = ("--passphrase-file", customer.folder / "pass")
+    changed(profile, 'licence = "Apache-2.0 AND MIT"', 'licence = "Apache-2.0"')
     changed(profile, "[embedding]", '[licences]\nallow = ["MIT"]\n\n[embedding]')
     planned = json.loads(customer.must("bundler", "plan", profile, "--wheels", wheelhouse, "--json"))
     build = ("build", profile, "--repository", tmp_path / "repository", "--wheels", wheelhouse, "--yes", *keys)

@@ -122,3 +122,11 @@ def test_what_everybody_may_read_tells_nothing_of_the_content(material: Material
     for secret in ("merger", "secret", "aldous", "Aldous", "5" * 64, "6" * 64, material.content_sha256):
         assert secret not in data
     assert {"faq", "chat", "embedding/model.onnx"} <= components(data.encode()).keys()
+
+
+def test_a_bundle_of_nothing_but_upstreams_has_one(material: Material) -> None:
+    """A box that only stands in front of providers holds no file of ours, and still tells what it is."""
+    bare = replace(material, parts=(), sources=(), digests={}, software=())
+    told = sbom.full(bare).decode()
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(told) is None
+    assert json.loads(told)["metadata"]["component"]["name"] == material.profile
