@@ -128,7 +128,7 @@ def test_a_model_that_does_not_fit(
     """The room for the whole is looked for before the first byte of it is written."""
     pull(SOURCE).path.unlink()
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(2**40, 2**40, 1000))
-    with pytest.raises(NoSpace, match=r"1\.0 kB free, the file needs"):
+    with pytest.raises(NoSpace, match=r"1\.0 kB free, what comes needs"):
         pull(SOURCE)
     assert (len(merges), _kept(place)) == (1, [])
 
