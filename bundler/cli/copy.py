@@ -68,9 +68,9 @@ def copy(
     if is_reference(source):
         _pull(terminal, source, Path(target), sites, home)
     elif not Path(source).is_dir():
-        raise BadInput(f"{source} is no folder", "name a repository, or oci:HOST/NAME:TAG")
+        raise click.UsageError(f"{source} does not exist, or is no folder: name a repository, or oci:HOST/NAME:TAG")
     elif not sites:
-        raise BadInput("no site is named", "--site NAME, which may be given again: other sites' files stay here")
+        raise click.UsageError("--site NAME is missing; it may be given again: files of other sites stay here")
     elif is_reference(target):
         _push(terminal, Path(source), target, sites, layer_mib, mount_from, keyring)
     else:

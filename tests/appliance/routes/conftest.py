@@ -42,6 +42,7 @@ from bundler.format.service import (
     UpstreamSpec,
 )
 from bundler.format.store import CollectionSpec
+from bundler.knowledge.types import Hit
 
 WORDS = ("one ", "two ", "three ", "four")
 
@@ -260,16 +261,6 @@ class Cited:
 
 
 @dataclass(frozen=True)
-class Found:
-    text: str
-    source: str
-    start: int
-    end: int
-    score: float
-    collection: str
-
-
-@dataclass(frozen=True)
 class FaqFound:
     match: Match | None
     confidence: float
@@ -281,7 +272,7 @@ class EvidenceFound:
     answerable: bool
     confidence: float
     citations: tuple[Cited, ...]
-    hits: tuple[Found, ...]
+    hits: tuple[Hit, ...]
 
 
 @dataclass(frozen=True)
@@ -294,7 +285,7 @@ class RouteFound:
 
 FAQ = Match("hours", "When are you open?", "The helpdesk is open from 07:30 to 18:30.")
 TEXT = "Laptops that are lost are wiped remotely within 30 minutes of the call. Then a ticket is made."
-HIT = Found(TEXT, "lost-device.md", 0, len(TEXT), 1.5, "handbook")
+HIT = Hit(TEXT, "lost-device.md", 0, len(TEXT), 1.5, "handbook")
 
 
 class FakeKnowledge:
@@ -304,7 +295,7 @@ class FakeKnowledge:
         self.wait = threading.Event()
         self.wait.set()
 
-    def search(self, query: str, top_k: int, collection: str | None = None) -> Sequence[Found]:
+    def search(self, query: str, top_k: int, collection: str | None = None) -> Sequence[Hit]:
         assert self.wait.wait(60)
         return [HIT][:top_k] if "wipe" in query else []
 

@@ -32,9 +32,6 @@ def test_there_and_back(
     ("words", "told"),
     [
         (("oci:h/a", "oci:h/b"), "both are in a registry"),
-        (("REPO", "oci:h/a"), "no site is named"),
-        (("REPO", "usb"), "no site is named"),
-        (("nowhere", "usb", "--site", "bristol"), "is no folder"),
         (("REPO", "oci:h/a", "--site", "bristol", "--full"), "--full is for a medium"),
         (("oci:h/a", "usb", "--full"), "--full is for a medium"),
         (("oci:h/a", "usb", "--mount-from", "b"), "--mount-from is for a push"),
@@ -50,6 +47,20 @@ def test_what_is_typed_wrong(
     """Each with what is due, before a key is opened or a host is asked."""
     done = lifeboat("copy", *(repository if word == "REPO" else word for word in words))
     assert (done.exit_code, told in done.output) == (3, True), done.output
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("REPO", "oci:h/a"), "--site NAME is missing"),
+        (("REPO", "usb"), "--site NAME is missing"),
+        (("nowhere", "usb", "--site", "bristol"), "is no folder"),
+    ],
+)
+def test_what_is_left_out(lifeboat: Callable[..., Result], repository: Path, words: tuple[str, ...], told: str) -> None:
+    """As of any command: exit code 2."""
+    done = lifeboat("copy", *(repository if word == "REPO" else word for word in words))
+    assert (done.exit_code, told in done.output) == (2, True), done.output
 
 
 def test_what_is_not_for_a_registry(
