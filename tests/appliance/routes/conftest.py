@@ -350,10 +350,13 @@ class FakeBox:
     told: Callable[[], dict[str, Any]] = field(default=lambda: {"selftest": ["faq: 10 of 10"]})
 
 
-def make_service(upstreams: Sequence[Wall], *, chat: tuple[str, ...] = (), ask: tuple[str, ...] = ()) -> Service:
+def make_service(
+    upstreams: Sequence[Wall], first_token_ms: int, *, chat: tuple[str, ...] = (), ask: tuple[str, ...] = ()
+) -> Service:
     """Returns a profile with these upstreams, one model, one FAQ, one collection and one router."""
     specs = tuple(
-        UpstreamSpec(wall.name, wall.url, f"{wall.name}-large", "", "here", 500, 1_000, 1_000) for wall in upstreams
+        UpstreamSpec(wall.name, wall.url, f"{wall.name}-large", "", "here", 5_000, first_token_ms, 1_000)
+        for wall in upstreams
     )
     names = tuple(spec.name for spec in specs)
     rungs = (
@@ -419,8 +422,8 @@ class World:
 class Worlds:
     """Makes worlds and takes them down again."""
 
-    def __init__(self, folder: Path, stack: ExitStack) -> None:
-        self._folder, self._stack = folder, stack
+    def __init__(self, folder: Path, stack: ExitStack, first_token_ms: int) -> None:
+        self._folder, self._stack, self._first_token_ms = folder, stack, first_token_ms
         self.tickets: Callable[[Any], Any] = lambda _: None
         self.cache: Callable[[Any], Any] = lambda _: None
         self.jobs: Callable[[Any], Any] = lambda _: None
@@ -439,7 +442,7 @@ class Worlds:
         engine = self._stack.enter_context(Wall("small", self._folder / "engine.sock"))
         assert engine.path is not None
         policy = FakePolicy(tuple(wall.url.removesuffix("/v1") for wall in walls))
-        box = FakeBox(make_service(walls, **service), policy, {"small": FakeEngine(engine.path)})
+        box = FakeBox(make_service(walls, self._first_token_ms, **service), policy, {"small": FakeEngine(engine.path)})
         change(box)
         tokens = TokenStore(self._folder / "tokens.json")
         token, _ = tokens.create("test", now_s=1_000)
@@ -473,9 +476,15 @@ class Worlds:
 
 
 @pytest.fixture
-def worlds(tmp_path: Path) -> Iterator[Worlds]:
+def first_token_ms() -> int:
+    """How long a provider may be silent: longer than a loaded machine is; tests of silence itself say less."""
+    return 10_000
+
+
+@pytest.fixture
+def worlds(tmp_path: Path, first_token_ms: int) -> Iterator[Worlds]:
     with ExitStack() as stack:
-        yield Worlds(tmp_path, stack)
+        yield Worlds(tmp_path, stack, first_token_ms)
 
 
 @pytest.fixture

@@ -101,6 +101,7 @@ def test_a_provider_that_keeps_hanging_up_is_asked_twice(world: World) -> None:
     assert len(world.cloud.asked) == 2
 
 
+@pytest.mark.parametrize("first_token_ms", [1_000])
 @pytest.mark.parametrize("fault", ["silent", "html", "empty", "401", "404", "302", "429"])
 def test_what_will_not_pass_in_a_moment_is_asked_once(world: World, fault: str) -> None:
     """Silence above all: a silent provider stays silent."""
@@ -136,6 +137,7 @@ def test_each_fault_of_a_provider_is_skipped_with_its_reason(world: World, fault
     assert not any("elsewhere" in asked for asked in world.cloud.asked)
 
 
+@pytest.mark.parametrize("first_token_ms", [1_000])
 def test_a_silent_provider_is_given_up(worlds: Worlds) -> None:
     """Another rung answers beside one that accepts and says nothing, and its connection is closed in the end."""
     world = worlds.make()

@@ -25,6 +25,12 @@ def _until(condition: Callable[[], bool]) -> None:
 
 
 @pytest.fixture
+def first_token_ms() -> int:
+    """These are tests of a silence."""
+    return 1_000
+
+
+@pytest.fixture
 def world(worlds: Worlds) -> World:
     """The first token of a stream may take 1 s there, and an answer in one piece 3 s."""
     return worlds.make(settings=Settings(probe_s=0))

@@ -40,6 +40,7 @@ def _lapsed(world: World) -> None:
     _until(lambda: world.breaker().until_s <= time.monotonic())
 
 
+@pytest.mark.parametrize("first_token_ms", [1_000])
 def test_the_log_tells_when_a_provider_was_away(worlds: Worlds, caplog: pytest.LogCaptureFixture) -> None:
     """Once when it is left alone and once when it serves again, with the reason in our words."""
     world = worlds.make(settings=replace(SHORT, probe_s=0.05))
@@ -65,6 +66,7 @@ def test_a_route_has_the_mode_of_its_own_providers(worlds: Worlds) -> None:
     assert world.chat(model="desk").json()["lifeboat"]["banner"]
 
 
+@pytest.mark.parametrize("first_token_ms", [1_000])
 @pytest.mark.parametrize("stream", [False, True])
 def test_nobody_waits_for_a_trial(worlds: Worlds, *, stream: bool) -> None:
     """The provider is silent when it is tried again: the local model's answer is there long before."""

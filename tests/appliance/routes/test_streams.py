@@ -51,6 +51,7 @@ def test_the_headers_of_a_stream_say_what_served_it(world: World) -> None:
     assert events[-1] == "[DONE]"
 
 
+@pytest.mark.parametrize("first_token_ms", [1_000])
 @pytest.mark.parametrize(
     "fault",
     ["503", "html", "in-band", "empty", "cut early", "silent", "keepalives", "bad chunks"],
@@ -149,6 +150,7 @@ def test_a_slow_first_token_gets_pending_headers(worlds: Worlds) -> None:
     assert json.loads(raw.split("data: ")[-2])["lifeboat"]["rung"] == "alpha"
 
 
+@pytest.mark.parametrize("first_token_ms", [1_000])
 def test_an_error_after_pending_headers_is_an_event(worlds: Worlds) -> None:
     """The status is gone by then: the error comes in band, in the same shape, and without `[DONE]`."""
     world = worlds.make(settings=Settings(headers_wait_s=0.05, keepalive_s=0.05))
