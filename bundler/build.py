@@ -9,7 +9,7 @@ from datetime import datetime
 from functools import partial
 
 from bundler.check import check, check_snapshots, untested
-from bundler.embedding import Converted
+from bundler.embedding.model import Converted
 from bundler.files import DISK, FileLayer
 from bundler.format.errors import BadInput, NoSpace
 from bundler.format.limits import VOLUME_BYTES

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bundler.embedding import convert_embedding, embedding_files, make_encoder
+from bundler.embedding.model import convert_embedding, embedding_files, make_encoder
 from bundler.fit.faq import fit_faq
 from bundler.fit.near_miss import near_misses, told, tried
 from bundler.gather import Sources

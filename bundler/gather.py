@@ -8,13 +8,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from bundler import templates
 from bundler.capture import gguf
 from bundler.capture.images import capture_image, image_spec
 from bundler.capture.row_cuts import row_cuts
 from bundler.compile_service import SELFTEST, compile_service
-from bundler.conversions import Conversions
-from bundler.embedding import (
+from bundler.embedding.conversions import Conversions
+from bundler.embedding.model import (
     GRAPH,
     TOKENIZER,
     BuildEncoder,
@@ -24,21 +23,23 @@ from bundler.embedding import (
     embedding_files,
     make_encoder,
 )
-from bundler.embedding_offer import settled
+from bundler.embedding.offer import settled
+from bundler.embedding.remembered import RememberingEncoder
 from bundler.fit import compile as fit
 from bundler.format import service
 from bundler.format.chunking import merged_cuts
 from bundler.format.errors import BadInput, SourceFailed
 from bundler.format.image import ImageSpec
 from bundler.format.limits import CHUNK_BYTES, CHUNK_BYTES_SMALL, MIB
-from bundler.gguf_statements import stated
 from bundler.ingest import faq, readers, routes
 from bundler.ingest.lines import read_records
 from bundler.knowledge import selftest
 from bundler.knowledge.reading import Embeds
 from bundler.local import local_file, local_path, sized
 from bundler.lock import Lock, PinnedPart, no_lock
-from bundler.model_signatures import Signatures
+from bundler.models import templates
+from bundler.models.signatures import Signatures
+from bundler.models.statements import stated
 from bundler.plan import Found
 from bundler.profile.model import ContentEntry, EmbeddingEntry, ModelEntry, Profile
 from bundler.repository.survey import Captured
@@ -48,7 +49,6 @@ from bundler.sources.place import Place
 from bundler.sources.source import Fetched
 from bundler.stores import Opened, open_store, snapshot_store, specs
 from bundler.terminal import Progress
-from bundler.vector_cache import RememberingEncoder
 
 
 @dataclass(frozen=True)

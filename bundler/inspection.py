@@ -21,9 +21,9 @@ from bundler.format.trust.descriptors import read_descriptors
 from bundler.format.trust.medium import check_file, find_root, load_repository, oldest_root
 from bundler.format.trust.policy import may_install
 from bundler.format.trust.verify import TrustedRepository, digest
+from bundler.models.templates import template_in
 from bundler.repository.delivery import left_out
 from bundler.repository.reuse import Earlier
-from bundler.templates import template_in
 from bundler.terminal import Terminal, size
 
 NO_ROOT = "without a root that you trust this proves that nothing broke, not who signed it"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from bundler.embedding import embedding_files
-from bundler.embedding_offer import pinned
+from bundler.embedding.model import embedding_files
+from bundler.embedding.offer import pinned
 from bundler.format.errors import BadInput, SourceFailed
 from bundler.gather import Sources
 from bundler.lock import Lock, Pin, settle

@@ -14,8 +14,8 @@ from bundler.cli.options import command, home_option, keyring_of, passphrase_opt
 from bundler.terminal import Progress, Terminal, size
 
 if TYPE_CHECKING:
-    from bundler.conversions import Conversions
-    from bundler.embedding import VectorCache
+    from bundler.embedding.conversions import Conversions
+    from bundler.embedding.model import VectorCache
     from bundler.gather import Sources
     from bundler.lock import Lock
     from bundler.profile.model import Profile
@@ -168,13 +168,13 @@ def _cache(home: Path) -> Path:
 
 
 def _conversions(home: Path) -> Conversions:
-    from bundler.conversions import Conversions
+    from bundler.embedding.conversions import Conversions
 
     return Conversions(_cache(home) / "converted")
 
 
 def _vectors(home: Path, keyring: Keyring, terminal: Terminal) -> VectorCache:
-    from bundler.embedding import VectorCache
+    from bundler.embedding.model import VectorCache
 
     def watch(texts: int) -> Progress:
         return terminal.progress(f"embedding {texts} texts", texts, "texts")

@@ -35,7 +35,7 @@ def profile() -> None:
 @command
 def new(terminal: Terminal, *, name: str, source: str, tier: str, folder: Path) -> None:
     """Make the profile NAME with content that builds and passes its self-test."""
-    from bundler.profile_new import make_profile, shipped_folder
+    from bundler.authoring.new import make_profile, shipped_folder
 
     made = make_profile(name, source, tier, folder, shipped_folder())
     lines = [f"{made.profile} and its content in {made.content}"]
@@ -50,7 +50,7 @@ def new(terminal: Terminal, *, name: str, source: str, tier: str, folder: Path) 
 @command
 def check(terminal: Terminal, *, profile: Path, tier: str) -> None:
     """List what is wrong with PROFILE and its content, all at once, without network; exit code 8 if anything is."""
-    from bundler.profile_check import check_profile
+    from bundler.authoring.check import check_profile
 
     found = check_profile(profile, tier)
     for warning in found.warnings:
@@ -66,7 +66,7 @@ def check(terminal: Terminal, *, profile: Path, tier: str) -> None:
 @command
 def explain(terminal: Terminal, *, profile: Path, tier: str) -> None:
     """Say in plain words what PROFILE holds, who answers, what leaves the building, and what is missing."""
-    from bundler.profile_explain import explain_profile
+    from bundler.authoring.explain import explain_profile
 
     sections = explain_profile(profile, tier)
     lines = [line for section in sections for line in (section.title, *(f"  {text}" for text in section.lines), "")]

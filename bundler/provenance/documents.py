@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from bundler import __version__
-from bundler.conversions import runtime_version
+from bundler.embedding.conversions import runtime_version
 from bundler.format.content import PROVENANCE, SBOM
 from bundler.format.limits import CHUNK_BYTES_SMALL
 from bundler.format.manifest import Descriptor

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bundler import confine, confined_session, embedding_child
+from bundler import confine, confined_session
 from bundler.confine import Confinement
 from bundler.confined_session import Session
-from bundler.embedding_child import ConfinedEncoder
+from bundler.embedding import child
+from bundler.embedding.child import ConfinedEncoder
 from bundler.format.errors import BadInput
 
 HERE = Path(__file__).parent
@@ -49,15 +50,15 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, children: list[subproc
                 limits = replace(limits, wall_s=2.0 if (target, how) == ("before", "hang") else 30.0)
                 super().__init__(f"session_targets:{target}", {**request, "how": how}, inputs, limits, subject)
 
-        monkeypatch.setattr(embedding_child, "Session", Hostile)
+        monkeypatch.setattr(child, "Session", Hostile)
         return ConfinedEncoder(tmp_path / "file", tmp_path / "file", max_tokens=16, threads=1)
 
     return made
 
 
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedding_child, "_START_S", 1.0)
-    monkeypatch.setattr(embedding_child, "_TEXT_S", 0.0)
+    monkeypatch.setattr(child, "_START_S", 1.0)
+    monkeypatch.setattr(child, "_TEXT_S", 0.0)
 
 
 def test_a_child_that_behaves_is_heard(make: Make, children: list[subprocess.Popen[bytes]]) -> None:

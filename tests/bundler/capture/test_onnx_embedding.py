@@ -13,7 +13,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from bundler.capture.onnx_embedding import TakenFacts, take
-from bundler.embedding_child import ConfinedEncoder
+from bundler.embedding.child import ConfinedEncoder
 from bundler.format.errors import BadInput
 from bundler.knowledge.reading import Reading
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
+from bundler.authoring.new import shipped_folder, shipped_profiles
 from bundler.profile.read import read_profile
-from bundler.profile_new import shipped_folder, shipped_profiles
 
 Run = Callable[..., Result]
 ROOT = Path(__file__).parents[3]

@@ -25,7 +25,7 @@ ALLOWED = {
     "bundler.capture.onnx_embedding_child": CONFINED,
     "bundler.capture.onnx_rules": CONFINED,
     "bundler.capture.tokenizer": CONFINED,
-    "bundler.embedding_child": CONFINED,
+    "bundler.embedding.child": CONFINED,
     "bundler.ingest.formats.docx": CONFINED,
     "bundler.ingest.formats.html": CONFINED,
     "bundler.ingest.formats.markdown": CONFINED,
@@ -73,7 +73,7 @@ def test_no_module_of_the_builder_reaches_a_parser_at_import() -> None:
 
 
 # These hold the parent's side too, and import the library inside the function that the child runs.
-_EAGER = ("bundler.capture.tokenizer", "bundler.embedding_child")
+_EAGER = ("bundler.capture.tokenizer", "bundler.embedding.child")
 
 
 def test_those_that_hold_both_sides_import_the_parser_in_the_child() -> None:

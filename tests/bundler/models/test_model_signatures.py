@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bundler.format.errors import BadInput, BadInputs
-from bundler.model_signatures import Signatures, default_place, names_of
+from bundler.models.signatures import Signatures, default_place, names_of
 from bundler.profile.model import SignerEntry
 from bundler.profile.read import parse_profile
 from bundler.sources import file

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from bundler.authoring.check import example_urls
+from bundler.authoring.content import Content, read_content
 from bundler.format.service import CONTINUE, HOLD, RouteSpec, RungSpec, UpstreamSpec
 from bundler.lock import Lock, lock_path, read_lock
 from bundler.outgoing import outgoing
@@ -14,8 +16,6 @@ from bundler.plan import TEXT_GROWTH
 from bundler.profile.model import Profile
 from bundler.profile.read import read_profile
 from bundler.profile.vectors import VectorsEntry
-from bundler.profile_check import example_urls
-from bundler.profile_content import Content, read_content
 from bundler.terminal import size
 
 _STREAMS = {

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bundler.embedding import EMBEDDING_FILES, make_encoder
-from bundler.embedding_offer import choose, pinned, settled
+from bundler.embedding.model import EMBEDDING_FILES, make_encoder
+from bundler.embedding.offer import choose, pinned, settled
 from bundler.format.errors import BadInput
 from bundler.gather import Sources
 from bundler.lock import Pin

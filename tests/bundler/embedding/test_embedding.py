@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from bundler.capture.bert_to_onnx import BertFacts
-from bundler.conversions import MOST, Conversions
-from bundler.embedding import EMBEDDING_FILES, Converted, convert_embedding, make_encoder
+from bundler.embedding.conversions import MOST, Conversions
+from bundler.embedding.model import EMBEDDING_FILES, Converted, convert_embedding, make_encoder
 from bundler.format.errors import BadInput
 from bundler.profile.model import EmbeddingEntry
 from bundler.sources.source import Fetched

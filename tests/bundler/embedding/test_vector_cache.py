@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bundler import vector_cache
-from bundler.embedding_child import ConfinedEncoder
+from bundler.embedding import remembered
+from bundler.embedding.child import ConfinedEncoder
+from bundler.embedding.remembered import RememberingEncoder
 from bundler.format import age
 from bundler.knowledge.encoder import Encoder
 from bundler.knowledge.reading import OURS, Reading
-from bundler.vector_cache import RememberingEncoder
 
 TEXTS = ["Where is the lifeboat?", "On deck.", "Where is the lifeboat?"]
 
@@ -75,8 +75,8 @@ def test_what_the_next_build_would_not_read_is_not_kept(
     one = remembering(encoder_parts, tmp_path / "kept", identity)
     one.embed(TEXTS)
     one.save()
-    monkeypatch.setattr(vector_cache, "_CACHE_BYTES", 1_000)
-    monkeypatch.setattr(vector_cache, "_PLAIN_BYTES", 900)
+    monkeypatch.setattr(remembered, "_CACHE_BYTES", 1_000)
+    monkeypatch.setattr(remembered, "_PLAIN_BYTES", 900)
     other = remembering(encoder_parts, tmp_path / "kept", identity)
     other.embed(TEXTS)
     assert other.fresh == 2

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bundler.embedding_child import ConfinedEncoder
+from bundler.embedding.child import ConfinedEncoder
 from bundler.files import read_limited, write_atomic
 from bundler.format import age
 from bundler.format.age.errors import AgeError

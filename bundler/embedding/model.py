@@ -9,9 +9,10 @@ from pathlib import Path
 from bundler.capture import bert_to_onnx, onnx, onnx_embedding, tokenizer
 from bundler.capture.bert_to_onnx import BertFacts
 from bundler.capture.onnx_embedding import TakenFacts
-from bundler.conversions import Conversions, name_of
-from bundler.embedding_child import ConfinedEncoder
-from bundler.embedding_offer import MODULES, POOLING, WEIGHTS, with_way_out
+from bundler.embedding.child import ConfinedEncoder
+from bundler.embedding.conversions import Conversions, name_of
+from bundler.embedding.offer import MODULES, POOLING, WEIGHTS, with_way_out
+from bundler.embedding.remembered import RememberingEncoder
 from bundler.format import age, service
 from bundler.format.errors import BadInput
 from bundler.knowledge.reading import reading_of
@@ -19,7 +20,6 @@ from bundler.plan import Embedding
 from bundler.profile.model import EmbeddingEntry
 from bundler.sources.source import Fetched
 from bundler.terminal import Progress
-from bundler.vector_cache import RememberingEncoder
 
 EMBEDDING_FILES = ("config.json", "tokenizer.json", WEIGHTS, POOLING)  # of a model that is converted
 GRAPH, TOKENIZER = "embedding/model.onnx", "embedding/tokenizer.json"
@@ -93,7 +93,7 @@ def convert_embedding(
     """Checks an ONNX export, or converts the model into the work folder, or takes what an earlier build converted.
 
     Args:
-        entry: What the profile says of it, settled by `embedding_offer`.
+        entry: What the profile says of it, settled by `offer`.
         files: Each of `embedding_files`.
         work: The private work folder.
         say: Hears what is being done.

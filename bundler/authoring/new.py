@@ -35,7 +35,7 @@ def shipped_folder() -> Path:
     Raises:
         PartMissing: It is in neither place.
     """
-    places = (Path(__file__).parents[1] / "profiles", Path(sysconfig.get_path("data")) / _INSTALLED)
+    places = (Path(__file__).parents[2] / "profiles", Path(sysconfig.get_path("data")) / _INSTALLED)
     for place in places:
         if (place / FOLDER).is_dir():
             return place

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from bundler.authoring.content import Content, read_content
 from bundler.format.errors import BadInputs
 from bundler.format.service import RungSpec, UpstreamSpec
 from bundler.ingest.faq import faq_issues
@@ -16,7 +17,6 @@ from bundler.plan import NO_SELFTEST
 from bundler.profile.model import EmbeddingEntry, ModelEntry, Profile
 from bundler.profile.read import read_profile
 from bundler.profile.routes import independent
-from bundler.profile_content import Content, read_content
 from bundler.provenance.licences import refused
 
 DOCUMENT_WORDS_LEAST, ANSWER_CHARS_MOST = 20, 1_500

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from bundler.format.errors import BadInput
+from bundler.models.templates import Seen, keep, look
 from bundler.profile.read import read_profile
-from bundler.templates import Seen, keep, look
 
 GOOD = "{% for m in messages %}{{ m['content'] }}\n{% endfor %}"
 PROFILE = """

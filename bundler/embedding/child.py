@@ -64,7 +64,7 @@ class ConfinedEncoder:
         )
         request = {"max_tokens": max_tokens, "threads": count, "reading": asdict(reading)}
         files = {"graph": graph, "tokenizer": tokenizer}
-        self._session = Session("bundler.embedding_child:serve", request, files, limits, "the embedding model")
+        self._session = Session("bundler.embedding.child:serve", request, files, limits, "the embedding model")
         with self._ended():
             facts = _parsed(self._session.first(4096))
             self.dimensions, self.precision, self.identity, self.runtime, self.provider = _facts(facts)

@@ -1,0 +1,1 @@
+"""What `lifeboat profile` does for whoever writes a profile: new, check, explain."""
