@@ -66,6 +66,7 @@ def plan(
         locked = read_lock(lock_path(profile))
         keyring = keyring_of(home, passphrase_file)
         sources = make_sources(terminal, read, home, work, locked, wheels, keyring, offline=offline)
+        sources.local()
         fetched = sources.found()
         made = planned(sources, fetched, sources.converted(fetched), locked)
     terminal.result(asdict(made), _lines(made))
