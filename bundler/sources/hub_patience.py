@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from bundler.format.limits import KIB, MIB
@@ -19,6 +21,7 @@ class HubPatience(Patience):
         connect_s: For a connection to come about.
         silence_s: How long a connection may say nothing.
         slow_s: A span in which at least `slow_bytes` of a file must come.
+        ended: Waits for an event, so many seconds at most; whether it came.
     """
 
     tries: int = 5
@@ -26,6 +29,7 @@ class HubPatience(Patience):
     silence_s: float = 30.0
     slow_s: float = 60.0
     slow_bytes: int = 64 * KIB
+    ended: Callable[[threading.Event, float], bool] = threading.Event.wait
 
 
 PATIENCE = HubPatience()

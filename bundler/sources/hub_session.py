@@ -27,6 +27,7 @@ from bundler.format.limits import MIB
 from bundler.patience import Passing, asked_s
 from bundler.sources.hub_patience import MAY_PASS, HubPatience
 from bundler.sources.hub_settings import HubSettings, origin
+from bundler.sources.hub_silence import Silence
 
 ANSWER_BYTES = 16 * MIB
 IS_FILE = "lifeboat.file"  # an extension of requests whose answer is the file itself: who reads it watches its length
@@ -38,7 +39,7 @@ def hub_session(settings: HubSettings, patience: HubPatience) -> Iterator[None]:
 
     def made() -> httpx2.Client:
         hooks: dict[str, list[Callable[..., Any]]] = {"request": [guard(settings, patience)], "response": [_watch]}
-        return Session(event_hooks=hooks, follow_redirects=True, max_redirects=5)
+        return Session(patience, event_hooks=hooks, follow_redirects=True, max_redirects=5)
 
     set_client_factory(made)
     try:
@@ -49,10 +50,14 @@ def hub_session(settings: HubSettings, patience: HubPatience) -> Iterator[None]:
 
 
 class Session(httpx2.Client):
-    """Raises what may pass as `Passing`, before the library's own tries."""
+    """Raises what may pass as `Passing`, before the library's own tries, and says where a hub says nothing."""
+
+    def __init__(self, patience: HubPatience, **how: Any) -> None:
+        self._patience = patience
+        super().__init__(**how)
 
     def send(self, request: httpx2.Request, **how: Any) -> httpx2.Response:
-        with transport_errors(request.url.host):
+        with transport_errors(request.url.host), Silence(request.url.host, self._patience):
             response = super().send(request, **how)
         if response.status_code in MAY_PASS:
             response.close()
