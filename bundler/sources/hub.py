@@ -26,7 +26,6 @@ from bundler.sources.hub_settings import hub_settings
 from bundler.sources.place import Place
 from bundler.sources.source import Fetched, HubSource, Part, Seen, parse
 from bundler.sources.space import check_space
-from bundler.terminal import shown
 
 if TYPE_CHECKING:
     from bundler.sources.hub_client import HubClient
@@ -96,9 +95,7 @@ class Hub:
 
     def __init__(self, place: Place, stack: ExitStack, patience: HubPatience) -> None:
         self._place, self._stack = place, stack
-        self._patience = patience
-        if (say := place.say) is not None:
-            self._patience = replace(patience, told=lambda text: say(shown(text)))
+        self._patience = replace(patience, told=place.tell)
         self._cache = HubCache(place.cache / "hub")
         self._merged = HubMerged(place.cache / "hub" / "merged")
         self._client: HubClient | None = None

@@ -24,7 +24,7 @@ from bundler.sources.hub_part import PartFile
 from bundler.sources.hub_patience import PATIENCE, PROGRESS_BYTES, HubPatience
 from bundler.sources.hub_session import IS_FILE, hub_session, transport_errors
 from bundler.sources.hub_settings import HubSettings, origin
-from bundler.sources.hub_silence import BYTES_S, Silence
+from bundler.sources.silence import BYTES_S
 from bundler.sources.source import UNRESOLVED
 
 KEPT = "keep one with `lifeboat keys token set`"
@@ -141,7 +141,7 @@ class HubClient:
     def _take(self, response: Any, entry: Entry, part: PartFile, heard: Callable[[int], None]) -> None:
         patience, host = self._patience, response.url.host
         since, before = time.monotonic(), part.digests.length_bytes
-        with transport_errors(host), Silence(host, patience, BYTES_S) as silence:
+        with transport_errors(host), patience.silence(host, BYTES_S) as silence:
             for piece in response.iter_raw():
                 silence.heard()
                 part.write(piece)

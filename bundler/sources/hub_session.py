@@ -27,7 +27,6 @@ from bundler.format.limits import MIB
 from bundler.patience import Passing, asked_s
 from bundler.sources.hub_patience import MAY_PASS, HubPatience
 from bundler.sources.hub_settings import HubSettings, origin
-from bundler.sources.hub_silence import Silence
 
 ANSWER_BYTES = 16 * MIB
 IS_FILE = "lifeboat.file"  # an extension of requests whose answer is the file itself: who reads it watches its length
@@ -57,7 +56,7 @@ class Session(httpx2.Client):
         super().__init__(**how)
 
     def send(self, request: httpx2.Request, **how: Any) -> httpx2.Response:
-        with transport_errors(request.url.host), Silence(request.url.host, self._patience):
+        with transport_errors(request.url.host), self._patience.silence(request.url.host):
             response = super().send(request, **how)
         if response.status_code in MAY_PASS:
             response.close()

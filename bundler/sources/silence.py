@@ -1,4 +1,4 @@
-"""Tells a person that a hub says nothing, while the program waits for it.
+"""Tells a person that a server says nothing, while the program waits for it.
 
 A connection to a machine that is off, and a name that no server resolves, take their time before they fail.
 """
@@ -6,8 +6,7 @@ A connection to a machine that is off, and a name that no server resolves, take 
 from __future__ import annotations
 
 import threading
-
-from bundler.sources.hub_patience import HubPatience
+from collections.abc import Callable
 
 ANSWER_S, BYTES_S = 2.0, 10.0  # a file has its progress beside it, and a slow line its pauses
 _AGAIN_S, _TICK_S = 10.0, 1.0
@@ -18,12 +17,21 @@ class Silence:
 
     Args:
         host: Who is waited for.
-        patience: How long, and who is told.
+        given: How long it is waited for, in words that follow "it gets".
+        told: Hears it.
         after_s: How long it may say nothing before that is told, in whole seconds.
+        ended: Waits for an event, so many seconds at most; whether it came.
     """
 
-    def __init__(self, host: str, patience: HubPatience, after_s: float = ANSWER_S) -> None:
-        self._host, self._patience, self._after_s = host, patience, after_s
+    def __init__(
+        self,
+        host: str,
+        given: str,
+        told: Callable[[str], None],
+        after_s: float = ANSWER_S,
+        ended: Callable[[threading.Event, float], bool] = threading.Event.wait,
+    ) -> None:
+        self._host, self._given, self._told, self._after_s, self._has_ended = host, given, told, after_s, ended
         self._waited_s, self._ended = 0.0, threading.Event()
         self._thread = threading.Thread(target=self._watch, name="silence", daemon=True)
 
@@ -40,18 +48,15 @@ class Silence:
         self._waited_s = 0.0
 
     def _watch(self) -> None:
-        while not self._patience.ended(self._ended, _TICK_S):
+        while not self._has_ended(self._ended, _TICK_S):
             self._waited_s += _TICK_S
-            if (text := notice(self._host, self._waited_s, self._after_s, self._patience)) is not None:
-                self._patience.told(text)
+            if (text := notice(self._host, self._given, self._waited_s, self._after_s)) is not None:
+                self._told(text)
 
 
-def notice(host: str, waited_s: float, after_s: float, patience: HubPatience) -> str | None:
+def notice(host: str, given: str, waited_s: float, after_s: float) -> str | None:
     """Returns what is to be told after so many seconds of silence, first at `after_s`, or None."""
     if waited_s < after_s or (waited_s - after_s) % _AGAIN_S:
         return None
     told = f"{host} has said nothing for {waited_s:.0f} s"
-    if waited_s > after_s:
-        return told
-    given = f"{patience.connect_s:.0f} s to connect and {patience.silence_s:.0f} s to answer"
-    return f"{told}: it gets {given}, {patience.tries} times in a row"
+    return told if waited_s > after_s else f"{told}: it gets {given}"

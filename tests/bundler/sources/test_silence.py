@@ -1,4 +1,4 @@
-"""A hub that says nothing: whoever waits is told so at once, and the program's own patience is not changed by it."""
+"""A hub that says nothing: whoever waits is told so at once, and the program waits as it did."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from bundler.format.errors import SourceFailed
-from bundler.sources import hub, hub_client
+from bundler.sources import hub
 from bundler.sources.hub_patience import PATIENCE, HubPatience
-from bundler.sources.hub_silence import ANSWER_S, BYTES_S, Silence, notice
 from bundler.sources.place import Place
+from bundler.sources.silence import ANSWER_S, BYTES_S, Silence, notice
 from bundler.sources.source import Fetched, HubSource, parse
 
 SOURCE, DATA = "hub:org/name/model.gguf", bytes(range(256)) * 40
@@ -53,13 +53,13 @@ class Ticks:
 )
 def test_what_is_told_when(waited_s: float, told: str | None) -> None:
     """After two seconds, with how long it may take, and then every ten."""
-    assert notice("hub.example", waited_s, ANSWER_S, PATIENCE) == told
+    assert notice("hub.example", FIRST.partition(" gets ")[2], waited_s, ANSWER_S) == told
 
 
 def test_it_is_told_while_it_is_waited() -> None:
     """In the block, not after it."""
     clock = Ticks(13)
-    with Silence("hub.example", clock.patience()):
+    with clock.patience().silence("hub.example"):
         for _ in range(6_000):
             if len(clock.told) == 2:
                 break
@@ -72,7 +72,7 @@ def test_what_is_heard_begins_the_count_anew() -> None:
     """A line that brings a byte now and then is slow, and not silent."""
     silences = list[Silence]()
     clock = Ticks(40, lambda passed: silences[0].heard() if passed % 9 == 0 else None)
-    silences.append(Silence("hub.example", clock.patience(), BYTES_S))
+    silences.append(clock.patience().silence("hub.example", BYTES_S))
     with silences[0]:
         pass
     assert clock.told == []
@@ -81,7 +81,7 @@ def test_what_is_heard_begins_the_count_anew() -> None:
 def test_nothing_is_told_of_a_hub_that_answers() -> None:
     """A block that ends before its first second has no words."""
     clock = Ticks(1)
-    with Silence("hub.example", clock.patience()):
+    with clock.patience().silence("hub.example"):
         pass
     assert clock.told == []
 
@@ -115,25 +115,24 @@ def test_a_file_that_stops_in_its_middle(
     local_hub.add("org/name", {"model.gguf": DATA})
     local_hub.break_(fault("stall", at_bytes=5_000))
     monkeypatch.setenv("HF_ENDPOINT", local_hub.endpoint)
-    heard = list[float]()
+    heard, before = list[Silence](), Silence.heard
 
-    class Watched(Silence):
-        def heard(self) -> None:
-            heard.append(self._after_s)
-            super().heard()
+    def hear(silence: Silence) -> None:
+        heard.append(silence)
+        before(silence)
 
-    monkeypatch.setattr(hub_client, "Silence", Watched)
+    monkeypatch.setattr(Silence, "heard", hear)
     clock = Ticks(10)
     assert _pull(replace(place, say=clock.told.append), clock.patience(quick)).length_bytes == len(DATA)
-    assert set(heard) == {BYTES_S}
+    assert {silence._after_s for silence in heard} == {BYTES_S}
     assert any(line.startswith("127.0.0.1 has said nothing for 10 s: it gets") for line in clock.told)
 
 
-def test_what_a_hub_says_steers_no_terminal(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Foreign words in a fault come without their control characters."""
+def test_what_a_server_says_steers_no_terminal(place: Place) -> None:
+    """Foreign words in a fault come without their control characters; where nobody hears, nothing is said."""
     told = list[str]()
-    with hub.opened(replace(place, say=told.append)) as opened:
-        opened._patience.told("a \x1b[2J b")
+    replace(place, say=told.append).tell("a \x1b[2J b")
+    place.tell("a")
     assert told == ["a ?[2J b"]
 
 
