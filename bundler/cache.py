@@ -19,7 +19,7 @@ PARTS = {
     "hub": "files of model hubs, by digest, and models merged of them",
     "registry": "images and artifacts of registries, by digest",
     "converted": "embedding models that were converted",
-    "vectors": "vectors of texts that were embedded, encrypted",
+    "vectors": "vectors of texts that were embedded, encrypted, each repository's apart",
     "surveys": "digests of the chunks of large files",
 }
 
