@@ -98,7 +98,7 @@ class Sources:
     def place(self) -> Place:
         wheels = self.wheels or self.cache / "wheels"
         pins, base = self.lock.pins, self.profile.base
-        return Place(base, self.cache, wheels, self.work, pins, self.offline, self.watch, self.token)
+        return Place(base, self.cache, wheels, self.work, pins, self.offline, self.watch, self.token, self.say)
 
     def fetch(self, text: str) -> Fetched:
         self.say(f"taking {text}")

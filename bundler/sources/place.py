@@ -23,6 +23,7 @@ class Place:
         offline: Whether only what is in the cache may be used.
         watch: Makes a progress line of a label and a total in bytes, or None.
         token: Returns the token that the builder keeps for a hub's address, "" for none; it may ask for a passphrase.
+        say: Hears what is waited for.
     """
 
     base: Path
@@ -33,3 +34,4 @@ class Place:
     offline: bool = False
     watch: Callable[[str, int], Progress] | None = None
     token: Callable[[str], str] | None = None
+    say: Callable[[str], None] | None = None
