@@ -217,8 +217,9 @@ class _Asked:
             self.blobs.keep(skopeo.config(f"@{digest}"))  # skopeo rewrites it when it makes OCI's of Docker's
         self.blobs.path(digest).parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".fetch-", dir=self._under_way()) as work:
+            sizes = [blob.length_bytes for blob in manifest.blobs]
             try:
-                skopeo.copy(digest, self.blobs.root, Path(work), keeps=keeps, on_bytes=on_bytes)
+                skopeo.copy(digest, self.blobs.root, Path(work), sizes=sizes, keeps=keeps, on_bytes=on_bytes)
             except Absent as error:
                 raise SourceFailed(str(error), "the registry lacks a part of it: push it again") from error
 

@@ -298,6 +298,31 @@ def test_wrong_bytes_in_the_registry_are_refused(push: Any, registry: Any, place
             fetch_image(f"registry:{push.host}/{push.name}:1", "linux/amd64", place)
 
 
+@pytest.mark.parametrize("length_bytes", [None, 1 << 40], ids=["no-length", "its-own-length"])
+def test_a_registry_that_sends_without_end_fills_no_disk(
+    push: Any, registry: Any, front: Any, place: Place, load_script: Any, length_bytes: int | None
+) -> None:
+    """What goes beyond the manifest ends the transfer: skopeo by itself would write until the registry stops."""
+    image = push.image({"hello": b"short"}, "1")
+    layer = json.loads(registry.blob(image["digest"]).read_bytes())["layers"][0]["digest"]
+    endless = load_script("registry_front").Endless(1 << 30, length_bytes)
+    front.fault = lambda seen: endless if seen.method == "GET" and layer in seen.path else None
+    with pytest.raises(SourceFailed, match="it sends more than the manifest says"):
+        fetch_image(f"registry:{front.host}/{push.name}:1", "linux/amd64", place)
+    assert 0 < front.asked("GET", layer)[0].down_bytes < 1 << 28
+    assert list(place.work.rglob("blob*")) == []
+    assert max(path.stat().st_size for path in place.cache.rglob("*") if path.is_file()) < 10_000
+
+
+def test_what_is_under_way_is_bounded_as_a_whole(tmp_path: Path) -> None:
+    """Several blobs that are each within the longest may still be more than all of them were declared."""
+    bounds = skopeo._Bounds(file=100, under_way=150)
+    for name in ("a", "b"):
+        assert not bounds.crossed(tmp_path)
+        (tmp_path / name).write_bytes(bytes(80))
+    assert bounds.crossed(tmp_path)
+
+
 def test_a_blob_that_is_gone_is_told(push: Any, registry: Any, place: Place) -> None:
     """A registry that lost a layer is named, and nothing is made of the rest."""
     image = push.image({"hello": b"lost"}, "1")
