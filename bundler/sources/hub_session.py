@@ -24,7 +24,7 @@ from huggingface_hub.utils._http import default_client_factory  # only to leave 
 from bundler import __version__
 from bundler.format.errors import SourceFailed
 from bundler.format.limits import MIB
-from bundler.patience import Passing, asked_s
+from bundler.patience import Passing, asked_s, lasting
 from bundler.sources.hub_patience import MAY_PASS, HubPatience
 from bundler.sources.hub_settings import HubSettings, origin
 
@@ -38,7 +38,7 @@ def hub_session(settings: HubSettings, patience: HubPatience) -> Iterator[None]:
 
     def made() -> httpx2.Client:
         hooks: dict[str, list[Callable[..., Any]]] = {"request": [guard(settings, patience)], "response": [_watch]}
-        return Session(event_hooks=hooks, follow_redirects=True, max_redirects=5)
+        return Session(patience, event_hooks=hooks, follow_redirects=True, max_redirects=5)
 
     set_client_factory(made)
     try:
@@ -49,10 +49,14 @@ def hub_session(settings: HubSettings, patience: HubPatience) -> Iterator[None]:
 
 
 class Session(httpx2.Client):
-    """Raises what may pass as `Passing`, before the library's own tries."""
+    """Raises what may pass as `Passing`, before the library's own tries, and says where a hub says nothing."""
+
+    def __init__(self, patience: HubPatience, **how: Any) -> None:
+        self._patience = patience
+        super().__init__(**how)
 
     def send(self, request: httpx2.Request, **how: Any) -> httpx2.Response:
-        with transport_errors(request.url.host):
+        with transport_errors(request.url.host), self._patience.silence(request.url.host):
             response = super().send(request, **how)
         if response.status_code in MAY_PASS:
             response.close()
@@ -78,6 +82,10 @@ class transport_errors:  # noqa: N801 - reads as a statement
         if isinstance(error, httpx2.UnsupportedProtocol | httpx2.TooManyRedirects | httpx2.InvalidURL):
             raise SourceFailed(f"{self._host} leads to where a hub does not lead: {str(error)[:200]!r}") from error
         if isinstance(error, httpx2.HTTPError):
+            if (
+                failed := lasting(self._host, error, "a mirror without TLS is named with http:// in HF_ENDPOINT")
+            ) is not None:
+                raise failed from error
             raise Passing(
                 f"the connection to {self._host} failed: {str(error)[:200] or type(error).__name__}"
             ) from error

@@ -111,7 +111,16 @@ def test_built_from_a_hub_installed_and_asked(made: Any, filled: Any) -> None:
     assert locked["new"] == sorted(
         [
             CHAT,
-            *(WORDS + name for name in ("1_Pooling/config.json", "config.json", "model.safetensors", "tokenizer.json")),
+            *(
+                WORDS + name
+                for name in (
+                    "1_Pooling/config.json",
+                    "config.json",
+                    "model.safetensors",
+                    "modules.json",
+                    "tokenizer.json",
+                )
+            ),
         ]
     )
     pins = json.loads(profile.with_suffix(".lock").read_text())["pins"]
@@ -122,6 +131,12 @@ def test_built_from_a_hub_installed_and_asked(made: Any, filled: Any) -> None:
     assert json.loads(made.must("bundler", *build, "--json"))["changed"]
     assert json.loads(made.must("bundler", *build, "--offline", "--json"))["changed"] is False
     assert filled.asked == []
+    listed = {
+        part["name"]: part["files"] for part in json.loads(made.must("bundler", "cache", "list", "--json"))["parts"]
+    }
+    assert {folder.name for folder in (made.folder / "home" / "cache").iterdir()} == {
+        name for name, files in listed.items() if files
+    }
     site = made.must("bundler", "site", "add", "bristol", "--repository", made.repository, "--json", *keys)
     made.code.write_text(json.loads(site)["code"])
     installed = made.install(made.repository, made.state)
