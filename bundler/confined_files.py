@@ -30,7 +30,7 @@ SYSTEM = (
     "/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/localtime", "/etc/timezone", "/etc/mime.types",
     "/etc/ssl/openssl.cnf", "/etc/pki/tls/openssl.cnf", "/etc/crypto-policies", "/etc/nsswitch.conf", "/etc/passwd",
     "/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/proc/filesystems", "/proc/version", "/proc/sys/vm",
-    "/proc/sys/kernel", "/sys/devices/system", "/dev/urandom", "/dev/random", "/dev/zero",
+    "/proc/sys/kernel", "/sys/devices/system", "/sys/fs/cgroup", "/dev/urandom", "/dev/random", "/dev/zero",
 )  # fmt: skip
 _SINK = "/dev/null"
 _PACKAGES = {"site-packages", "dist-packages"}
