@@ -123,6 +123,7 @@ class Builder:
     def _build(
         self, profile: Profile, sources: Sources, lock: Lock, agree: Callable[[Plan], None], now: datetime
     ) -> tuple[Built, Lock]:
+        sources.local()
         found = sources.found()
         require([item for item, _ in found.values()], profile.licences)
         converted = sources.converted(found)

@@ -29,7 +29,7 @@ from typing import IO, Any, cast
 
 from bundler.confined_child import FIRST_LINE_BYTES
 from bundler.files import staged
-from bundler.format import errors
+from bundler.format import errors, strict_json
 from bundler.format.errors import BadInput, LifeboatError
 from bundler.format.limits import GIB, MIB
 
@@ -296,24 +296,7 @@ def end_child(process: subprocess.Popen[bytes]) -> None:
 
 
 def _parse(data: bytes, subject: str) -> dict[str, Any]:
-    try:
-        value = json.loads(data, object_pairs_hook=_unique, parse_constant=_refuse)
-    except (ValueError, RecursionError) as error:
-        raise BadInput(f"{subject}: the reading process returned no strict JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise BadInput(f"{subject}: the reading process returned no object")
-    return value
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        raise ValueError("a key appears twice")
-    return result
-
-
-def _refuse(text: str) -> Any:
-    raise ValueError(f"{text} is no JSON")
+    return strict_json.read_object(data, f"{subject}: the answer of the reading process", BadInput)
 
 
 def _error(value: Any) -> LifeboatError:

@@ -55,7 +55,7 @@ def _outcome(order: Mapping[str, Any]) -> dict[str, Any]:
         return {"fault": f"reading it needs more than {order['limits']['memory_bytes']} bytes of memory"}
     except Exception as error:  # noqa: BLE001 - parsers of foreign bytes raise anything; the parent reports it by name
         frame = traceback.extract_tb(error.__traceback__)[-1]
-        return {"fault": f"{type(error).__name__}: {error} ({Path(frame.filename).name}:{frame.lineno})"}
+        return {"fault": _sayable(f"{type(error).__name__}: {error} ({Path(frame.filename).name}:{frame.lineno})")}
 
 
 def _call(order: Mapping[str, Any]) -> Any:
@@ -72,8 +72,18 @@ def _call(order: Mapping[str, Any]) -> Any:
 
 def _described(error: errors.LifeboatError) -> dict[str, Any]:
     known = next(kind for kind in type(error).__mro__ if getattr(errors, kind.__name__, None) is kind)
-    issues = list(error.issues) if isinstance(error, errors.BadInputs) else []
-    return {"class": known.__name__, "fact": error.fact, "hint": error.hint, "issues": issues}
+    issues = map(_sayable, error.issues) if isinstance(error, errors.BadInputs) else ()
+    return {
+        "class": known.__name__,
+        "fact": _sayable(error.fact),
+        "hint": _sayable(error.hint),
+        "issues": list(issues),
+    }
+
+
+def _sayable(text: str) -> str:
+    """A foreign name may hold half of a surrogate pair: the parent would refuse the JSON, and the fact be lost."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _give_up(order: Mapping[str, Any]) -> dict[str, str]:

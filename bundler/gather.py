@@ -98,7 +98,7 @@ class Sources:
     def place(self) -> Place:
         wheels = self.wheels or self.cache / "wheels"
         pins, base = self.lock.pins, self.profile.base
-        return Place(base, self.cache, wheels, self.work, pins, self.offline, self.watch, self.token)
+        return Place(base, self.cache, wheels, self.work, pins, self.offline, self.watch, self.token, self.say)
 
     def fetch(self, text: str) -> Fetched:
         self.say(f"taking {text}")
@@ -184,21 +184,25 @@ class Sources:
                 self.opened[entry.name] = open_store(self.profile, entry, self.work)
         return self.opened
 
-    def content(self) -> list[Found]:
+    def local(self) -> list[Found]:
         """Returns the size of each content folder or file for the plan; they are read when they are compiled.
 
+        Asked before `found`, too: nobody waits for a download to hear of a missing file.
+
         Raises:
-            BadInput: One of them, or a file of self-test cases, does not exist.
+            BadInput: One of them does not exist, or the cases of the self-test are wrong or ask for what is not there.
         """
-        for case in self.profile.selftest.cases if self.profile.selftest is not None else ():
-            local_file(self.profile, case)
+        _cases(self.profile)
         parts = {"documents": self.profile.documents, "faq": self.profile.faqs, "router": self.profile.routers}
-        local = [
+        return [
             sized(part, entry.source, local_path(self.profile, entry.source))
             for part, entries in parts.items()
             for entry in entries
         ]
-        return local + [opened.found(self.profile) for opened in self.stores().values()]
+
+    def content(self) -> list[Found]:
+        """Returns `local`, and what the vector stores hold; these are opened."""
+        return self.local() + [opened.found(self.profile) for opened in self.stores().values()]
 
 
 def gather(sources: Sources, found: Mapping[str, tuple[Found, Fetched]], converted: Converted | None) -> Gathered:
@@ -302,18 +306,23 @@ def kind_of(path: str) -> str:
     return "texts" if path.endswith("texts.jsonl") else kinds[path.split("/")[0]]
 
 
-def _selftest(sources: Sources) -> Captured | None:
-    entry = sources.profile.selftest
-    if entry is None:
-        return None
-    rows = [row for case in entry.cases for row in read_records(local_file(sources.profile, case), _case)]
-    held = sources.profile.case_kinds
-    if lacking := selftest.without_content([selftest.case_of(row) for row in rows], held):
+def _cases(profile: Profile) -> list[Mapping[str, Any]]:
+    """Returns the cases of the self-test; raises BadInput where the profile has no content that they ask for."""
+    files = profile.selftest.cases if profile.selftest is not None else ()
+    rows = [row for file in files for row in read_records(local_file(profile, file), _case)]
+    if lacking := selftest.without_content([selftest.case_of(row) for row in rows], profile.case_kinds):
         raise BadInput(
             f"the self-test asks what the profile does not have: {'; '.join(lacking)}",
             "add the content, or take these cases out of the files that [selftest] names",
         )
-    file = sources.work / SELFTEST
+    return rows
+
+
+def _selftest(sources: Sources) -> Captured | None:
+    entry = sources.profile.selftest
+    if entry is None:
+        return None
+    rows, file = _cases(sources.profile), sources.work / SELFTEST
     file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return _small(SELFTEST, file, "selftest", "", " ".join(entry.cases))
 

@@ -15,6 +15,8 @@ NO_SELFTEST = (
 # What the vectors, sentences and indexes of a text add to it. Measured on the demo: documents grow 23-fold, the FAQ
 # 22-fold, routes 15-fold (384 dimensions).
 TEXT_GROWTH = 23
+# Between the licences that a source and its file declare, where they differ.
+BOTH = " + "
 # age adds a header of about 200 bytes and 16 bytes for every 64 KiB (C2SP age, "Payload").
 _AGE_HEADER_BYTES, _PIECE_BYTES, _TAG_BYTES = 200, 65_536, 16
 
@@ -33,7 +35,7 @@ class Found:
         text_bytes: How much of it is plain text that gets vectors.
         resolved: What a branch or a tag stood for.
         parts: The remote files that it was made of, where it is not one of them as it came.
-        declared: The licence that the source itself states, or "".
+        declared: The licence that the source itself states, or ""; where its file states another, both (`BOTH`).
         facts: What a model file says of itself, by name.
         signature: Whose signature of it was checked, and how; "" where none was asked for.
     """

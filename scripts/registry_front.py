@@ -1,7 +1,7 @@
 """A front on loopback before a real registry: hands every request on, notes it with its bytes, breaks some on purpose.
 
-A fault is a function of the request that returns None (hand it on), an `Answer` (the registry is not asked), or a
-`Cut` (the connection ends after so many bytes of the body, on the way in or out).
+A fault is a function of the request that returns None (hand it on), an `Answer` or an `Endless` one (the registry is
+not asked), or a `Cut` (the connection ends after so many bytes of the body, on the way in or out).
 """
 
 from __future__ import annotations
@@ -47,7 +47,15 @@ class Cut:
     down_bytes: int | None = None
 
 
-Fault = Callable[[Seen], Answer | Cut | None]
+@dataclass(frozen=True)
+class Endless:
+    """Sends zeros until the client leaves, `most_bytes` at most; it declares `length_bytes`, None for nothing."""
+
+    most_bytes: int
+    length_bytes: int | None = None
+
+
+Fault = Callable[[Seen], Answer | Endless | Cut | None]
 
 
 class _CutOff(Exception):
@@ -125,6 +133,8 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             if isinstance(planned, Answer):
                 self._answer(seen, planned)
+            elif isinstance(planned, Endless):
+                self._pour(seen, planned)
             else:
                 self._hand_on(seen, planned or Cut())
         except (_CutOff, OSError, http.client.HTTPException):
@@ -145,6 +155,19 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(answer.body)
             seen.down_bytes += len(answer.body)
+
+    def _pour(self, seen: Seen, endless: Endless) -> None:
+        seen.status = 200
+        self.send_response(200)
+        self.send_header("Connection", "close")
+        if endless.length_bytes is not None:
+            self.send_header("Content-Length", str(endless.length_bytes))
+        self.end_headers()
+        while seen.down_bytes < endless.most_bytes:
+            self.wfile.write(bytes(BLOCK_BYTES))
+            seen.down_bytes += BLOCK_BYTES
+            self._tell(seen)
+        raise _CutOff
 
     def _hand_on(self, seen: Seen, cut: Cut) -> None:
         upstream = http.client.HTTPConnection("127.0.0.1", self.server.front.upstream_port, timeout=120)

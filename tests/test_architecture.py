@@ -117,7 +117,7 @@ def _broken(imports: list[Import]) -> list[str]:
             for i in foreign
             if i.is_in("bundler.registries")
             and i.top == "bundler"
-            and not i.names("bundler.registries", "bundler.format")
+            and not i.names("bundler.registries", "bundler.format", "bundler.patience")
         ],
         "the programs import nothing of tests or scripts": [i for i in foreign if i.top in ("tests", "scripts")],
         "tuf's own client, which does HTTP, is not used": [i for i in foreign if i.names("tuf.ngclient")],

@@ -16,6 +16,7 @@ from typing import Any
 from appliance.gateway import json_schema
 from appliance.gateway.call import CHAT, Call
 from appliance.gateway.language import language_of
+from bundler.format import strict_json
 from bundler.format.service import OutputSpec
 
 # A refusal is said at once; the same words deep inside an answer are no refusal of it.
@@ -136,8 +137,8 @@ def _refused(choice: Choice, output: OutputSpec) -> bool:
 
 def _follows(text: str, schema: Mapping[str, Any]) -> bool:
     try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
+        value = strict_json.parse(text.encode())
+    except ValueError:
         return False
     return json_schema.fault(value, schema) is None
 

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from bundler.authoring.check import example_urls
 from bundler.authoring.content import Content, read_content
+from bundler.format.dependency import DependencySpec
 from bundler.format.service import CONTINUE, HOLD, RouteSpec, RungSpec, UpstreamSpec
 from bundler.lock import Lock, lock_path, read_lock
 from bundler.outgoing import outgoing
@@ -52,6 +53,7 @@ def explained(profile: Profile, content: Content, lock: Lock) -> tuple[Section, 
         *(Section(f"Who answers {who}", tuple(_order(profile, names, route))) for who, names, route in orders),
         Section("What leaves the building", (*outgoing(profile), *_stays(profile))),
         Section("When the cloud is down", tuple(_without_cloud(profile))),
+        *((Section("What depends on AI", tuple(map(_dependency, profile.inventory))),) if profile.inventory else ()),
         Section("Memory and disk", tuple(_sizes(profile, content, lock))),
         Section("What is missing", tuple(_missing(profile, content, lock)) or ("nothing that can be seen from here",)),
     )
@@ -160,6 +162,15 @@ def _without_cloud(profile: Profile) -> Iterable[str]:
         yield f"what nobody answers becomes a ticket for {desk}, which waits for the network"
     elif profile.ladder.handoff:
         yield f"what nobody answers ends with: {profile.ladder.handoff}"
+
+
+def _dependency(line: DependencySpec) -> str:
+    makers = dict.fromkeys((line.ai_model_provider, line.cloud_provider, line.region))
+    people = dict.fromkeys((line.owner, *line.contacts))
+    return (
+        f"{line.service} ({line.criticality}): {line.business_function}; by {', '.join(makers)}; back within "
+        f"{line.rto}, may lose {line.rpo}; without it: {line.failover_plan}; {', '.join(people)}"
+    )
 
 
 def _sizes(profile: Profile, content: Content, lock: Lock) -> Iterable[str]:

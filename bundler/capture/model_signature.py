@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from typing import IO, Any
 
@@ -20,6 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from bundler.capture.certificates import leading_to
+from bundler.format import strict_json
 from bundler.format.errors import BadInput
 from bundler.format.limits import MIB
 
@@ -41,14 +41,14 @@ def verify(request: Mapping[str, Any], inputs: Mapping[str, IO[bytes]], outputs:
     if len(key) > KEY_BYTES or len(signature) > SIGNATURE_BYTES:
         raise BadInput("the signature or the key is too long")
     try:
-        bundle = json.loads(signature)
+        bundle = strict_json.parse(signature)
         _check_type(str(bundle["mediaType"]))
         public, signer = _signer(bundle["verificationMaterial"], key)
         payload = _opened(bundle["dsseEnvelope"], public)
-        return {"signer": signer, "files": _files(json.loads(payload))}
+        return {"signer": signer, "files": _files(strict_json.parse(payload))}
     except BadInput:
         raise
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise BadInput(f"this is no signature of a model: {type(error).__name__}: {str(error)[:200]}") from error
 
 

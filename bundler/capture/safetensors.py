@@ -5,7 +5,6 @@ Format: https://huggingface.co/docs/safetensors/index#format
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bundler.format import strict_json
 from bundler.format.errors import BadInput
 from bundler.format.limits import MIB
 
@@ -50,7 +50,8 @@ class Safetensors:
         length = int.from_bytes(file.read(8), "little")
         if size < 8 or not 2 <= length <= min(HEADER_BYTES, size - 8):
             raise BadInput(f"safetensors: a header of {length} bytes in a file of {size}")
-        self.tensors = _tensors(_object(file.read(length)), 8 + length, size)
+        header = strict_json.read_object(file.read(length), "safetensors: the header", BadInput)
+        self.tensors = _tensors(header, 8 + length, size)
 
     def floats(self, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
         """Returns the tensor as float32 (from F32, F16 or BF16).
@@ -68,23 +69,6 @@ class Safetensors:
         if not np.isfinite(values).all():
             raise BadInput(f"safetensors: {name} holds values that are not finite")
         return values
-
-
-def _object(data: bytes) -> dict[str, Any]:
-    try:
-        value = json.loads(data, object_pairs_hook=_unique)
-    except (ValueError, RecursionError) as error:
-        raise BadInput(f"safetensors: the header is not strict JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise BadInput("safetensors: the header is not a JSON object")
-    return value
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        raise ValueError("a key appears twice")
-    return result
 
 
 def _tensors(header: Mapping[str, Any], base: int, size: int) -> dict[str, Tensor]:

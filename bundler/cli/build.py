@@ -66,6 +66,7 @@ def plan(
         locked = read_lock(lock_path(profile))
         keyring = keyring_of(home, passphrase_file)
         sources = make_sources(terminal, read, home, work, locked, wheels, keyring, offline=offline)
+        sources.local()
         fetched = sources.found()
         made = planned(sources, fetched, sources.converted(fetched), locked)
     terminal.result(asdict(made), _lines(made))
@@ -101,6 +102,7 @@ def build(
 ) -> None:
     """Build a signed, encrypted bundle of PROFILE into the repository."""
     from bundler.build import Builder
+    from bundler.embedding.vector_files import owner_of
     from bundler.format.limits import VOLUME_BYTES
     from bundler.lock import lock_path, read_lock, write_lock
     from bundler.profile.read import read_profile
@@ -122,9 +124,8 @@ def build(
     )
     with work_folder(home) as work:
         locked = read_lock(lock)
-        sources = make_sources(
-            terminal, read, home, work, locked, wheels, keyring, _vectors(home, keyring, terminal), offline=offline
-        )
+        vectors = _vectors(home, keyring, terminal, owner_of(repository, read.name))
+        sources = make_sources(terminal, read, home, work, locked, wheels, keyring, vectors, offline=offline)
         built, settled = builder.build(sources, locked, _agree(terminal, yes=yes), now)
     if settled != locked:
         write_lock(lock, settled)
@@ -173,13 +174,14 @@ def _conversions(home: Path) -> Conversions:
     return Conversions(_cache(home) / "converted")
 
 
-def _vectors(home: Path, keyring: Keyring, terminal: Terminal) -> VectorCache:
+def _vectors(home: Path, keyring: Keyring, terminal: Terminal, owner: str) -> VectorCache:
     from bundler.embedding.model import VectorCache
+    from bundler.embedding.vector_files import VectorFiles
 
     def watch(texts: int) -> Progress:
         return terminal.progress(f"embedding {texts} texts", texts, "texts")
 
-    return VectorCache(_cache(home) / "vectors", keyring.ledger_identity, watch)
+    return VectorCache(VectorFiles(_cache(home) / "vectors", owner), keyring.ledger_identity, watch)
 
 
 def _addresses(upstreams: tuple[str, ...]) -> dict[str, str]:

@@ -13,7 +13,7 @@ import click
 
 from bundler.cli.options import command, home_option, keyring_of, passphrase_option
 from bundler.format.errors import BadInput
-from bundler.terminal import Terminal, size
+from bundler.terminal import Terminal, shown, size
 
 if TYPE_CHECKING:
     from bundler.repository.keyring import Keyring
@@ -154,8 +154,8 @@ def _pull(terminal: Terminal, source: str, medium: Path, sites: tuple[str, ...],
 
 
 def _client(terminal: Terminal, text: str, actions: str, mount_from: str) -> Client:
+    from bundler.patience import Patience
     from bundler.registries.logins import find
-    from bundler.registries.patience import Patience
     from bundler.registries.reference import parse
     from bundler.registries.wire import Wire
     from bundler.repository.oci.client import Client
@@ -165,7 +165,8 @@ def _client(terminal: Terminal, text: str, actions: str, mount_from: str) -> Cli
         raise BadInput(f"{text} names a digest: what is pushed has its own", "name a tag")
     scopes = [f"repository:{reference.name}:{actions}", *([f"repository:{mount_from}:pull"] if mount_from else [])]
     login = find(reference.host, reference.name, os.environ, Path.home())
-    return Client(reference, Wire(reference.origin, login, tuple(scopes)), Patience(told=terminal.note))
+    patience = Patience(told=lambda text: terminal.note(shown(text)))
+    return Client(reference, Wire(reference.origin, login, tuple(scopes)), patience)
 
 
 def _slip(script: str) -> list[str]:

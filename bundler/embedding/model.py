@@ -13,6 +13,7 @@ from bundler.embedding.child import ConfinedEncoder
 from bundler.embedding.conversions import Conversions, name_of
 from bundler.embedding.offer import MODULES, POOLING, WEIGHTS, with_way_out
 from bundler.embedding.remembered import RememberingEncoder
+from bundler.embedding.vector_files import VectorFiles
 from bundler.format import age, service
 from bundler.format.errors import BadInput
 from bundler.knowledge.reading import reading_of
@@ -28,9 +29,9 @@ BuildEncoder = ConfinedEncoder | RememberingEncoder
 
 @dataclass(frozen=True)
 class VectorCache:
-    """The folder of the build cache, the identity that it is encrypted to, and who watches texts being embedded."""
+    """The files of the build cache, the identity that they are encrypted to, and who watches texts being embedded."""
 
-    folder: Path
+    files: VectorFiles
     identity: Callable[[], age.X25519Identity]
     watch: Callable[[int], Progress] | None = None
 
@@ -158,4 +159,4 @@ def make_encoder(converted: Converted, kept: VectorCache | None = None) -> Build
     )
     if kept is None:
         return encoder
-    return RememberingEncoder(encoder, folder=kept.folder, identity=kept.identity, watch=kept.watch)
+    return RememberingEncoder(encoder, files=kept.files, identity=kept.identity, watch=kept.watch)

@@ -1,6 +1,7 @@
 """The build cache: vectors of texts that an earlier build embedded, so that a rebuild embeds only what changed.
 
-Vectors tell much of their texts, so the cache is encrypted to the ledger's identity and lies in the builder's home.
+Vectors tell much of their texts, so each file is encrypted to the ledger's identity, lies in the builder's home, and
+is one customer's alone.
 """
 
 from __future__ import annotations
@@ -8,12 +9,12 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 
 from bundler.embedding.child import ConfinedEncoder
-from bundler.files import read_limited, write_atomic
+from bundler.embedding.vector_files import VectorFiles
+from bundler.files import read_limited
 from bundler.format import age
 from bundler.format.age.errors import AgeError
 from bundler.format.errors import BadBundle, FileMissing
@@ -31,7 +32,7 @@ class RememberingEncoder:
 
     Args:
         encoder: Embeds what is not known.
-        folder: Where the caches lie, one file a model.
+        files: Where the vectors lie.
         identity: Opens and seals them; called at the first text.
         watch: Makes the progress of so many texts, or None.
     """
@@ -40,15 +41,14 @@ class RememberingEncoder:
         self,
         encoder: ConfinedEncoder,
         *,
-        folder: Path,
+        files: VectorFiles,
         identity: Callable[[], age.X25519Identity],
         watch: Callable[[int], Progress] | None = None,
     ) -> None:
         self._encoder = encoder
         self.dimensions, self.precision, self.identity = encoder.dimensions, encoder.precision, encoder.identity
         # The graph is in one precision, so vectors of another are not found here.
-        model = hashlib.sha256(f"{encoder.identity} {encoder.runtime}".encode()).hexdigest()
-        self._path = folder / f"{model}.age"
+        self._files, self._path = files, files.path(f"{encoder.identity} {encoder.runtime}")
         self._opens, self._watch = identity, watch
         self._known: dict[bytes, Vectors] | None = None
         self._used: dict[bytes, Vectors] = {}
@@ -104,7 +104,7 @@ class RememberingEncoder:
         np.savez(out, names=names, rows=np.stack(list(self._used.values())))
         if out.tell() > _PLAIN_BYTES:
             return  # more than the next build would read: it embeds anew
-        write_atomic(self._path, age.encrypt(out.getvalue(), [self._opens().recipient]), mode=0o600)
+        self._files.write(self._path, age.encrypt(out.getvalue(), [self._opens().recipient]))
 
     def _read(self) -> dict[bytes, Vectors]:
         try:

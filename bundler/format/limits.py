@@ -30,6 +30,7 @@ ASSETS = 100_000
 VOLUMES = 16_384  # about 250 bytes each in a descriptor
 CHUNKS = 2_000_000  # about 120 bytes each in an index
 JSON_DEPTH = 32
+INTEGER_DIGITS = 20  # of a JSON integer, its sign included: what 64 bits hold
 PATH_BYTES = 512
 PATH_DEPTH = 16
 

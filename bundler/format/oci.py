@@ -6,12 +6,12 @@ shape under other media types.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from bundler.format import strict_json
 from bundler.format.errors import BadBundle
 
 MANIFEST_BYTES = 4 << 20  # what registries take at most
@@ -118,16 +118,10 @@ def read_manifest(data: bytes, what: str) -> Manifest:
 
 
 def read_json(data: bytes, what: str) -> dict[str, Any]:
-    """Reads an object of foreign JSON; raises BadBundle for anything else, and for a key that stands twice."""
+    """Reads an object of foreign JSON; raises BadBundle for anything else."""
     if len(data) > MANIFEST_BYTES:
         raise BadBundle(f"{what} has {len(data)} bytes, at most {MANIFEST_BYTES} are read")
-    try:
-        value = json.loads(data, object_pairs_hook=_unique)
-    except (ValueError, RecursionError) as error:
-        raise BadBundle(f"{what} is not JSON: {str(error)[:200]}") from error
-    if not isinstance(value, dict):
-        raise BadBundle(f"{what} is not a JSON object")
-    return value
+    return strict_json.read_object(data, what, BadBundle)
 
 
 def choose(index: Manifest, platform: str, what: str) -> Descriptor:
@@ -217,10 +211,3 @@ def _text(value: Mapping[str, Any], key: str, where: str) -> str:
     if not isinstance(text, str):
         raise BadBundle(f"{key} of {where} is not a text")
     return text
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        raise ValueError("a key appears twice")
-    return result

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from bundler.files import read_limited
+from bundler.format import strict_json
 from bundler.format.errors import BadBundle, BadInput, BadInputs
 from bundler.format.limits import MIB
 
@@ -83,8 +83,8 @@ def _rows(path: Path, text: str, issues: list[str]) -> list[tuple[int, Mapping[s
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
+            row = strict_json.parse(line.encode())
+        except ValueError as error:
             issues.append(f"line {number}: not JSON: {error}")
             continue
         if isinstance(row, dict):

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from bundler.capture import gguf
 from bundler.format.errors import BadInput
-from bundler.plan import Found
+from bundler.plan import BOTH, Found
 from bundler.profile.model import ModelEntry
 from bundler.sources.source import Fetched
 
@@ -46,4 +46,4 @@ def _require_fit(entry: ModelEntry, facts: gguf.GgufFacts) -> None:
 def both(of_the_source: str, of_the_file: str) -> str:
     """Returns the licence that source and file declare; where they differ, both, joined by a plus sign."""
     said = [text.strip() for text in (of_the_source, of_the_file) if text.strip()]
-    return said[0] if len({text.casefold() for text in said}) == 1 else " + ".join(said)
+    return said[0] if len({text.casefold() for text in said}) == 1 else BOTH.join(said)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
+from bundler.format import strict_json
 from bundler.format.service import (
     CONTINUE,
     CRITICAL,
@@ -106,9 +107,9 @@ def _schema(table: Table) -> str:
     value = table.value("schema")
     if isinstance(value, str):
         try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            table.issue("schema is text that is not JSON")
+            value = strict_json.parse(value.encode())
+        except ValueError as error:
+            table.issue(f"schema is text that is not JSON: {error}")
             return ""
     if not isinstance(value, dict):
         table.issue("schema must be a table, or the JSON text of an object")

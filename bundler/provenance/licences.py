@@ -2,11 +2,13 @@
 
 An expression is allowed if one of its choices is: of `A OR B` one, of `A AND B` both. With an allow list, what is no
 known SPDX identifier or `LicenseRef-` and is not named in the list is refused. A deny list wins over an allow list.
-What a source declares is foreign: an expression of too many words or choices is not taken apart, and never allowed.
+What a source declares is foreign. An expression of too many words or choices is not taken apart, and never allowed.
+Neither is a text that is no expression (`BSD, GPL-3.0`): no family (`BSD-*`) covers it, and it may hold what is denied.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from fnmatch import fnmatchcase
@@ -17,13 +19,16 @@ from license_expression import ExpressionError, LicenseWithExceptionSymbol, Lice
 
 from bundler.format.errors import BadInputs
 from bundler.format.index import Asset
-from bundler.plan import Found
+from bundler.plan import BOTH, Found
 from bundler.profile.model import LicenceRules
 
 # The parser stumbles over some texts instead of refusing them.
 _UNREADABLE = (ExpressionError, AttributeError, TypeError)
 # Parts of the profile that come from somebody else; documents and FAQs are the customer's own.
 _OWN = ("documents", "faq", "router", "selftest", "vectors")
+# The sign of a rule for a family aside; a name of other signs is no identifier, whatever it looks like to a person.
+_IDENTIFIER = re.compile(r"[A-Za-z0-9.+:-]+")
+_LATER = re.compile(r"(\+|-only|-or-later)$")
 _TEXT = 500  # characters; nobody's expression is longer, and a long one takes the parser long
 # Each `AND (A OR B)` doubles them: 500 characters hold more ways than memory does.
 _WAYS = 256
@@ -56,7 +61,7 @@ def refused(licence: str, rules: LicenceRules) -> str:
     except _TooMuch:
         return f"{licence.strip()[:60]!r}... is too long to be judged, so it is not allowed"
     except _UNREADABLE:
-        return _judged([licence.strip()], rules)
+        return _unreadable(licence.strip(), rules)
     return min((_judged(choice, rules) for choice in choices), key=bool)
 
 
@@ -73,7 +78,7 @@ def contradiction(found: Found) -> str:
 
     A source that declares nothing contradicts nothing.
     """
-    differing = [text for text in found.declared.split(" + ") if text and not _agree(found.licence, text)]
+    differing = [text for text in found.declared.split(BOTH) if text and not _agree(found.licence, text)]
     if not found.licence or not differing:
         return ""
     return f"the profile says {found.licence}, the source declares {differing[0][:_TEXT]}"
@@ -86,7 +91,8 @@ def issues(found: Iterable[Found], rules: LicenceRules) -> list[str]:
     lines = []
     for item in found:
         if item.part not in _OWN:
-            reasons = (refused(item.licence or item.declared, rules), contradiction(item))
+            stated = [item.licence] if item.licence else item.declared.split(BOTH)
+            reasons = [*(refused(licence, rules) for licence in stated), contradiction(item)]
             lines += [f"{item.source}: {reason}" for reason in reasons if reason]
     return lines
 
@@ -104,18 +110,66 @@ def require(found: Sequence[Found], rules: LicenceRules) -> None:
 def _judged(names: Sequence[str], rules: LicenceRules) -> str:
     """Judges licences that hold together; returns why not, or ""."""
     for name in names:
-        if any(_matches(name, pattern) for pattern in rules.deny):
+        if _is_denied(name, rules):
             return f"{name} is denied"
     for name in names:
-        if rules.allow is not None and not any(_matches(name, pattern) for pattern in rules.allow):
+        if rules.allow is not None and not any(_allows(pattern, name) for pattern in rules.allow):
             return f"{name} is not allowed"
     return ""
 
 
-def _matches(name: str, pattern: str) -> bool:
-    """Whether a rule names a licence; one without `WITH` covers its exceptions too, which only add permissions."""
-    bare = name.casefold().partition(" with ")[0]
-    return fnmatchcase(bare, pattern.casefold())
+def _unreadable(text: str, rules: LicenceRules) -> str:
+    """Returns why a text that is no expression is refused, as it is under any rules."""
+    shown = " ".join(text.split())
+    if denied := [word for word in _IDENTIFIER.findall(text) if _is_denied(word, rules)]:
+        return f"{denied[0]} is denied, and stands in {shown!r}"
+    if rules.allow is None:
+        return f"{shown!r} is no SPDX expression, so nobody can tell that it holds nothing that is denied"
+    return f"it is no SPDX expression: {shown} is not allowed"
+
+
+def _is_denied(name: str, rules: LicenceRules) -> bool:
+    return any(_denies(pattern, part) for pattern in rules.deny for part in name.split(" WITH "))
+
+
+def _denies(pattern: str, name: str) -> bool:
+    """Whether a rule denies a licence: `GPL-3.0`, its `-only`, `-or-later` and `+`, and another spelling (`gplv3`)."""
+    bare, wanted = name.casefold(), pattern.casefold()
+    if fnmatchcase(bare, wanted) or fnmatchcase(_LATER.sub("", bare), wanted):
+        return True
+    if _canonical(wanted).casefold() == bare:
+        return True
+    return _is_unknown(name) and fnmatchcase(_squeezed(bare), _squeezed(wanted))
+
+
+def _allows(pattern: str, name: str) -> bool:
+    """Whether a rule allows a licence; one without `WITH` covers SPDX's exceptions too, which only add permissions."""
+    licence, _, exception = name.partition(" WITH ")
+    if exception and not _only_adds(exception):
+        return False
+    bare, wanted = licence.casefold(), pattern.casefold()
+    return fnmatchcase(bare, wanted) or _canonical(wanted).casefold() == bare
+
+
+def _only_adds(exception: str) -> bool:
+    """Whether it is an exception of SPDX's own list; others, as the Commons Clause, may take permissions away."""
+    known = _spdx().known_symbols.get(exception)
+    return known is not None and bool(known.is_exception) and not exception.startswith("LicenseRef-")
+
+
+def _canonical(pattern: str) -> str:
+    """Returns the identifier that SPDX has now for one that it had (`GPL-3.0`); a family stays as it is."""
+    with suppress(*_UNREADABLE):
+        return str(_spdx().parse(pattern).key)
+    return pattern
+
+
+def _is_unknown(name: str) -> bool:
+    return name not in _spdx().known_symbols
+
+
+def _squeezed(name: str) -> str:
+    return re.sub(r"[.]0(?![0-9])|[-.]|v(?=[0-9])", "", name)
 
 
 class _TooMuch(Exception):
@@ -142,8 +196,16 @@ def _choices(node: Any) -> list[list[str]]:
             ways = [[*way, *more] for way in ways for more in found]
         return ways
     if isinstance(node, LicenseWithExceptionSymbol):
-        return [[f"{node.license_symbol.key} WITH {node.exception_symbol.key}"]]
-    return [[str(node.key)]]
+        return [[f"{_identifier(node.license_symbol)} WITH {_identifier(node.exception_symbol)}"]]
+    return [[_identifier(node)]]
+
+
+def _identifier(symbol: Any) -> str:
+    """The parser takes several words, and letters of any script, for one name that it does not know."""
+    name = str(symbol.key)
+    if not _IDENTIFIER.fullmatch(name):
+        raise ExpressionError(f"{name!r} is no identifier")
+    return name
 
 
 def _agree(stated: str, declared: str) -> bool:
@@ -162,7 +224,13 @@ def _ways(licence: str) -> list[set[str]]:
     found = [[licence.strip()]]
     with suppress(_TooMuch, *_UNREADABLE):
         found = _expression(licence)
-    return [{name.casefold().removeprefix("licenseref-") for name in way} for way in found]
+    return [{_own_name(name) for name in way} for way in found]
+
+
+def _own_name(name: str) -> str:
+    """A name that SPDX lacks is one with `LicenseRef-` and without; `LicenseRef-MIT` is not MIT."""
+    bare = name.casefold().removeprefix("licenseref-")
+    return bare if _is_unknown(_canonical(bare)) else name.casefold()
 
 
 @cache

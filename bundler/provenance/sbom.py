@@ -27,8 +27,10 @@ from bundler.provenance.material import Material, Part, Wheel, source_of
 
 NAMESPACE = uuid.UUID("3f0f6d0e-5c0a-5d4e-9b6c-6c696665626f")
 MODELS = ("gguf", "onnx")
-# Everything else is the customer's own content, or of a kind that came later and is taken for such.
+# Everything else is the customer's own content, or of a kind or in a folder that came later and is taken for such. A
+# kind alone does not tell: what is noted of a vector store is a "config" in the customer's own folder.
 _OPEN = ("gguf", "onnx", "tokenizer", "config", "licence", "image")
+_OPEN_FOLDERS = ("models", "embedding", "licences", "images")
 _TYPES = dict.fromkeys(MODELS, ComponentType.MACHINE_LEARNING_MODEL)
 _TASKS = {"model": "text-generation", "embedding": "feature-extraction"}
 _LICENCES = LicenseFactory()
@@ -49,9 +51,9 @@ def public(material: Material, descriptor: Descriptor) -> bytes:
     Digests of content are left out as well as names: a digest tells who guesses right. So is the name of the profile,
     which may be the customer's.
     """
-    shown = [part for part in material.parts if part.kind in _OPEN and _counts(part)]
-    components = [_component(part, material.sources) for part in shown]
-    own = sorted({part.path.split("/")[0] for part in material.parts if part.kind not in _OPEN})
+    shown = [part for part in material.parts if _is_open(part)]
+    components = [_component(part, material.sources) for part in shown if _counts(part)]
+    own = sorted({part.path.split("/")[0] for part in material.parts if not _is_open(part)})
     components += [Component(name=name, type=ComponentType.DATA, bom_ref=f"content/{name}") for name in own]
     return _written(material, _root(descriptor.bundle, "", []), components, uuid.uuid5(NAMESPACE, descriptor.bundle))
 
@@ -79,6 +81,10 @@ def _written(material: Material, root: Component, components: list[Component], s
         if component["type"] == "data":
             component["data"] = [{"type": "dataset", "name": component["name"]}]
     return json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False).encode() + b"\n"
+
+
+def _is_open(part: Part) -> bool:
+    return part.kind in _OPEN and part.path.split("/")[0] in _OPEN_FOLDERS
 
 
 def _counts(part: Part) -> bool:

@@ -15,6 +15,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import IO
 from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit, urlunsplit
 from urllib.request import getproxies, parse_http_list, parse_keqv_list, proxy_bypass
@@ -24,8 +25,8 @@ from urllib3.exceptions import HTTPError, SSLError
 from urllib3.util import Timeout, make_headers
 
 from bundler.format.errors import SourceFailed
+from bundler.patience import Passing, asked_s
 from bundler.registries.logins import Login
-from bundler.registries.patience import Passing
 from bundler.registries.reference import is_loopback
 
 LOGIN_HINT = "log in with `skopeo login HOST` or `docker login HOST`; credential helpers are not run"
@@ -91,6 +92,10 @@ class Answer:
             return ""
         return found[1].decode() if found else ""
 
+    def asked_s(self) -> float | None:
+        """Returns how long the registry asks to wait, or None."""
+        return asked_s(self.headers, datetime.now(UTC))
+
 
 class Wire:
     """Sends requests to one registry and to whom it points.
@@ -140,7 +145,7 @@ class Wire:
             answer = self._ask(method, url, headers or {}, None, follow=follow)
         try:
             if answer.status in (408, 429) or answer.status >= 500:
-                raise Passing(f"it answers {answer.status} {answer.code()}".rstrip(), _after(answer.headers))
+                raise Passing(f"it answers {answer.status} {answer.code()}".rstrip(), answer.asked_s())
             yield answer
         finally:
             answer._raw.close()
@@ -265,7 +270,7 @@ def _lasting(host: str, error: Exception) -> SourceFailed | None:
 
 def _read_token(answer: Answer, host: str) -> str:
     if answer.status in (408, 429) or answer.status >= 500:
-        raise Passing(f"{host} answers {answer.status}", _after(answer.headers))
+        raise Passing(f"{host} answers {answer.status}", answer.asked_s())
     if answer.status != 200:
         raise SourceFailed(f"{host} gives no token: it answers {answer.status}", LOGIN_HINT)
     try:
@@ -291,11 +296,6 @@ def _origin(url: str) -> tuple[str, str | None, int]:
 
 def _basic(login: Login) -> str:
     return "Basic " + base64.b64encode(f"{login.user}:{login.password}".encode()).decode()
-
-
-def _after(headers: Mapping[str, str]) -> float:
-    text = headers.get("Retry-After", "")
-    return float(text) if re.fullmatch(r"[0-9]{1,6}", text) else 0.0
 
 
 def _told(error: Exception) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -13,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 
 from bundler.files import DISK, FileLayer, make_folder, open_regular, read_limited, remove_staged, staged
-from bundler.format import paths
+from bundler.format import paths, strict_json
 from bundler.format.errors import BadBundle, BadInput, NoSpace
 from bundler.format.limits import ROOT_BYTES, TIMESTAMP_BYTES
 from bundler.format.software import RUNTIME, software_for_box
@@ -156,7 +155,7 @@ def check_medium(medium: Path, first_root: bytes, repository: str) -> None:
     root = medium / "metadata" / "1.root.json"
     try:
         ours = read_limited(root, ROOT_BYTES) == first_root
-        stated = json.loads(read_limited(medium / "metadata" / "timestamp.json", TIMESTAMP_BYTES))
+        stated = strict_json.parse(read_limited(medium / "metadata" / "timestamp.json", TIMESTAMP_BYTES))
         found = stated["signed"][REPOSITORY]
     except (BadBundle, ValueError, KeyError, TypeError):
         return  # damaged: it is written anew, and read back

@@ -21,7 +21,7 @@ from bundler.sources.hub_choice import Choice, choose
 from bundler.sources.hub_listing import LFS, Entry, Listing, is_commit
 from bundler.sources.hub_merged import HubMerged
 from bundler.sources.hub_part import part_file
-from bundler.sources.hub_patience import PATIENCE, Patience
+from bundler.sources.hub_patience import PATIENCE, HubPatience
 from bundler.sources.hub_settings import hub_settings
 from bundler.sources.place import Place
 from bundler.sources.source import Fetched, HubSource, Part, Seen, parse
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from bundler.sources.hub_client import HubClient
 
 
-def fetch(source: HubSource, place: Place, patience: Patience = PATIENCE) -> Fetched:
+def fetch(source: HubSource, place: Place, patience: HubPatience = PATIENCE) -> Fetched:
     """Returns the file, from the cache or from the hub.
 
     Args:
@@ -57,7 +57,7 @@ def fetch(source: HubSource, place: Place, patience: Patience = PATIENCE) -> Fet
         )
 
 
-def look(source: HubSource, place: Place, commit: str = "", patience: Patience = PATIENCE) -> Seen:
+def look(source: HubSource, place: Place, commit: str = "", patience: HubPatience = PATIENCE) -> Seen:
     """Returns what a source stands for at a commit, "" for where it stands now; no file is fetched.
 
     Raises:
@@ -84,7 +84,7 @@ def _delivered(source: HubSource, hub: Hub, listing: Listing, choice: Choice) ->
 
 
 @contextmanager
-def opened(place: Place, patience: Patience = PATIENCE) -> Iterator[Hub]:
+def opened(place: Place, patience: HubPatience = PATIENCE) -> Iterator[Hub]:
     """Opens the hub that the environment names (`HF_ENDPOINT`); it is connected, and a token got, when first needed."""
     with ExitStack() as stack:
         yield Hub(place, stack, patience)
@@ -93,8 +93,9 @@ def opened(place: Place, patience: Patience = PATIENCE) -> Iterator[Hub]:
 class Hub:
     """Commits, listings and files, each from the cache where it is there."""
 
-    def __init__(self, place: Place, stack: ExitStack, patience: Patience) -> None:
-        self._place, self._stack, self._patience = place, stack, patience
+    def __init__(self, place: Place, stack: ExitStack, patience: HubPatience) -> None:
+        self._place, self._stack = place, stack
+        self._patience = replace(patience, told=place.tell)
         self._cache = HubCache(place.cache / "hub")
         self._merged = HubMerged(place.cache / "hub" / "merged")
         self._client: HubClient | None = None

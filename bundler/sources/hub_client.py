@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from traceback import walk_tb
 from typing import Any, TypeVar
 
 from huggingface_hub import HfApi, get_hf_file_metadata, get_session, hf_hub_url
@@ -17,11 +18,13 @@ from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import hf_raise_for_status
 
 from bundler.format.errors import SourceFailed
+from bundler.patience import Passing
 from bundler.sources.hub_listing import Entry, Listing, card_licence, is_commit, make_listing
 from bundler.sources.hub_part import PartFile
-from bundler.sources.hub_patience import PATIENCE, PROGRESS_BYTES, Patience, Unsteady
+from bundler.sources.hub_patience import PATIENCE, PROGRESS_BYTES, HubPatience
 from bundler.sources.hub_session import IS_FILE, hub_session, transport_errors
 from bundler.sources.hub_settings import HubSettings, origin
+from bundler.sources.silence import BYTES_S
 from bundler.sources.source import UNRESOLVED
 
 KEPT = "keep one with `lifeboat keys token set`"
@@ -32,7 +35,7 @@ T = TypeVar("T")
 class HubClient:
     """A hub, for the length of `hub_client`."""
 
-    def __init__(self, settings: HubSettings, patience: Patience) -> None:
+    def __init__(self, settings: HubSettings, patience: HubPatience) -> None:
         self._settings, self._patience = settings, patience
         # A token that lies in the home is of the public hub, and HF_ENDPOINT may be another.
         self._token: str | bool = settings.token or False
@@ -102,18 +105,18 @@ class HubClient:
             return
         url = self._location(repository, commit, entry)
         # A signed address is opened by its signature; ours alone takes the token.
-        own = origin(url) == self._settings.origin and bool(self._settings.token)
+        own = bool(self._settings.token) and self._is_own(url)
         headers = {"Authorization": f"Bearer {self._settings.token}"} if own else {}
         start = part.digests.length_bytes
         if start:
             headers["Range"] = f"bytes={start}-"
         with get_session().stream("GET", url, headers=headers, extensions={IS_FILE: True}) as response:
-            if origin(str(response.url)) != self._settings.origin and response.status_code in (401, 403, 404, 410):
-                raise Unsteady(f"{response.url.host} answered {response.status_code}: its signed address may be over")
+            if response.status_code in (401, 403, 404, 410) and not self._is_own(str(response.url)):
+                raise Passing(f"{response.url.host} answered {response.status_code}: its signed address may be over")
             if response.status_code == 416 or (start and not _continues(response, start)):
                 part.restart()
             if response.status_code == 416:
-                raise Unsteady(f"{response.url.host} has no byte {start} of it")
+                raise Passing(f"{response.url.host} has no byte {start} of it")
             hf_raise_for_status(response)
             self._take(response, entry, part, heard)
 
@@ -129,43 +132,44 @@ class HubClient:
             )
         return told.location
 
+    def _is_own(self, url: str) -> bool:
+        try:
+            return origin(url) == self._settings.origin
+        except ValueError as error:
+            raise SourceFailed(f"the hub leads to where a hub does not lead: {url[:200]!r}") from error
+
     def _take(self, response: Any, entry: Entry, part: PartFile, heard: Callable[[int], None]) -> None:
         patience, host = self._patience, response.url.host
         since, before = time.monotonic(), part.digests.length_bytes
-        with transport_errors(host):
+        with transport_errors(host), patience.silence(host, BYTES_S) as silence:
             for piece in response.iter_raw():
+                silence.heard()
                 part.write(piece)
                 heard(len(piece))
                 now = time.monotonic()
                 if now - since > patience.slow_s:
                     if part.digests.length_bytes - before < patience.slow_bytes:
-                        raise Unsteady(f"{host} sends less than {patience.slow_bytes} bytes in {patience.slow_s:.0f} s")
+                        raise Passing(f"{host} sends less than {patience.slow_bytes} bytes in {patience.slow_s:.0f} s")
                     since, before = now, part.digests.length_bytes
         if part.digests.length_bytes < entry.length_bytes:
-            raise Unsteady(f"{host} ended after {part.digests.length_bytes} of {entry.length_bytes} bytes")
+            raise Passing(f"{host} ended after {part.digests.length_bytes} of {entry.length_bytes} bytes")
 
     def _patiently(self, what: str, step: Callable[[], T], reached: Callable[[], int] = lambda: 0) -> T:
         """Runs a step until it works; failures that may pass are tried again, and counted anew where it got on."""
-        failures = 0
-        while True:
+        before = reached()
+
+        def tried() -> T:
+            nonlocal before
             before = reached()
-            try:
-                with transport_errors(self._settings.origin[1]), _told(what):
-                    return step()
-            except Unsteady as error:
-                failures = 1 if reached() - before >= PROGRESS_BYTES else failures + 1
-                wait_s = self._patience.wait_s(failures, error.asked_s)
-                if wait_s is None:
-                    asked = f" and asks to wait {error.asked_s:.0f} s" if error.asked_s is not None else ""
-                    raise SourceFailed(
-                        f"{what}: {error.fact}{asked}, after {failures} tries",
-                        "what was fetched is kept: try again later, or name a mirror by HF_ENDPOINT",
-                    ) from error
-                time.sleep(wait_s)
+            with transport_errors(self._settings.origin[1]), _told(what):
+                return step()
+
+        hint = "what was fetched is kept: try again later, or name a mirror by HF_ENDPOINT"
+        return self._patience.keep(what, tried, hint, lambda: reached() - before >= PROGRESS_BYTES)
 
 
 @contextmanager
-def hub_client(settings: HubSettings, patience: Patience = PATIENCE) -> Iterator[HubClient]:
+def hub_client(settings: HubSettings, patience: HubPatience = PATIENCE) -> Iterator[HubClient]:
     """Opens a hub for the length of the block."""
     with hub_session(settings, patience):
         yield HubClient(settings, patience)
@@ -201,7 +205,16 @@ def _told(what: str) -> Iterator[None]:
     except (hub_errors.HFValidationError, hub_errors.FileMetadataError) as error:
         raise SourceFailed(f"{what}: {str(error)[:200]}") from error
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        # What the library makes of an answer that is not what it expects.
+        # What the library makes of an answer that is not what it expects; a fault of this program stays one.
+        if _is_ours(error):
+            raise
         raise SourceFailed(
             f"{what}: the hub's answer is not what a hub answers: {type(error).__name__}", "is HF_ENDPOINT a hub?"
         ) from error
+
+
+def _is_ours(error: BaseException) -> bool:
+    """Whether this program raised it: in how it calls the library, or in what the library called back."""
+    modules = [str(frame.f_globals.get("__name__")) for frame, _ in walk_tb(error.__traceback__)]
+    met = [package for module in modules if (package := module.partition(".")[0]) in ("bundler", "huggingface_hub")]
+    return met[-1] == "bundler"

@@ -5,7 +5,7 @@ has no timeout for listings, sleeps for as long as a server asks, and reads an a
 
 - the token goes to the endpoint's own scheme, host and port, wherever a redirect or a next page leads;
 - from https nothing leads back to http;
-- every wait is bounded, and a failure that may pass is raised as `Unsteady` at once: one place decides on tries;
+- every wait is bounded, and a failure that may pass is raised as `Passing` at once: one place decides on tries;
 - an answer that is no file is bounded, and none may be compressed, so that its length is known.
 """
 
@@ -24,7 +24,8 @@ from huggingface_hub.utils._http import default_client_factory  # only to leave 
 from bundler import __version__
 from bundler.format.errors import SourceFailed
 from bundler.format.limits import MIB
-from bundler.sources.hub_patience import MAY_PASS, Patience, Unsteady, asked_s
+from bundler.patience import Passing, asked_s
+from bundler.sources.hub_patience import MAY_PASS, HubPatience
 from bundler.sources.hub_settings import HubSettings, origin
 
 ANSWER_BYTES = 16 * MIB
@@ -32,12 +33,12 @@ IS_FILE = "lifeboat.file"  # an extension of requests whose answer is the file i
 
 
 @contextmanager
-def hub_session(settings: HubSettings, patience: Patience) -> Iterator[None]:
+def hub_session(settings: HubSettings, patience: HubPatience) -> Iterator[None]:
     """Lets huggingface-hub talk by our rules for the length of the block."""
 
     def made() -> httpx2.Client:
         hooks: dict[str, list[Callable[..., Any]]] = {"request": [guard(settings, patience)], "response": [_watch]}
-        return Session(event_hooks=hooks, follow_redirects=True, max_redirects=5)
+        return Session(patience, event_hooks=hooks, follow_redirects=True, max_redirects=5)
 
     set_client_factory(made)
     try:
@@ -48,20 +49,24 @@ def hub_session(settings: HubSettings, patience: Patience) -> Iterator[None]:
 
 
 class Session(httpx2.Client):
-    """Raises what may pass as `Unsteady`, before the library's own tries."""
+    """Raises what may pass as `Passing`, before the library's own tries, and says where a hub says nothing."""
+
+    def __init__(self, patience: HubPatience, **how: Any) -> None:
+        self._patience = patience
+        super().__init__(**how)
 
     def send(self, request: httpx2.Request, **how: Any) -> httpx2.Response:
-        with transport_errors(request.url.host):
+        with transport_errors(request.url.host), self._patience.silence(request.url.host):
             response = super().send(request, **how)
         if response.status_code in MAY_PASS:
             response.close()
             wait_s = asked_s(response.headers, datetime.now(UTC))
-            raise Unsteady(f"{request.url.host} answered {response.status_code}", wait_s)
+            raise Passing(f"{request.url.host} answered {response.status_code}", wait_s)
         return response
 
 
 class transport_errors:  # noqa: N801 - reads as a statement
-    """Turns what went wrong with a connection into `Unsteady`."""
+    """Turns what went wrong with a connection into `Passing`."""
 
     def __init__(self, host: str) -> None:
         self._host = host
@@ -73,16 +78,16 @@ class transport_errors:  # noqa: N801 - reads as a statement
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if isinstance(error, httpx2.TimeoutException):
-            raise Unsteady(f"{self._host} said nothing for too long") from error
+            raise Passing(f"{self._host} said nothing for too long") from error
         if isinstance(error, httpx2.UnsupportedProtocol | httpx2.TooManyRedirects | httpx2.InvalidURL):
             raise SourceFailed(f"{self._host} leads to where a hub does not lead: {str(error)[:200]!r}") from error
         if isinstance(error, httpx2.HTTPError):
-            raise Unsteady(
+            raise Passing(
                 f"the connection to {self._host} failed: {str(error)[:200] or type(error).__name__}"
             ) from error
 
 
-def guard(settings: HubSettings, patience: Patience) -> Callable[[httpx2.Request], None]:
+def guard(settings: HubSettings, patience: HubPatience) -> Callable[[httpx2.Request], None]:
     """Returns what each request goes through before it is sent, those that follow a redirect as well."""
     limits = {"connect": patience.connect_s, "pool": patience.connect_s}
     limits |= {"read": patience.silence_s, "write": patience.silence_s}

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bundler.lock import Pin
-from bundler.terminal import Progress
+from bundler.terminal import Progress, shown
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class Place:
         offline: Whether only what is in the cache may be used.
         watch: Makes a progress line of a label and a total in bytes, or None.
         token: Returns the token that the builder keeps for a hub's address, "" for none; it may ask for a passphrase.
+        say: Hears what is waited for.
     """
 
     base: Path
@@ -33,3 +34,9 @@ class Place:
     offline: bool = False
     watch: Callable[[str, int], Progress] | None = None
     token: Callable[[str], str] | None = None
+    say: Callable[[str], None] | None = None
+
+    def tell(self, text: str) -> None:
+        """Says what is waited for, to who hears it; foreign words in it steer no terminal."""
+        if self.say is not None:
+            self.say(shown(text))

@@ -9,21 +9,22 @@ import logging
 import os
 import re
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 from bundler.format.errors import BadBundle, BadInput, SourceFailed
 from bundler.format.oci import INDEX_TYPES, MANIFEST_BYTES, Descriptor, read_manifest
+from bundler.patience import Patience
 from bundler.registries.logins import find
-from bundler.registries.patience import Patience
 from bundler.registries.reference import is_loopback
 from bundler.registries.wire import Wire
 
 _MOST, _PAGES = 256, 16
 _NEXT = re.compile(r"<([^>]+)>\s*;\s*rel=\"?next\"?")
-_PATIENCE = Patience(tries=3, most_s=4.0)
+PATIENCE = Patience(tries=3, most_s=4.0, asked_most_s=30.0)
 
 
-def listed(name: str, digest: str, patience: Patience = _PATIENCE) -> tuple[Descriptor, ...]:
+def listed(name: str, digest: str, patience: Patience = PATIENCE) -> tuple[Descriptor, ...]:
     """Returns what refers to a digest; nothing where the registry keeps no such list.
 
     Where it does not let us see its list, or cannot be asked without skopeo's mirrors and helpers, a warning is logged.
@@ -55,7 +56,7 @@ def listed(name: str, digest: str, patience: Patience = _PATIENCE) -> tuple[Desc
 def _pages(wire: Wire, url: str, patience: Patience) -> list[Descriptor]:
     found: list[Descriptor] = []
     for _ in range(_PAGES):
-        data, following = patience.keep(lambda url=url: _page(wire, url))  # type: ignore[misc]
+        data, following = patience.keep("the registry", partial(_page, wire, url), "try again later")
         if not data:
             return found
         try:

@@ -1,12 +1,14 @@
 """Asks registries through skopeo: its own credentials, certificates and policy, and no daemon.
 
-What it delivers is foreign: whoever calls checks every digest.
+What it delivers is foreign: whoever calls checks every digest. It writes whatever a registry sends and looks at the
+digest when that ends, so how much it may write is bounded here.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import resource
 import shutil
 import subprocess
 import tempfile
@@ -19,6 +21,7 @@ from typing import IO
 
 from bundler.format.errors import PartMissing, SourceFailed
 from bundler.format.oci import MANIFEST_BYTES
+from bundler.sources.silence import Silence
 
 PROGRAM = "skopeo"
 ASK_S = 120
@@ -30,11 +33,29 @@ _ABSENT = re.compile(r"manifest unknown|name unknown|not found|status code 404|s
 _CLOSED = re.compile(r"unauthorized|authentication required|denied|forbidden|status 40[13]", re.IGNORECASE)
 _QUERY = re.compile(r"\?[^\s\"']+")  # of an address of a store behind the registry: it may be a signed ticket
 _WHERE = re.compile(r'^(Error parsing image name "[^"]*": |initializing source \S+: )')  # said by us already
+_TOO_LONG = re.compile(r"SIGXFSZ|file too large", re.IGNORECASE)
 _SAID = re.compile(r'level=fatal msg="(.*)"', re.DOTALL)
 
 
 class Absent(Exception):
     """The registry says that there is no such tag or digest."""
+
+
+@dataclass(frozen=True)
+class _Bounds:
+    """What a transfer may write: the longest file, and all files that are under way; in bytes."""
+
+    file: int
+    under_way: int
+
+    def impose(self, pid: int) -> None:
+        """Has the system hold every file of a process that has just begun; it asks the registry before it writes."""
+        with suppress(ProcessLookupError):
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (self.file, self.file))
+
+    def crossed(self, work: Path) -> bool:
+        """Whether more is under way than could be; not what is whole, where another build may put its own."""
+        return _filled(work) > self.under_way
 
 
 @dataclass(frozen=True)
@@ -44,10 +65,12 @@ class Skopeo:
     Attributes:
         name: HOST[:PORT]/PATH.
         stall_s: How long a transfer may stand still.
+        told: Hears that the registry says nothing.
     """
 
     name: str
     stall_s: float = STALL_S
+    told: Callable[[str], None] = lambda _: None
 
     def raw(self, reference: str) -> bytes:
         """Returns a manifest or an index as the registry has it.
@@ -66,19 +89,30 @@ class Skopeo:
         """Returns the config of an image as the registry has it; raises as `raw`."""
         return self._ask(reference, "--config", "--raw")
 
-    def copy(self, digest: str, blobs: Path, work: Path, *, keeps: bool, on_bytes: Callable[[int], None]) -> None:
+    def copy(
+        self,
+        digest: str,
+        blobs: Path,
+        work: Path,
+        sizes: Sequence[int],
+        *,
+        keeps: bool,
+        on_bytes: Callable[[int], None],
+    ) -> None:
         """Fetches the blobs of a manifest; those that lie there already are not fetched again.
 
         Args:
             digest: Of the manifest.
             blobs: The folder in which they get their names, `sha256/HEX`.
             work: A new folder of the same file system, for what is under way.
+            sizes: Of all blobs that may come, in bytes, as the manifest says them.
             keeps: Whether the manifest can be kept as it is, which those of Docker cannot.
             on_bytes: Hears what has come.
 
         Raises:
-            SourceFailed: It did not come; what had come whole is there.
+            SourceFailed: It did not come, or more than was declared; what had come whole is there.
         """
+        bounds = _Bounds(max(MANIFEST_BYTES, *sizes), MANIFEST_BYTES + sum(sizes))
         options = ["--dest-shared-blob-dir", str(blobs), "--dest-oci-accept-uncompressed-layers", "--remove-signatures"]
         options += ["--preserve-digests"] if keeps else ["--format", "oci"]
         words = ["copy", "--quiet", *options, f"--src-tls-verify={self._tls}", f"docker://{self.name}@{digest}"]
@@ -86,13 +120,17 @@ class Skopeo:
         with tempfile.TemporaryFile() as said:
             process = self._start([*words, f"oci:{work}:x"], said)
             try:
-                self._follow(process, lambda: _filled(blobs, work) - before, on_bytes)
+                bounds.impose(process.pid)
+                self._follow(process, lambda: _filled(blobs, work) - before, on_bytes, lambda: bounds.crossed(work))
             finally:
                 process.kill()
                 process.wait()
             said.seek(0)
+            words_said = said.read(8_192).decode(errors="replace")
+            if process.returncode != 0 and _TOO_LONG.search(words_said):
+                raise self._too_much()
             if process.returncode != 0:
-                raise self._failed(f"@{digest}", said.read(8_192).decode(errors="replace"), process.returncode)
+                raise self._failed(f"@{digest}", words_said, process.returncode)
 
     @property
     def _tls(self) -> str:
@@ -103,8 +141,10 @@ class Skopeo:
         words = ["inspect", *options, f"--tls-verify={self._tls}", f"docker://{self.name}{reference}"]
         with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as answer:
             process = self._start(words, said, answer)
+            host = self.name.partition("/")[0]
             try:
-                code = process.wait(ASK_S)
+                with Silence(host, f"{ASK_S} s", self.told):
+                    code = process.wait(ASK_S)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
@@ -128,11 +168,17 @@ class Skopeo:
         )
 
     def _follow(
-        self, process: subprocess.Popen[bytes], come: Callable[[], int], on_bytes: Callable[[int], None]
+        self,
+        process: subprocess.Popen[bytes],
+        come: Callable[[], int],
+        on_bytes: Callable[[int], None],
+        too_much: Callable[[], bool],
     ) -> None:
         told, since_s = 0, time.monotonic()
         while process.poll() is None:
             time.sleep(_LOOK_S)
+            if too_much():
+                raise self._too_much()
             now = come()
             if now > told:
                 on_bytes(now - told)
@@ -141,6 +187,10 @@ class Skopeo:
                 fact = f"registry:{self.name}: nothing has come for {self.stall_s:.0f} s"
                 raise SourceFailed(fact, "run it again: what has come whole is not fetched twice")
         on_bytes(max(0, come() - told))
+
+    def _too_much(self) -> SourceFailed:
+        fact = f"registry:{self.name}: it sends more than the manifest says"
+        return SourceFailed(fact, "the registry is damaged, or somebody stands between")
 
     def _failed(self, reference: str, said: str, code: int) -> Exception:
         found = _SAID.search(said)

@@ -65,7 +65,7 @@ def raise_error(request: Mapping[str, Any], _inputs: Files, _outputs: Files) -> 
         raise errors.BadInputs("two", ("first", "second"), "look")
     if request["class"] == "OwnKind":
         raise OwnKind("fact", "hint")
-    kind = getattr(errors, request["class"], None) or {"KeyError": KeyError}[request["class"]]
+    kind = getattr(errors, request["class"], None) or {"KeyError": KeyError, "OSError": OSError}[request["class"]]
     raise kind(request.get("fact", "fact"), "hint")
 
 

@@ -117,6 +117,13 @@ def test_foreign_words_cannot_steer_the_terminal() -> None:
         call("raise_error", {"class": "BadInput", "fact": "a\x1b[2J\nb\x9b"})
 
 
+@pytest.mark.parametrize("kind", ["BadInput", "OSError"])
+def test_a_name_that_is_no_text_does_not_hide_what_is_wrong(kind: str) -> None:
+    """Half of a surrogate pair, as a file name of other bytes holds it, arrives written out."""
+    with pytest.raises(BadInput, match=r"no tensor \\udcff"):
+        call("raise_error", {"class": kind, "fact": "no tensor \udcff"})
+
+
 @pytest.mark.parametrize(
     ("name", "request_", "words"),
     [
@@ -139,10 +146,10 @@ def test_every_failure_is_bad_input_that_names_it(name: str, request_: dict[str,
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        ('{"result": NaN}', "NaN is no JSON"),
-        ('{"result": 1, "result": 2}', "a key appears twice"),
-        ("[1]", "no object"),
-        ("[" * 60_000, "no strict JSON"),
+        ('{"result": NaN}', "the answer of the reading process is not strict JSON: NaN is no number"),
+        ('{"result": 1, "result": 2}', "the key 'result' appears twice"),
+        ("[1]", "not a JSON object"),
+        ("[" * 60_000, "nests deeper"),
         ('{"error": {"class": "annotations", "fact": "x"}}', r"\Ax\Z"),
         ('{"error": {"class": "Exception", "fact": 7}}', r"\A\Z"),
         ('{"error": []}', r"\A\Z"),

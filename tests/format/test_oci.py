@@ -57,9 +57,12 @@ def test_whatever_bytes_come_they_are_refused(data: bytes) -> None:
 @pytest.mark.parametrize(
     ("data", "told"),
     [
-        (b"[" * 100_000, "not JSON"),
+        (b"[" * 100_000, "nests deeper"),
         (b" " * (MANIFEST_BYTES + 1), "at most"),
-        (b'{"config": {}, "config": {}}', "a key appears twice"),
+        (b'{"config": {}, "config": {}}', "the key 'config' appears twice"),
+        (b'{"schemaVersion": NaN}', "NaN is no number"),
+        (b'{"annotations": {"a": "1", "a": "2"}}', "the key 'a' appears twice"),
+        (json.dumps(MANIFEST).encode("utf-16"), "not strict JSON"),
         (_changed(manifests=[]), "no manifest or index"),
         (_changed(mediaType=LIST, manifests=[]), "no manifest or index"),
         (_changed(mediaType="application/vnd.docker.distribution.manifest.v1+prettyjws"), "no manifest or index"),

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import IO, Any
 
-from bundler.capture.stores.lines import parsed, vector_of
+from bundler.capture.stores.lines import vector_of
 from bundler.capture.stores.rows import Row, RowWriter, split_metadata
-from bundler.format.errors import SourceFailed
+from bundler.format import strict_json
+from bundler.format.errors import BadInput, SourceFailed
 
 
 def read(request: Mapping[str, Any], inputs: Mapping[str, IO[bytes]], outputs: Mapping[str, IO[bytes]]) -> Any:
@@ -15,7 +16,7 @@ def read(request: Mapping[str, Any], inputs: Mapping[str, IO[bytes]], outputs: M
     wanted = bool(request["vectors"])
     writer = RowWriter(outputs["rows"], outputs["vectors"] if wanted else None)
     for number, data in enumerate(_pages(inputs["pages"]), 1):
-        page = parsed(data, f"page {number}")
+        page = strict_json.read_object(data, f"page {number} of the server", BadInput)
         ids = _column(page, "ids", number, None)
         texts, metadatas = (_column(page, key, number, len(ids)) for key in ("documents", "metadatas"))
         vectors = _column(page, "embeddings", number, len(ids)) if wanted else [None] * len(ids)

@@ -14,8 +14,9 @@ from typing import IO, Any
 
 import numpy as np
 
-from bundler.capture.stores.lines import objects, parsed, row_of
+from bundler.capture.stores.lines import objects, row_of
 from bundler.capture.stores.rows import DIMENSIONS_MAX, ROWS_MAX, RowWriter, parts
+from bundler.format import strict_json
 from bundler.format.errors import BadInput
 from bundler.format.store import IP, L2
 from bundler.knowledge.reading import Vectors
@@ -144,7 +145,7 @@ def _texts(file: IO[bytes], index: FlatIndex) -> Iterator[tuple[str, int, dict[s
     for name in index.ids:
         line, start = places[str(name)]
         file.seek(start)
-        yield str(name), line, parsed(file.readline(), f"line {line}")
+        yield str(name), line, strict_json.read_object(file.readline(), f"line {line}", BadInput)
 
 
 def _facts(index: FlatIndex) -> dict[str, Any]:

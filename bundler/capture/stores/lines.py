@@ -5,13 +5,13 @@ A line is `{"id", "text", "vector", "metadata"}`; beside a FAISS file it has no 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import IO, Any
 
 import numpy as np
 
 from bundler.capture.stores.rows import Row, RowWriter, split_metadata
+from bundler.format import strict_json
 from bundler.format.errors import BadInput
 from bundler.format.limits import MIB
 from bundler.knowledge.reading import Vectors
@@ -54,18 +54,7 @@ def objects(file: IO[bytes], *, parse: bool = True) -> Iterator[tuple[int, int, 
         if len(line) > LINE_BYTES_MAX:
             raise BadInput(f"line {number} is longer than {LINE_BYTES_MAX} bytes")
         if line.strip():
-            yield number, start, parsed(line, f"line {number}") if parse else {}
-
-
-def parsed(data: bytes, what: str) -> dict[str, Any]:
-    """Reads an object strictly: no key twice, no NaN, no infinity."""
-    try:
-        value = json.loads(data.decode(), object_pairs_hook=_unique, parse_constant=_refused)
-    except (ValueError, RecursionError) as error:
-        raise BadInput(f"{what} is no JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise BadInput(f"{what} is not an object")
-    return value
+            yield number, start, strict_json.read_object(line, f"line {number}", BadInput) if parse else {}
 
 
 def row_of(value: Mapping[str, Any], number: int, text_key: str, name: str | None = None) -> Row:
@@ -90,18 +79,4 @@ def vector_of(value: Mapping[str, Any], number: int) -> Vectors:
     found = value.get("vector")
     if not isinstance(found, list) or not all(type(item) in (int, float) for item in found):
         raise BadInput(f"line {number}: vector is not a list of numbers")
-    try:
-        return np.array(found, dtype=np.float64)  # narrowed, and checked, by RowWriter
-    except OverflowError:
-        raise BadInput(f"line {number}: a number of the vector is beyond all bounds") from None
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key stands twice")
-    return found
-
-
-def _refused(text: str) -> Any:
-    raise ValueError(f"{text} is no number")
+    return np.array(found, dtype=np.float64)  # narrowed, and checked, by RowWriter

@@ -16,6 +16,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from bundler.format import strict_json
 from bundler.format.errors import BadInput
 from bundler.format.store import METRICS
 from bundler.knowledge.reading import Vectors
@@ -179,8 +180,8 @@ def read_rows(path: Path) -> Iterator[Row]:
 
 def _object(line: bytes) -> dict[str, Any] | None:
     try:
-        value = json.loads(line)
-    except (ValueError, RecursionError):
+        value = strict_json.parse(line)
+    except ValueError:
         return None
     return value if isinstance(value, dict) else None
 

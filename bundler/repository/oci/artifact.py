@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from bundler.format import paths
+from bundler.format import paths, strict_json
 from bundler.format.errors import BadBundle, BadInput
 from bundler.format.limits import MIB, VOLUME_FILE_BYTES
 
@@ -134,7 +134,7 @@ def decode(data: bytes) -> Artifact:
     Raises:
         BadBundle: It is no manifest of ours, or one of its descriptors or paths is not allowed.
     """
-    document = _object(_parsed(data), "the manifest")
+    document = _parsed(data)
     if document.get("schemaVersion") != 2 or document.get("mediaType", MANIFEST_TYPE) != MANIFEST_TYPE:
         raise BadBundle("this is no OCI image manifest", "name the artifact itself, not an index of several")
     if document.get("artifactType") != ARTIFACT_TYPE:
@@ -211,24 +211,10 @@ def _joined(path: str, parts: list[Blob]) -> Stored:
     return file
 
 
-def _parsed(data: bytes) -> object:
+def _parsed(data: bytes) -> dict[str, Any]:
     if len(data) > MANIFEST_BYTES:
         raise BadBundle(f"the manifest is longer than {MANIFEST_BYTES} bytes")
-    try:
-        found: object = json.loads(data, object_pairs_hook=_unique, parse_constant=_refuse, parse_float=_refuse)
-    except (ValueError, RecursionError) as error:
-        raise BadBundle("the manifest is not JSON, or holds what no manifest does") from error
-    return found
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len(dict(pairs)) != len(pairs):
-        raise ValueError("duplicate key")
-    return dict(pairs)
-
-
-def _refuse(text: str) -> object:
-    raise ValueError(text)
+    return strict_json.read_object(data, "the manifest", BadBundle, floats=False)
 
 
 def _object(value: object, what: str) -> dict[str, Any]:

@@ -10,11 +10,11 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import IO
+from typing import IO, TypeVar
 from urllib.parse import quote
 
 from bundler.format.errors import BadBundle, BadInput, SourceFailed
-from bundler.registries.patience import Passing, Patience
+from bundler.patience import Passing, Patience
 from bundler.registries.reference import Reference
 from bundler.registries.wire import LOGIN_HINT, Answer, Wire
 from bundler.repository.oci.artifact import MANIFEST_BYTES, MANIFEST_TYPE, Blob
@@ -23,7 +23,9 @@ from bundler.repository.oci.artifact import MANIFEST_BYTES, MANIFEST_TYPE, Blob
 _DOCKER = "application/vnd.docker.distribution.manifest"
 _ACCEPTED = f"{MANIFEST_TYPE}, application/vnd.oci.image.index.v1+json, {_DOCKER}.v2+json, {_DOCKER}.list.v2+json"
 _STORED = (201, 200, 202, 204)  # the first by the spec, the others by registries
+_WHO, _LATER = "the registry", "run the same command again later: it goes on where it was"
 _STEADY_BYTES = 1 << 20  # a connection that brought so much was a good one: its end begins the count of faults anew
+T = TypeVar("T")
 
 
 class Client:
@@ -46,7 +48,7 @@ class Client:
             SourceFailed: The registry does not give it.
             BadBundle: It gives another one than the digest names.
         """
-        return self._patience.keep(lambda: self._manifest(self.reference.manifest))
+        return self._kept(lambda: self._manifest(self.reference.manifest))
 
     def put_manifest(self, data: bytes) -> str:
         """Stores a manifest under the reference's tag, reads it back, and returns its digest.
@@ -64,14 +66,14 @@ class Client:
                 if answer.status not in _STORED:
                     raise self._refused(answer, "the manifest")
 
-        self._patience.keep(put)
-        if self._patience.keep(lambda: self._manifest(digest)) != (data, digest):
+        self._kept(put)
+        if self._kept(lambda: self._manifest(digest)) != (data, digest):
             raise BadBundle("the registry does not return the manifest that was sent to it")
         return digest
 
     def has(self, blob: Blob) -> bool:
         """Whether the registry holds a blob, at its right length."""
-        return self._patience.keep(lambda: self._has(blob))
+        return self._kept(lambda: self._has(blob))
 
     def mount(self, blob: Blob, other: str) -> bool:
         """Takes a blob over from another repository of the registry; False where it is not there."""
@@ -81,7 +83,7 @@ class Client:
             with self._begin(query) as answer:
                 return answer.status == 201
 
-        return self._patience.keep(ask)
+        return self._kept(ask)
 
     def put(self, blob: Blob, body: Callable[[], AbstractContextManager[IO[bytes]]]) -> None:
         """Sends a blob.
@@ -102,7 +104,7 @@ class Client:
                 first = False
                 self._put(blob, body)
 
-        self._patience.keep(send)
+        self._kept(send)
 
     def read(self, blob: Blob, start: int = 0) -> Iterator[bytes]:
         """Yields the bytes of a blob from `start` on; a connection that breaks is made anew where it broke.
@@ -120,11 +122,14 @@ class Client:
             except Passing as fault:
                 failures = 1 if at - steady >= _STEADY_BYTES else failures + 1
                 steady = at
-                self._patience.wait(failures, fault)
+                self._patience.wait(_WHO, failures, fault, _LATER)
 
     def close(self) -> None:
         """Ends the connections."""
         self._wire.close()
+
+    def _kept(self, act: Callable[[], T]) -> T:
+        return self._patience.keep(_WHO, act, _LATER)
 
     def _manifest(self, wanted: str) -> tuple[bytes, str] | None:
         # An index would be given to who does not say that only a manifest will do.

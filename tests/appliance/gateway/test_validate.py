@@ -13,6 +13,7 @@ from bundler.format.service import OutputSpec
 SCHEMA = {"type": "object", "required": ["a"]}
 ROUTE = OutputSpec(json.dumps(SCHEMA), ("en",), ("I can't",), own_model=True)
 FREE = Wanted(None, None)
+UNLIKE_REQUEST = "the answer is not as the JSON schema of the request says"
 
 
 def _both(message: dict[str, Any], finish: str = "stop") -> list[Said]:
@@ -36,9 +37,11 @@ def _both(message: dict[str, Any], finish: str = "stop") -> list[Said]:
         ({"content": None, "audio": {"id": "1"}}, "stop", FREE, ""),
         ({"content": None, "refusal": "no"}, "stop", FREE, ""),
         ({"content": " \n"}, "stop", Wanted(None, None, words=False), ""),
-        ({"content": "{"}, "stop", Wanted(None, SCHEMA), "the answer is not as the JSON schema of the request says"),
-        ({"content": "{}"}, "stop", Wanted(None, SCHEMA), "the answer is not as the JSON schema of the request says"),
+        ({"content": "{"}, "stop", Wanted(None, SCHEMA), UNLIKE_REQUEST),
+        ({"content": "{}"}, "stop", Wanted(None, SCHEMA), UNLIKE_REQUEST),
         ({"content": '{"a": 1}'}, "stop", Wanted(None, SCHEMA), ""),
+        ({"content": '{"a": NaN}'}, "stop", Wanted(None, SCHEMA), UNLIKE_REQUEST),
+        ({"content": '{"a": 1, "a": 2}'}, "stop", Wanted(None, SCHEMA), UNLIKE_REQUEST),
         ({"content": '{"a": 1'}, "length", Wanted(None, SCHEMA), ""),
         ({"content": "x"}, "content_filter", Wanted(ROUTE, None), ""),
         ({"content": None, "tool_calls": [{"id": "1"}]}, "stop", Wanted(ROUTE, SCHEMA), ""),

@@ -48,7 +48,7 @@ def test_values_arrive() -> None:
         (file(b"{]"), "not strict JSON"),
         (file(b"[" * 100_000), "not strict JSON"),
         (file(b"[1]"), "not a JSON object"),
-        (file(b'{"a": 1, "a": 2}'), "a key appears twice"),
+        (file(b'{"a": 1, "a": 2}'), "the key 'a' appears twice"),
         (file({}), "0 tensors"),
         (file({"a": 7}), "is not dtype, shape and data_offsets"),
         (file({"a": ENTRY | {"more": 1}}, bytes(16)), "is not dtype, shape and data_offsets"),

@@ -87,6 +87,38 @@ def test_a_build_makes_nothing_of_bad_content(
     assert not (tmp_path / "new" / "metadata").exists()
 
 
+LACKING = {
+    "faq": ('{"kind": "faq", "question": "Q?", "expect": "a"}', "[[faq]]"),
+    "documents": (
+        '{"kind": "documents", "question": "Q?", "expect": "a.md", "quote": "q"}',
+        "[[documents]] or [[vectors]]",
+    ),
+    "route": ('{"kind": "route", "input": "it burns", "expect": "fire"}', "[[router]]"),
+}
+
+
+@pytest.mark.usefixtures("home")
+@pytest.mark.parametrize("verb", ["plan", "build"])
+@pytest.mark.parametrize("kind", LACKING)
+def test_cases_for_content_that_is_not_there_are_refused_before_anything_is_fetched(
+    lifeboat: Run, tmp_path: Path, passphrase: Path, profile: Callable[[str], Path], verb: str, kind: str
+) -> None:
+    """The model's source does not exist and is not reached; neither a lock nor a repository appears."""
+    line, table = LACKING[kind]
+    (tmp_path / "cases.jsonl").write_text(f"{line}\n{line}\n" + '{"kind": "refuse", "question": "Q?"}\n')
+    path = profile(BUNDLE + MODEL.replace("model.gguf", "none.gguf") + CASES.format("file:cases.jsonl"))
+    words = ("--repository", tmp_path / "new", "--yes") if verb == "build" else ()
+    done = lifeboat(verb, path, *words, "--passphrase-file", passphrase)
+    assert done.exit_code == 3, done.stderr
+    assert f"the self-test asks what the profile does not have: 2 cases are of kind '{kind}'" in done.stderr
+    assert f"and there is no {table}\n" in done.stderr
+    assert "hint: add the content, or take these cases out" in done.stderr
+    assert done.stdout == ""
+    assert not (tmp_path / "new" / "metadata").exists()
+    assert not path.with_suffix(".lock").exists()
+    assert list((tmp_path / "home" / "work").glob("*/*")) == []
+
+
 @pytest.mark.parametrize("lock", [b"x", b"{}", b'{"format":1,"pins":{"file:a":{"sha256":3}}}', b"\xff"])
 def test_a_damaged_lock_is_the_operator_s(lifeboat: Run, profile: Callable[[str], Path], lock: bytes) -> None:
     """The lock is no file of a bundle: its damage is told with a way out."""

@@ -172,6 +172,17 @@ def test_an_explanation_says_who_answers_and_what_leaves(lifeboat: Run) -> None:
     assert "a secret on the box: lifeboat-appliance secret set CLOUD_UK" in sections["What is missing"]
 
 
+def test_an_explanation_lists_what_depends_on_ai(lifeboat: Run, made: Path) -> None:
+    """Each line of the inventory with its goals, its plan and its owner; none without an inventory."""
+    done = lifeboat("profile", "explain", ROOT / "profiles/demo.toml", "--json")
+    sections = {section["title"]: section["lines"] for section in json.loads(done.stdout)["sections"]}
+    [line] = [line for line in sections["What depends on AI"] if line.startswith("Ticket routing (critical)")]
+    assert "by Nimbus AI, Stratus Cloud, eu-west; back within 15m, may lose 0m; without it: Lifeboat routes" in line
+    assert line.endswith("Tom Okafor, helpdesk@northquay.example, 0117 496 0119")
+    made.write_text(made.read_text().partition("[[service]]")[0])
+    assert "What depends on AI" not in lifeboat("profile", "explain", made).stdout
+
+
 def test_an_explanation_takes_another_tier(lifeboat: Run) -> None:
     """So that machines can be compared before one is bought."""
     done = lifeboat("profile", "explain", ROOT / "profiles/msp-helpdesk.toml", "--tier", "gpu-48gb")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from bundler.embedding import remembered
 from bundler.embedding.child import ConfinedEncoder
 from bundler.embedding.remembered import RememberingEncoder
+from bundler.embedding.vector_files import VectorFiles, owner_of
 from bundler.format import age
 from bundler.knowledge.encoder import Encoder
 from bundler.knowledge.reading import OURS, Reading
@@ -23,13 +25,14 @@ def remembering(
     identity: age.X25519Identity,
     max_tokens: int = 256,
     reading: Reading = OURS,
+    owner: str = "one",
 ) -> RememberingEncoder:
     files = folder.with_name("files")
     files.mkdir(exist_ok=True)
     for name, data in zip(("graph", "tokenizer"), encoder_parts, strict=True):
         (files / name).write_bytes(data)
     encoder = ConfinedEncoder(files / "graph", files / "tokenizer", max_tokens=max_tokens, reading=reading)
-    return RememberingEncoder(encoder, folder=folder, identity=lambda: identity)
+    return RememberingEncoder(encoder, files=VectorFiles(folder, owner), identity=lambda: identity)
 
 
 def test_a_second_build_embeds_only_what_is_new(tmp_path: Path, encoder_parts: tuple[bytes, bytes]) -> None:
@@ -56,7 +59,7 @@ def test_the_cache_is_sealed_and_may_be_lost(tmp_path: Path, encoder_parts: tupl
     one = remembering(encoder_parts, tmp_path / "kept", age.X25519Identity.generate())
     rows = one.embed(TEXTS)
     one.save()
-    (path,) = (tmp_path / "kept").iterdir()
+    (path,) = (tmp_path / "kept").rglob("*.age")
     assert rows[0].tobytes()[:16] not in path.read_bytes()
     other = remembering(encoder_parts, tmp_path / "kept", age.X25519Identity.generate())
     other.embed(TEXTS)
@@ -80,7 +83,7 @@ def test_what_the_next_build_would_not_read_is_not_kept(
     other = remembering(encoder_parts, tmp_path / "kept", identity)
     other.embed(TEXTS)
     assert other.fresh == 2
-    (path,) = (tmp_path / "kept").iterdir()
+    (path,) = (tmp_path / "kept").rglob("*.age")
     before = path.read_bytes()
     other.save()
     assert path.read_bytes() == before
@@ -112,3 +115,58 @@ def test_a_passage_is_known_as_a_question_where_neither_has_a_prefix(
     assert not np.array_equal(asked.embed(TEXTS)[0], asked.embed_passages(TEXTS)[0])
     assert asked.fresh == 4
     assert np.allclose(asked.embed_passages(TEXTS), plain.embed(TEXTS), atol=1e-6)
+
+
+def test_customers_of_one_account_keep_their_own(tmp_path: Path, encoder_parts: tuple[bytes, bytes]) -> None:
+    """With the same model and keyring neither loses its vectors to the other, nor is told which texts that one had."""
+    identity, kept = age.X25519Identity.generate(), tmp_path / "kept"
+    for owner, texts in (("one", TEXTS), ("two", TEXTS[:1]), ("two", ["In the sea."])):
+        encoder = remembering(encoder_parts, kept, identity, owner=owner)
+        encoder.embed(texts)
+        assert encoder.fresh == len(set(texts))
+        encoder.save()
+    again = remembering(encoder_parts, kept, identity, owner="one")
+    again.embed(TEXTS)
+    assert again.fresh == 0
+    assert {path.name for path in kept.iterdir()} == {"one", "two"}
+    assert {path.stat().st_mode & 0o777 for path in (kept, *kept.iterdir())} == {0o700}
+    assert {path.stat().st_mode & 0o777 for path in kept.glob("*/*.age")} == {0o600}
+
+
+def test_an_owner_is_a_profile_of_a_repository(tmp_path: Path) -> None:
+    """However its path is written; the name of the folder tells no customer."""
+    (tmp_path / "link").symlink_to("repository")
+    owner = owner_of(tmp_path / "repository", "contoso")
+    assert owner == owner_of(tmp_path / "link", "contoso")
+    assert len({owner, owner_of(tmp_path / "repository", "fabrikam"), owner_of(tmp_path / "other", "contoso")}) == 3
+    assert "contoso" not in owner
+
+
+def test_what_all_customers_shared_goes_and_what_is_not_ours_stays(tmp_path: Path) -> None:
+    """Files of builders before this one are read by none; a link among them is no way out of the folder."""
+    kept, outside = tmp_path / "kept", tmp_path / "outside"
+    outside.write_bytes(b"kept")
+    kept.mkdir()
+    (kept / f"{'a' * 64}.age").write_bytes(b"old")
+    (kept / f"{'b' * 64}.age").symlink_to(outside)
+    (kept / "notes.age").write_bytes(b"somebody's")
+    files = VectorFiles(kept, "one")
+    files.write(files.path("model"), b"new")
+    assert {path.name for path in kept.iterdir()} == {"one", "notes.age"}
+    assert outside.read_bytes() == b"kept"
+
+
+def test_those_not_used_for_longest_go_first(tmp_path: Path) -> None:
+    """The bound is for all owners together, and never costs a build what it has just made."""
+    ages = {"a": 30, "b": 20, "c": 10}
+    for owner, seconds in ages.items():
+        files = VectorFiles(tmp_path / "kept", owner)
+        path = files.path("model")
+        files.write(path, bytes(40))
+        os.utime(path, (1_000_000 - seconds, 1_000_000 - seconds))
+    VectorFiles(tmp_path / "kept", "d", most_bytes=100).write(files.path("other"), bytes(50))
+    left = [path.parent.name for path in (tmp_path / "kept").rglob("*.age")]
+    assert sorted(left) == ["c", "c"]
+    fresh = VectorFiles(tmp_path / "kept", "e", most_bytes=10)
+    fresh.write(fresh.path("model"), bytes(50))
+    assert [path.parent.name for path in (tmp_path / "kept").rglob("*.age")] == ["e"]

@@ -49,6 +49,85 @@ def test_an_expression_is_judged_as_such(licence: str, rules: LicenceRules, reas
     assert bool(found) == bool(reason)
 
 
+FAMILIES = LicenceRules(("BSD-*", "MIT*", "Apache-*"), ())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "BSD-3-Clause, GPL-3.0",
+        "MIT/GPL-3.0",
+        "MIT|GPL-3.0",
+        "MIT;GPL-3.0",
+        "MIT\nGPL-3.0",
+        "BSD-3-Clause GPL-3.0",
+        "BSD-2-Clause AND",
+        "BSD-like but not for commerce",
+        "(MIT",
+        "\u041cIT",  # a Cyrillic letter
+        "MIT\u200b",
+        "Apache-2.0 WITH Commons-Clause",
+        "Apache-2.0 WITH LicenseRef-scancode-commons-clause",
+        "MIT WITH GPL-3.0-only",
+        "other",
+        "unknown",
+        "NOASSERTION",
+    ],
+)
+def test_a_family_covers_no_text_that_only_begins_like_it(text: str) -> None:
+    """What is no expression, and what takes permissions away, is not allowed by its first letters."""
+    assert refused(text, FAMILIES).endswith("is not allowed")
+
+
+@pytest.mark.parametrize("text", ["Apache-2.0 WITH LLVM-exception", "apache-2.0", "BSD-3-Clause", "MIT AND MIT-0"])
+def test_a_family_covers_its_licences(text: str) -> None:
+    """With an exception of SPDX's own list, which only adds permissions."""
+    assert refused(text, FAMILIES) == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("(GPL-3.0-only", "GPL-*"),
+        ("MIT/GPL-3.0", "GPL-*"),
+        ("MIT, GPLv3", "GPL-*"),
+        ("GPL\u20113.0-only", "GPL-*"),
+        ("gplv3", "GPL-*"),
+        ("gplv3", "GPL-3.0"),
+        ("AGPL-3.0-or-later", "AGPL-3.0"),
+        ("GPL-3.0-only", "GPL-3.0"),
+        ("gpl-3.0", "GPL-3.0"),
+        ("Apache-2.0+", "Apache-2.0"),
+        ("MIT AND Apache-2.0 WITH Commons-Clause", "Commons-Clause"),
+    ],
+)
+def test_what_is_denied_is_found_however_it_is_written(text: str, rule: str) -> None:
+    """In a text that is no expression, by the identifier that SPDX had once, with `or later`, as others spell it."""
+    assert "is denied" in refused(text, LicenceRules(None, (rule,)))
+    assert "is denied" in refused(text, LicenceRules(("*",), (rule,)))
+
+
+@pytest.mark.parametrize("text", ["GNU General Public License v3 (GNU)", "\u041cIT", "MIT, ISC"])
+def test_what_cannot_be_read_may_be_what_is_denied(text: str) -> None:
+    """Nobody can tell of a text that it holds nothing that is denied; without rules nobody asks."""
+    assert "no SPDX expression" in refused(text, NO_GPL)
+    assert refused(text, LicenceRules()) == ""
+
+
+def test_the_identifier_that_spdx_had_once_is_allowed_by_its_own_name() -> None:
+    """A profile that allows what a hub's card says word for word gets it."""
+    assert refused("gpl-3.0", LicenceRules(("GPL-3.0",))) == ""
+    assert refused("GPL-3.0-or-later", LicenceRules(("GPL-3.0",))) == "GPL-3.0-or-later is not allowed"
+
+
+def test_card_and_file_are_judged_each_where_the_profile_states_nothing() -> None:
+    """Where they differ both must be allowed, and the one that is not is named."""
+    one = Found("model", "hub:a/one/f", 1, "", "", declared="MIT + Apache-2.0")
+    other = Found("model", "hub:a/two/f", 1, "", "", declared="MIT + GPL-3.0")
+    assert issues([one, other], MIT) == ["hub:a/two/f: GPL-3.0-only is not allowed"]
+    assert issues([other], NO_GPL) == ["hub:a/two/f: GPL-3.0-only is denied"]
+
+
 @pytest.mark.parametrize(
     ("stated", "declared", "differ"),
     [
@@ -62,6 +141,8 @@ def test_an_expression_is_judged_as_such(licence: str, rules: LicenceRules, reas
         ("MIT", "MIT OR GPL-3.0-only", False),
         ("LicenseRef-llama3.1", "llama3.1", False),
         ("MIT", "other", True),
+        ("MIT", "LicenseRef-MIT", True),
+        ("MIT", "MIT, GPL-3.0", True),
         ("MIT", MANY, True),
     ],
 )

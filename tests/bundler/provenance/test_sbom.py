@@ -78,7 +78,14 @@ def test_a_profile_of_everything_is_told(descriptor: Descriptor) -> None:
     assert (rows["type"], rows["hashes"]) == ("data", [{"alg": "SHA-256", "content": "f" * 64}])
     for own in (rows, state):
         assert not {"purl", "pedigree", "externalReferences"} & own.keys()
-    assert "store.lan" not in sbom.public(material, descriptor).decode()
+
+
+def test_what_is_noted_of_a_vector_store_is_not_for_everybody(descriptor: Descriptor) -> None:
+    """Its facts are a file of settings by kind, and the customer's by place: no name, no digest, no address of it."""
+    shown = sbom.public(everything(), descriptor)
+    for secret in ("store.lan", "desk", "e" * 64, "f" * 64):
+        assert secret not in shown.decode()
+    assert components(shown).keys() == {"big", "tool", "vectors"}
 
 
 def everything() -> Material:

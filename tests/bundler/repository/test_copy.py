@@ -172,6 +172,17 @@ def test_another_repository_s_medium_is_left(stock: Stock, tmp_path: Path) -> No
     assert (tmp_path / "usb/metadata/timestamp.json").read_bytes() == before
 
 
+@pytest.mark.parametrize("timestamp", [b"", b"[]", b'{"signed": null}', b"[" * 16_000])
+def test_a_damaged_medium_is_written_anew(stock: Stock, tmp_path: Path, timestamp: bytes) -> None:
+    """Whatever stands where the newest timestamp should."""
+    stock.build(b"1")
+    stock.deliver(tmp_path / "usb")
+    (tmp_path / "usb/metadata/timestamp.json").write_bytes(timestamp)
+    stock.deliver(tmp_path / "usb")
+    expected = (stock.publisher.folder / "metadata/timestamp.json").read_bytes()
+    assert (tmp_path / "usb/metadata/timestamp.json").read_bytes() == expected
+
+
 def test_a_link_on_the_medium_leads_nowhere(stock: Stock, tmp_path: Path) -> None:
     """A stick that comes back cannot make the builder write elsewhere."""
     stock.build(b"1")

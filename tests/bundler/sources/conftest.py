@@ -10,12 +10,19 @@ import pytest
 
 from bundler.lock import Pin
 from bundler.sources import hub
-from bundler.sources.hub_patience import Patience
+from bundler.sources.hub_patience import HubPatience
 from bundler.sources.place import Place
 from bundler.sources.source import Fetched, HubSource, parse
 
 # As patient as the program, in less time.
-QUICK = Patience(first_s=0.01, most_s=0.05, asked_most_s=2.0, connect_s=2.0, silence_s=0.5, slow_s=0.5, slow_bytes=1000)
+QUICK = HubPatience(
+    first_s=0.01, most_s=0.05, asked_most_s=2.0, connect_s=2.0, silence_s=0.5, slow_s=0.5, slow_bytes=1000
+)
+
+
+@pytest.fixture
+def quick() -> HubPatience:
+    return QUICK
 
 
 @pytest.fixture

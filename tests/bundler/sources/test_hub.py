@@ -229,7 +229,7 @@ def test_a_missing_file_names_its_neighbours(pull: Pull, commit: str) -> None:
     ("told", "match"),
     [
         ({"kind": "status", "status": 500, "stage": "info", "times": 99}, "answered 500, after 5 tries"),
-        ({"kind": "status", "status": 429, "headers": {"Retry-After": "86400"}}, "asks to wait 86400 s, after 1 tries"),
+        ({"kind": "status", "status": 429, "headers": {"Retry-After": "86400"}}, "asks to wait 86400 s, after 1 try"),
         ({"kind": "stall", "at_bytes": -1, "times": 99}, "said nothing for too long, after 5 tries"),
         ({"kind": "cut", "at_bytes": 0, "times": 99}, "after 5 tries"),
     ],

@@ -19,7 +19,7 @@ import httpx2
 import pytest
 
 from bundler.format.errors import BadInput, SourceFailed
-from bundler.sources.hub_patience import Patience
+from bundler.sources.hub_patience import HubPatience
 from bundler.sources.hub_session import guard
 from bundler.sources.hub_settings import HubSettings
 from bundler.sources.place import Place
@@ -258,7 +258,7 @@ def test_two_builds_on_one_cache(local_hub: Any, load_script: Callable[[str], An
 def test_the_token_is_of_one_origin(url: str, kept: bool) -> None:
     """Scheme, host and port decide, and no list of hosts that a library trusts."""
     request = httpx2.Request("GET", url, headers={"Authorization": "Bearer hf_secret", "Cookie": "a=b"})
-    guard(HubSettings("https://hub.example", "hf_secret"), Patience(silence_s=7.0))(request)
+    guard(HubSettings("https://hub.example", "hf_secret"), HubPatience(silence_s=7.0))(request)
     assert ("Authorization" in request.headers, "Cookie" in request.headers) == (kept, kept)
     assert request.extensions["timeout"]["read"] == 7.0
     assert request.headers["Accept-Encoding"] == "identity"
@@ -267,4 +267,4 @@ def test_the_token_is_of_one_origin(url: str, kept: bool) -> None:
 def test_nothing_leads_out_of_the_encryption() -> None:
     """From a hub of https no redirect is followed to http."""
     with pytest.raises(SourceFailed, match="which is not encrypted"):
-        guard(HubSettings("https://hub.example", ""), Patience())(httpx2.Request("GET", "http://hub.example/a"))
+        guard(HubSettings("https://hub.example", ""), HubPatience())(httpx2.Request("GET", "http://hub.example/a"))

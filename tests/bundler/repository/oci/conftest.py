@@ -15,8 +15,8 @@ import pytest
 from bundler.files import DISK, FileLayer
 from bundler.format.limits import MIB
 from bundler.format.service import LadderSpec, LimitsSpec, Service
+from bundler.patience import Patience
 from bundler.registries.logins import Login
-from bundler.registries.patience import Patience
 from bundler.registries.reference import parse
 from bundler.registries.wire import Wire
 from bundler.repository.keyring import Keyring

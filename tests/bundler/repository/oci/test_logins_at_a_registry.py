@@ -18,8 +18,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from bundler.format.errors import SourceFailed
+from bundler.patience import Passing, Patience
 from bundler.registries.logins import Login
-from bundler.registries.patience import Passing, Patience
 from bundler.registries.wire import Wire
 from bundler.repository.oci.pull import pull
 from bundler.terminal import Terminal
@@ -179,7 +179,7 @@ def test_a_certificate(stock: Any, secure: Any, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("socket.getaddrinfo", _resolving(secure.port))
     wire = Wire("https://registry.test", None, ())
     with closing(wire), pytest.raises(SourceFailed, match="certificate that is not trusted") as refused:
-        Patience(sleep=stock.pauses.append).keep(lambda: _status(wire))
+        Patience(sleep=stock.pauses.append).keep("it", lambda: _status(wire), "")
     assert "SSL_CERT_FILE" in refused.value.hint
     assert stock.pauses == []
     monkeypatch.setenv("SSL_CERT_FILE", str(secure.certificate))
@@ -210,10 +210,11 @@ def test_a_pause_is_told() -> None:
     def fail() -> None:
         raise Passing("it answers 503")
 
-    with pytest.raises(SourceFailed, match="failed 8 times: it answers 503"):
-        Patience(8, sleep=slept.append, told=told.append).keep(fail)
+    with pytest.raises(SourceFailed, match="the registry: it answers 503, after 8 tries") as ended:
+        Patience(8, sleep=slept.append, told=told.append).keep("the registry", fail, "later")
     assert slept == [1, 2, 4, 8, 16, 30, 30]
-    assert told[0] == "the registry failed: it answers 503; again in 1 s"
+    assert (told[0], len(told)) == ("the registry: it answers 503; again in 1 s, try 2 of 8", 7)
+    assert ended.value.hint == "later"
 
 
 def test_a_proxy_of_the_environment(
