@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -35,22 +34,10 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(function, "__defaults__", (QUICK,))
 
 
-def _text(word: str) -> bytes:
-    return struct.pack("<Q", len(word)) + word.encode()
-
-
-def _model() -> bytes:
-    """The smallest model that is one: a GGUF with one tensor of eight numbers."""
-    keys = _text("general.architecture") + struct.pack("<I", 8) + _text("llama")
-    keys += _text("llama.context_length") + struct.pack("<II", 4, 4096)
-    head = b"GGUF" + struct.pack("<IQQ", 3, 1, 2) + keys + _text("cls.weight") + struct.pack("<IQIQ", 1, 8, 0, 0)
-    return head + bytes(-len(head) % 32) + bytes(32)
-
-
 @pytest.fixture
-def profile(tmp_path: Path, local_hub: Any, monkeypatch: pytest.MonkeyPatch) -> Path:
+def profile(tmp_path: Path, local_hub: Any, make_gguf: Any, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A profile whose model lies in a gated repository; its hub is asked as nobody unless a test says otherwise."""
-    local_hub.add("org/gated", {"model.gguf": _model(), "LICENSE": b"text"}, token=TOKEN, gated=True)
+    local_hub.add("org/gated", {"model.gguf": make_gguf(), "LICENSE": b"text"}, token=TOKEN, gated=True)
     monkeypatch.setenv("HF_ENDPOINT", local_hub.endpoint)
     for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_TOKEN_PATH"):
         monkeypatch.delenv(name, raising=False)
