@@ -1,6 +1,7 @@
 """HOME/cache: what builds keep so that the next one need not fetch, convert or embed it again.
 
-All of it can be made anew, but for what a hub or a registry has taken back since: only this and the bundles hold that.
+What a hub or a registry has taken back since cannot be fetched again: only this and the bundles hold it. MISSED says of
+what else can not be made anew.
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ PARTS = {
     "converted": "embedding models that were converted",
     "vectors": "vectors of texts that were embedded, encrypted, each repository's apart",
     "surveys": "digests of the chunks of large files",
+    "templates": "chat templates of the last builds, which the next ones are compared with",
 }
+# What a build tells less of where a part is gone: somebody should know that before it goes.
+MISSED = {"templates": "until a profile was built again, nobody is told that a chat template of its models changed"}
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,11 @@ class Part:
 def parts(home: Path) -> tuple[Part, ...]:
     """Returns all parts, empty ones too."""
     return tuple(_part(home, name, holds) for name, holds in PARTS.items())
+
+
+def missed(names: Sequence[str]) -> tuple[str, ...]:
+    """Returns what the next builds will not tell once these parts are gone."""
+    return tuple(MISSED[name] for name in sorted(set(names)) if name in MISSED)
 
 
 def clear(home: Path, names: Sequence[str]) -> int:

@@ -72,7 +72,7 @@ class Patience:
             asked = f" and asks to wait {fault.asked_s:.0f} s" if self._is_too_long(fault.asked_s) else ""
             tries = "1 try" if failures == 1 else f"{failures} tries"
             raise SourceFailed(f"{what}: {fault.fact}{asked}, after {tries}", hint) from fault
-        self.told(f"{what}: {fault.fact}; again in {pause_s:.0f} s")
+        self.told(f"{what}: {fault.fact}; again in {pause_s:.0f} s, try {failures + 1} of {self.tries}")
         self.sleep(pause_s)
 
     def keep(self, what: str, act: Callable[[], T], hint: str, reached: Callable[[], bool] = lambda: False) -> T:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 LFS_BYTES = 10 * 2**20
+CARD = "README.md"
 LFS_ENDINGS = (".gguf", ".safetensors", ".onnx", ".npy", ".bin")
 _PIECE = 2**20
 
@@ -110,7 +111,7 @@ class Repository:
 
     Attributes:
         name: "ORG/NAME".
-        card: What its model card declares, such as {"license": "mit"}.
+        card: What its model card declares, such as {"license": "mit"}; else its README.md's front matter says it.
         token: The token that opens it; "" where it is open to everybody.
         gated: Whether who has no token hears "gated", and who has another one is not let in.
         branches: Commits by name of branch; tags likewise.
@@ -156,10 +157,43 @@ def folder_files(folder: Path) -> dict[str, Content]:
     }
 
 
+def card_of(files: Mapping[str, Content]) -> dict[str, str]:
+    """Returns what the front matter of the README.md declares: lines of `key: value`, and no other YAML."""
+    if CARD not in files:
+        return {}
+    head, *lines = files[CARD].read(0, files[CARD].length_bytes).decode(errors="replace").splitlines() or [""]
+    if head != "---" or "---" not in lines:
+        return {}
+    pairs = (line.partition(": ") for line in lines[: lines.index("---")] if not line.startswith((" ", "-", "#")))
+    return {key: value.strip().strip("\"'") for key, _, value in pairs if value.strip()}
+
+
+def described(
+    folders: Iterable[tuple[str, str]], large: Iterable[tuple[str, str]], licences: Iterable[tuple[str, str]]
+) -> dict[str, dict[str, Content]]:
+    """Returns the files of repositories, all that is said of one together.
+
+    Args:
+        folders: "ORG/NAME" and the folder of its files.
+        large: "ORG/NAME/FILE" and how many bytes are made for it.
+        licences: "ORG/NAME" and the licence of a model card that is made for it.
+    """
+    found: dict[str, dict[str, Content]] = {}
+    for name, folder in folders:
+        found.setdefault(name, {}).update(folder_files(Path(folder)))
+    for where, length in large:
+        name, _, file = where.rpartition("/")
+        found.setdefault(name, {})[file] = Made(int(length))
+    for name, licence in licences:
+        found.setdefault(name, {})[CARD] = as_content(CARD, f"---\nlicense: {licence}\n---\n# {name}\n".encode())
+    return found
+
+
 def info(repository: Repository, commit: Commit) -> dict[str, Any]:
     """Returns what the hub's API says of a repository at a commit."""
     gated = "manual" if repository.gated else False
-    tags = [f"license:{repository.card['license']}"] if isinstance(repository.card.get("license"), str) else []
+    card = repository.card or card_of(commit.files)
+    tags = [f"license:{card['license']}"] if isinstance(card.get("license"), str) else []
     return {
         "id": repository.name,
         "modelId": repository.name,
@@ -167,7 +201,7 @@ def info(repository: Repository, commit: Commit) -> dict[str, Any]:
         "private": bool(repository.token) and not repository.gated,
         "gated": gated,
         "tags": tags,
-        "cardData": repository.card,
+        "cardData": card,
         "siblings": [{"rfilename": path} for path in sorted(commit.files)],
     }
 

@@ -3,9 +3,11 @@
 
 It serves folders as repositories with commits, branches and tags, and large files that need no disk. Small files are
 served where they are asked for; large ones redirect to a second port, as the hub's storage is another host. There are
-no Xet headers. It needs nothing but Python.
+no Xet headers. What a model card declares is read from the front matter of README.md, of its plain `key: value` lines.
+It needs nothing but Python.
 
-    scripts/local_hub.py --repository org/name=FOLDER --large org/big/model.gguf=5000000000 --port 8100
+    scripts/local_hub.py --repository org/name=FOLDER --licence org/name=apache-2.0 --port 8100
+    scripts/local_hub.py --large org/big/model.gguf=5000000000 --port 8100
     HF_ENDPOINT=http://127.0.0.1:8100 lifeboat plan PROFILE
 
 In a test the fixture `local_hub` gives a running one:
@@ -31,7 +33,7 @@ from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from hub_faults import FAULTS, Asked, Fault, Record
-from hub_repositories import Commit, Content, Made, Repository, entry, folder_files, info
+from hub_repositories import Commit, Content, Repository, described, entry, folder_files, info
 
 PAGE = 1000
 
@@ -308,6 +310,13 @@ def _start(asked: str) -> int:
     return int(first) if first.isdigit() else 0
 
 
+def _pair(parser: argparse.ArgumentParser, text: str) -> tuple[str, str]:
+    name, _, value = text.partition("=")
+    if name.count("/") < 1 or not value:
+        parser.error(f"{text!r} is not ORG/NAME=VALUE")
+    return name, value
+
+
 def main() -> None:
     listed = "\n".join(f"  {kind:9} {text}" for kind, text in FAULTS.items())
     parser = argparse.ArgumentParser(
@@ -315,6 +324,7 @@ def main() -> None:
     )
     parser.add_argument("--repository", action="append", default=[], metavar="ORG/NAME=FOLDER")
     parser.add_argument("--large", action="append", default=[], metavar="ORG/NAME/FILE=BYTES", help="made, not stored")
+    parser.add_argument("--licence", action="append", default=[], metavar="ORG/NAME=ID", help="makes its card")
     parser.add_argument("--fault", action="append", default=[], metavar="JSON", help='like {"kind":"cut","at_bytes":9}')
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one, which is printed")
     parser.add_argument(
@@ -322,13 +332,9 @@ def main() -> None:
     )
     words = parser.parse_args()
     hub = LocalHub(words.port)
-    for text in words.repository:
-        name, _, folder = text.partition("=")
-        hub.add(name, Path(folder))
-    for text in words.large:
-        where, _, length = text.partition("=")
-        name, _, file = where.rpartition("/")
-        hub.add(name, {file: Made(int(length))})
+    said = (words.repository, words.large, words.licence)
+    for name, files in described(*([_pair(parser, text) for text in texts] for texts in said)).items():
+        hub.add(name, files)
     hub.break_(*(Fault(**json.loads(text)) for text in words.fault))
     with hub.running():
         print(json.dumps({"endpoint": hub.endpoint, "storage": hub.storage}), flush=True)

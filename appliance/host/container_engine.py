@@ -96,6 +96,13 @@ class Engine:
         """Takes a name away, and the image with its last one; raises SystemFailed where a container uses it."""
         self._must("image", "rm", reference)
 
+    def release(self, reference: str) -> None:
+        """Takes a name away and leaves the image, which is another's; raises SystemFailed."""
+        if self.name == PODMAN:
+            self._must("untag", reference, reference)
+        elif int(self._must("image", "inspect", "--format", "{{len .RepoTags}}", reference)) > 1:
+            self._must("image", "rm", reference)  # docker would remove the image with its last name
+
     def _started(self, said: IO[bytes]) -> subprocess.Popen[bytes]:
         with as_root():
             return subprocess.Popen(
@@ -107,10 +114,11 @@ class Engine:
                 env=_environment(),
             )
 
-    def _must(self, *words: str) -> None:
+    def _must(self, *words: str) -> str:
         done = self._run(*words)
         if done.returncode != 0:
             raise SystemFailed(f"{self.name} {words[0]}: {_last(done.stderr)}")
+        return done.stdout
 
     def _run(self, *words: str) -> subprocess.CompletedProcess[str]:
         try:

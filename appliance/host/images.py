@@ -14,6 +14,7 @@ from datetime import datetime
 from pathlib import Path
 
 from appliance.host.container_engine import DOCKER, Engine, find_engine
+from appliance.host.engine_images import Coming, coming, moving, removed
 from appliance.store import gc, image_record, versions
 from appliance.store.image_record import ImageRecord, ImageTold
 from appliance.store.image_stream import Picked, pick, write_archive
@@ -74,9 +75,12 @@ class Images:
             specs = bundle.index.service.images
             if not specs and before is None:
                 return None
-            told = tuple(self._told(bundle, specs))
-            earlier = self._without(secrets, (*before.images, *before.earlier) if before is not None else (), told)
-            record = ImageRecord(version.bundle, now.isoformat(timespec="seconds"), told, earlier)
+            kept = (*before.images, *before.earlier) if before is not None else ()
+            looked = [self._looked(bundle, spec, kept) for spec in specs]
+            earlier = self._announced(version.bundle, now, looked, kept)
+            told = tuple(item if isinstance(item, ImageTold) else self._loaded(bundle, item) for item in looked)
+            left = self._without(secrets, earlier, told)
+            record = ImageRecord(version.bundle, now.isoformat(timespec="seconds"), told, left)
             image_record.write(self._layout, record)
             return record
 
@@ -121,21 +125,35 @@ class Images:
         secrets = Seal(self._layout.keys).open()
         return versions.open_version(self._layout, secrets, versions.read_current(self._layout, secrets))
 
-    def _told(self, bundle: Bundle, specs: Iterable[ImageSpec]) -> Iterable[ImageTold]:
-        for spec in specs:
-            try:
-                yield self._loaded(bundle, spec)
-            except PartMissing as error:
-                yield ImageTold(spec.name, "", "", f"{error.fact} ({error.hint})", absent=True)
-            except (LifeboatError, OSError) as error:
-                yield ImageTold(spec.name, "", "", error.fact if isinstance(error, LifeboatError) else str(error))
+    def _looked(self, bundle: Bundle, spec: ImageSpec, kept: Iterable[ImageTold]) -> Coming | ImageTold:
+        try:
+            return coming(pick(bundle, spec, machine_platform(os.uname().machine)), self._find(), kept)
+        except (LifeboatError, OSError) as error:
+            return _problem(spec.name, error)
 
-    def _loaded(self, bundle: Bundle, spec: ImageSpec) -> ImageTold:
-        picked, engine = pick(bundle, spec, machine_platform(os.uname().machine)), self._find()
-        if engine.image_id(picked.reference) != picked.config.hex:
-            self._hand_over(bundle, picked, engine)
-        engine.tag(picked.reference, _moving(picked.reference))
-        return ImageTold(spec.name, picked.reference, engine.name, "")
+    def _announced(
+        self, bundle: str, now: datetime, looked: Iterable[Coming | ImageTold], kept: tuple[ImageTold, ...]
+    ) -> tuple[ImageTold, ...]:
+        """Writes down what may come into an engine before any does; returns that with what we brought before."""
+        told = [item for item in looked if isinstance(item, ImageTold)]
+        news = [item for item in looked if isinstance(item, Coming)]
+        earlier = (*(item.told for item in news), *kept)
+        if any(not item.is_there for item in news):
+            told += [ImageTold(item.picked.spec.name, "", "", "loading has begun and not ended") for item in news]
+            held = tuple({item.reference: item for item in earlier if item.engine}.values())
+            record = ImageRecord(bundle, now.isoformat(timespec="seconds"), tuple(told), held)
+            image_record.write(self._layout, record)
+        return earlier
+
+    def _loaded(self, bundle: Bundle, item: Coming) -> ImageTold:
+        reference = item.picked.reference
+        try:
+            if not item.is_there:
+                self._hand_over(bundle, item.picked, item.engine)
+            item.engine.tag(reference, moving(reference))
+        except (LifeboatError, OSError) as error:
+            return _problem(item.picked.spec.name, error)
+        return item.told
 
     def _hand_over(self, bundle: Bundle, picked: Picked, engine: Engine) -> None:
         length = picked.length_bytes
@@ -162,22 +180,8 @@ class Images:
         except LifeboatError as error:  # a version to go back to is damaged: its images are not known, and none goes
             self._terminal.note(f"earlier images stay: {error.fact}")
             return tuple(old)
-        return tuple(item for item in old if item.reference in wanted or not self._removed(item))
-
-    def _removed(self, item: ImageTold) -> bool:
-        try:
-            engine = self._find()
-            if engine.name != item.engine:
-                return False
-            mine = engine.image_id(item.reference)
-            if mine and engine.image_id(_moving(item.reference)) == mine:
-                engine.remove(_moving(item.reference))  # its image left the bundle
-            if mine:
-                engine.remove(item.reference)
-        except LifeboatError as error:
-            self._terminal.note(f"{item.reference} stays: {error.fact}")
-            return False
-        return True
+        say, serving = self._terminal.note, {moving(reference) for reference in mine}
+        return tuple(item for item in old if item.reference in wanted or not removed(item, self._find, say, serving))
 
     def _of_kept(self, secrets: SiteSecrets) -> set[str]:
         """Returns the names of images that a kept version would have."""
@@ -206,9 +210,10 @@ def after_switch(layout: StateLayout, terminal: Terminal, now: datetime) -> list
     return [item.line for item in record.images if item.engine] if record is not None else []
 
 
-def _moving(reference: str) -> str:
-    """Returns the name that follows the serving version."""
-    return f"{reference.rpartition(':')[0]}:current"
+def _problem(name: str, error: LifeboatError | OSError) -> ImageTold:
+    if isinstance(error, PartMissing):
+        return ImageTold(name, "", "", f"{error.fact} ({error.hint})", absent=True)
+    return ImageTold(name, "", "", error.fact if isinstance(error, LifeboatError) else str(error))
 
 
 def _length(bundle: Bundle, spec: ImageSpec) -> int:

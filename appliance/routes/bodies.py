@@ -1,4 +1,8 @@
-"""Request bodies: read within limits, decoded strictly for what we know, tolerant of fields that we do not."""
+"""Request bodies: read within limits, decoded strictly for what we know.
+
+Fields that we do not know are let through in the shapes of others (OpenAI's, and that of reranking), since clients send
+many; in our own shapes they are refused.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +33,7 @@ Dict = dict[str, Any]
 T = TypeVar("T", bound=Struct)
 
 ONCE_CHARS = 255
+_NAME_CHARS, _NAMES_TOLD = 100, 5
 _PATH = re.compile(r" - at `\$\.?(?P<path>[^`]*)`")
 
 
@@ -119,7 +124,11 @@ class RerankRequest(Struct):
     top_n: Count | None = None
 
 
-class SearchRequest(Struct):
+class _Own(Struct, forbid_unknown_fields=True):
+    """A request of our own shape: a misspelt option that was passed over would be a wrong answer without a word."""
+
+
+class SearchRequest(_Own):
     """`POST /v1/search`."""
 
     query: Question
@@ -127,13 +136,13 @@ class SearchRequest(Struct):
     collection: str | None = None
 
 
-class QuestionRequest(Struct):
+class QuestionRequest(_Own):
     """`POST /v1/faq` and `/v1/ask`."""
 
     question: Question
 
 
-class RouteRequest(Struct):
+class RouteRequest(_Own):
     """`POST /v1/route`."""
 
     input: Question
@@ -210,7 +219,7 @@ def decoded(data: bytes, kind: type[T]) -> tuple[T, Dict]:
     """Decodes a body.
 
     Raises:
-        ApiError: It is not JSON, not an object, or a field is not what `kind` says.
+        ApiError: It is not JSON, not an object, or a field is not what `kind` says, or of a kind of ours unknown.
     """
     try:
         raw = msgspec.json.decode(data)
@@ -218,10 +227,21 @@ def decoded(data: bytes, kind: type[T]) -> tuple[T, Dict]:
         raise ApiError(400, "invalid_json", "the request body is not valid JSON in UTF-8") from None
     if not isinstance(raw, dict):
         raise ApiError(400, "invalid_json", "the request body is not a JSON object")
+    if kind.__struct_config__.forbid_unknown_fields:
+        _known_only(raw, kind.__struct_encode_fields__)
     try:
         return msgspec.convert(raw, kind), raw
     except msgspec.ValidationError as error:
         raise _invalid(str(error)) from None
+
+
+def _known_only(raw: Dict, known: tuple[str, ...]) -> None:
+    """Refuses fields that are not known, the first few by name."""
+    unknown = [name for name in raw if name not in known]
+    if unknown:
+        named = ", ".join(repr(name[:_NAME_CHARS]) for name in unknown[:_NAMES_TOLD])
+        message = f"there is no field {named} here; expected one of: {', '.join(known)}"
+        raise ApiError(400, "unknown_field", message, param=unknown[0][:_NAME_CHARS])
 
 
 def _invalid(text: str) -> ApiError:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from appliance.store.layout import StateLayout
 from bundler.files import DISK, FileLayer, read_limited, write_atomic
 from bundler.format import canonical
 from bundler.format.errors import BadBundle, FileMissing
-from bundler.format.record import from_json, to_json
+from bundler.format.record import LATER, from_json, to_json
 
 _RECORD_BYTES = 1 << 20
 # What we load, and so what we may remove again: root acts on this record, and the service's user may write it.
@@ -26,6 +26,8 @@ class ImageTold:
         engine: "podman" or "docker"; "" where none took it.
         problem: Why none did, or "".
         absent: Whether that is only because this machine has neither.
+        config: The digest of its config in hex, which is its id in the engine; "" where that was not written down.
+        was_there: Whether the engine had it before we loaded it: then we take our names away and never the image.
     """
 
     name: str
@@ -33,6 +35,8 @@ class ImageTold:
     engine: str
     problem: str
     absent: bool = False
+    config: str = field(default="", metadata=LATER)
+    was_there: bool = field(default=False, metadata=LATER)
 
     @property
     def line(self) -> str:
@@ -43,7 +47,17 @@ class ImageTold:
 
 @dataclass(frozen=True)
 class ImageRecord:
-    """The images of a bundle, when they were loaded (ISO 8601), and what of earlier ones is still in an engine."""
+    """The images of a bundle, when they were loaded, and what else we brought into an engine.
+
+    It is written before an engine is given anything and again afterwards, so that nothing is in an engine by us and in
+    no record, wherever a load was killed.
+
+    Attributes:
+        bundle: Its id.
+        when: ISO 8601.
+        images: What became of each.
+        earlier: What of earlier bundles, or of a load that did not end, may still be in an engine.
+    """
 
     bundle: str
     when: str

@@ -13,7 +13,7 @@ from bundler.terminal import Terminal, size
 
 @click.group()
 def cache() -> None:
-    """What builds keep in HOME/cache: downloads, conversions, vectors."""
+    """What builds keep in HOME/cache: downloads, conversions, vectors, chat templates."""
 
 
 @cache.command("list")
@@ -37,11 +37,17 @@ def list_cache(terminal: Terminal, *, home: Path) -> None:
 def clear(terminal: Terminal, *, names: tuple[str, ...], yes: bool, home: Path) -> None:
     """Remove parts of the cache by name; the next build fetches or makes them again.
 
-    What a hub or a registry no longer offers can not be fetched again.
+    What a hub or a registry no longer offers can not be fetched again, and without `templates` the next build of a
+    profile is silent on how the chat templates of its models changed.
     """
     from bundler.cache import clear as remove
+    from bundler.cache import missed
 
+    lost = missed(names)
+    for line in lost:
+        terminal.warn(line)
     if not yes:
         click.confirm(f"Remove {', '.join(names)} of {home / 'cache'}?", abort=True, err=True)
     freed = remove(home, names)
-    terminal.result({"cleared": list(names), "freed_bytes": freed}, [f"{size(freed)} freed in {home / 'cache'}"])
+    told = {"cleared": list(names), "freed_bytes": freed, "missed": list(lost)}
+    terminal.result(told, [f"{size(freed)} freed in {home / 'cache'}"])

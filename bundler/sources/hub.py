@@ -95,7 +95,7 @@ class Hub:
 
     def __init__(self, place: Place, stack: ExitStack, patience: HubPatience) -> None:
         self._place, self._stack = place, stack
-        self._patience = patience if place.say is None else replace(patience, told=place.say)
+        self._patience = replace(patience, told=place.tell)
         self._cache = HubCache(place.cache / "hub")
         self._merged = HubMerged(place.cache / "hub" / "merged")
         self._client: HubClient | None = None

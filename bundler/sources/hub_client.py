@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from traceback import walk_tb
 from typing import Any, TypeVar
 
 from huggingface_hub import HfApi, get_hf_file_metadata, get_session, hf_hub_url
@@ -23,6 +24,7 @@ from bundler.sources.hub_part import PartFile
 from bundler.sources.hub_patience import PATIENCE, PROGRESS_BYTES, HubPatience
 from bundler.sources.hub_session import IS_FILE, hub_session, transport_errors
 from bundler.sources.hub_settings import HubSettings, origin
+from bundler.sources.silence import BYTES_S
 from bundler.sources.source import UNRESOLVED
 
 KEPT = "keep one with `lifeboat keys token set`"
@@ -103,13 +105,13 @@ class HubClient:
             return
         url = self._location(repository, commit, entry)
         # A signed address is opened by its signature; ours alone takes the token.
-        own = origin(url) == self._settings.origin and bool(self._settings.token)
+        own = bool(self._settings.token) and self._is_own(url)
         headers = {"Authorization": f"Bearer {self._settings.token}"} if own else {}
         start = part.digests.length_bytes
         if start:
             headers["Range"] = f"bytes={start}-"
         with get_session().stream("GET", url, headers=headers, extensions={IS_FILE: True}) as response:
-            if origin(str(response.url)) != self._settings.origin and response.status_code in (401, 403, 404, 410):
+            if response.status_code in (401, 403, 404, 410) and not self._is_own(str(response.url)):
                 raise Passing(f"{response.url.host} answered {response.status_code}: its signed address may be over")
             if response.status_code == 416 or (start and not _continues(response, start)):
                 part.restart()
@@ -130,11 +132,18 @@ class HubClient:
             )
         return told.location
 
+    def _is_own(self, url: str) -> bool:
+        try:
+            return origin(url) == self._settings.origin
+        except ValueError as error:
+            raise SourceFailed(f"the hub leads to where a hub does not lead: {url[:200]!r}") from error
+
     def _take(self, response: Any, entry: Entry, part: PartFile, heard: Callable[[int], None]) -> None:
         patience, host = self._patience, response.url.host
         since, before = time.monotonic(), part.digests.length_bytes
-        with transport_errors(host):
+        with transport_errors(host), patience.silence(host, BYTES_S) as silence:
             for piece in response.iter_raw():
+                silence.heard()
                 part.write(piece)
                 heard(len(piece))
                 now = time.monotonic()
@@ -196,7 +205,16 @@ def _told(what: str) -> Iterator[None]:
     except (hub_errors.HFValidationError, hub_errors.FileMetadataError) as error:
         raise SourceFailed(f"{what}: {str(error)[:200]}") from error
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        # What the library makes of an answer that is not what it expects.
+        # What the library makes of an answer that is not what it expects; a fault of this program stays one.
+        if _is_ours(error):
+            raise
         raise SourceFailed(
             f"{what}: the hub's answer is not what a hub answers: {type(error).__name__}", "is HF_ENDPOINT a hub?"
         ) from error
+
+
+def _is_ours(error: BaseException) -> bool:
+    """Whether this program raised it: in how it calls the library, or in what the library called back."""
+    modules = [str(frame.f_globals.get("__name__")) for frame, _ in walk_tb(error.__traceback__)]
+    met = [package for module in modules if (package := module.partition(".")[0]) in ("bundler", "huggingface_hub")]
+    return met[-1] == "bundler"

@@ -38,7 +38,7 @@ def hub_session(settings: HubSettings, patience: HubPatience) -> Iterator[None]:
 
     def made() -> httpx2.Client:
         hooks: dict[str, list[Callable[..., Any]]] = {"request": [guard(settings, patience)], "response": [_watch]}
-        return Session(event_hooks=hooks, follow_redirects=True, max_redirects=5)
+        return Session(patience, event_hooks=hooks, follow_redirects=True, max_redirects=5)
 
     set_client_factory(made)
     try:
@@ -49,10 +49,14 @@ def hub_session(settings: HubSettings, patience: HubPatience) -> Iterator[None]:
 
 
 class Session(httpx2.Client):
-    """Raises what may pass as `Passing`, before the library's own tries."""
+    """Raises what may pass as `Passing`, before the library's own tries, and says where a hub says nothing."""
+
+    def __init__(self, patience: HubPatience, **how: Any) -> None:
+        self._patience = patience
+        super().__init__(**how)
 
     def send(self, request: httpx2.Request, **how: Any) -> httpx2.Response:
-        with transport_errors(request.url.host):
+        with transport_errors(request.url.host), self._patience.silence(request.url.host):
             response = super().send(request, **how)
         if response.status_code in MAY_PASS:
             response.close()

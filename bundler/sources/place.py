@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bundler.lock import Pin
-from bundler.terminal import Progress
+from bundler.terminal import Progress, shown
 
 
 @dataclass(frozen=True)
@@ -35,3 +35,8 @@ class Place:
     watch: Callable[[str, int], Progress] | None = None
     token: Callable[[str], str] | None = None
     say: Callable[[str], None] | None = None
+
+    def tell(self, text: str) -> None:
+        """Says what is waited for, to who hears it; foreign words in it steer no terminal."""
+        if self.say is not None:
+            self.say(shown(text))

@@ -21,10 +21,10 @@ from bundler.registries.wire import Wire
 
 _MOST, _PAGES = 256, 16
 _NEXT = re.compile(r"<([^>]+)>\s*;\s*rel=\"?next\"?")
-_PATIENCE = Patience(tries=3, most_s=4.0, asked_most_s=30.0)
+PATIENCE = Patience(tries=3, most_s=4.0, asked_most_s=30.0)
 
 
-def listed(name: str, digest: str, patience: Patience = _PATIENCE) -> tuple[Descriptor, ...]:
+def listed(name: str, digest: str, patience: Patience = PATIENCE) -> tuple[Descriptor, ...]:
     """Returns what refers to a digest; nothing where the registry keeps no such list.
 
     Where it does not let us see its list, or cannot be asked without skopeo's mirrors and helpers, a warning is logged.

@@ -22,7 +22,7 @@ from bundler.sources.attached import LOOKED_FOR, Attachment, bounded, tag_of
 from bundler.sources.blobs import Blobs, digest_of
 from bundler.sources.layout import Layout
 from bundler.sources.place import Place
-from bundler.sources.referrers import listed
+from bundler.sources.referrers import PATIENCE, listed
 from bundler.sources.skopeo import Absent, Skopeo
 from bundler.sources.source import Fetched, Part, RegistrySource
 from bundler.sources.space import check_space
@@ -102,7 +102,7 @@ class _Asked:
     def __init__(self, source: RegistrySource, place: Place) -> None:
         self._source, self._place = source, place
         self.blobs = Blobs(place.cache / "registry")
-        self.skopeo: Skopeo | None = None if place.offline else Skopeo(source.name)
+        self.skopeo: Skopeo | None = None if place.offline else Skopeo(source.name, told=place.tell)
         self.resolved = ""
         self.read: dict[str, bytes] = {}
         self.digests: dict[str, int] = {}
@@ -194,7 +194,7 @@ class _Asked:
             tagged = {tag: self._tagged(tag) for tag in (tag_of(digest, kind) for kind in LOOKED_FOR)}
             found |= {tag: told for tag, told in tagged.items() if told is not None}
             self._reach(f"what refers to {digest}")
-            for item in listed(self._source.name, digest):
+            for item in listed(self._source.name, digest, replace(PATIENCE, told=self._place.tell)):
                 if item.digest in found.values():
                     continue
                 if self.manifest(item.digest).subject != digest:

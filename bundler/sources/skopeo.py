@@ -21,6 +21,7 @@ from typing import IO
 
 from bundler.format.errors import PartMissing, SourceFailed
 from bundler.format.oci import MANIFEST_BYTES
+from bundler.sources.silence import Silence
 
 PROGRAM = "skopeo"
 ASK_S = 120
@@ -64,10 +65,12 @@ class Skopeo:
     Attributes:
         name: HOST[:PORT]/PATH.
         stall_s: How long a transfer may stand still.
+        told: Hears that the registry says nothing.
     """
 
     name: str
     stall_s: float = STALL_S
+    told: Callable[[str], None] = lambda _: None
 
     def raw(self, reference: str) -> bytes:
         """Returns a manifest or an index as the registry has it.
@@ -138,8 +141,10 @@ class Skopeo:
         words = ["inspect", *options, f"--tls-verify={self._tls}", f"docker://{self.name}{reference}"]
         with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as answer:
             process = self._start(words, said, answer)
+            host = self.name.partition("/")[0]
             try:
-                code = process.wait(ASK_S)
+                with Silence(host, f"{ASK_S} s", self.told):
+                    code = process.wait(ASK_S)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()

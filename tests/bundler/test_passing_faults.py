@@ -33,7 +33,11 @@ def test_what_passes_is_waited_out_and_told() -> None:
     server = Server(Passing("busy"), Passing("broken"), Passing("busy"))
     assert server.patience.keep("it", server.ask, "later") == 42
     assert server.slept == [1.0, 2.0, 4.0]
-    assert server.told == ["it: busy; again in 1 s", "it: broken; again in 2 s", "it: busy; again in 4 s"]
+    assert server.told == [
+        "it: busy; again in 1 s, try 2 of 4",
+        "it: broken; again in 2 s, try 3 of 4",
+        "it: busy; again in 4 s, try 4 of 4",
+    ]
 
 
 def test_what_does_not_pass_ends_with_its_last_fault() -> None:

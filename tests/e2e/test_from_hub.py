@@ -77,6 +77,12 @@ def test_built_from_a_hub_installed_and_asked(made: Any, filled: Any) -> None:
     assert json.loads(made.must("bundler", *build, "--json"))["changed"]
     assert json.loads(made.must("bundler", *build, "--offline", "--json"))["changed"] is False
     assert filled.asked == []
+    listed = {
+        part["name"]: part["files"] for part in json.loads(made.must("bundler", "cache", "list", "--json"))["parts"]
+    }
+    assert {folder.name for folder in (made.folder / "home" / "cache").iterdir()} == {
+        name for name, files in listed.items() if files
+    }
     site = made.must("bundler", "site", "add", "bristol", "--repository", made.repository, "--json", *keys)
     made.code.write_text(json.loads(site)["code"])
     installed = made.install(made.repository, made.state)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -67,3 +70,44 @@ def test_a_large_file_is_made_and_resumed(local_hub: Any, load_script: Callable[
     assert hashlib.sha256(Path(got).read_bytes()).hexdigest() == made.sha256
     assert local_hub.sent_bytes == 30_000_005
     assert [asked.range for asked in local_hub.asked if asked.stage == "store"] == ["", "bytes=20971520-"]
+
+
+@pytest.mark.parametrize(
+    ("text", "licence"),
+    [
+        (b"---\nlicense: apache-2.0\ntags:\n- license: mit\n---\n# A model\n", "apache-2.0"),
+        (b"---\nlicense: 'llama3.1'\nlicense_name: x\n---\n", "llama3.1"),
+        (b"# A model\nlicense: mit\n", None),
+        (b"---\nlicense: mit\n", None),
+        (b"", None),
+    ],
+)
+def test_a_card_is_the_front_matter_of_the_readme(local_hub: Any, api: HfApi, text: bytes, licence: str | None) -> None:
+    """The client finds the licence that the README.md of the commit declares, and none where it declares none."""
+    commit = local_hub.add("org/name", {"README.md": text})
+    card = api.model_info("org/name", revision=commit).card_data
+    assert (card and card.get("license")) == licence
+
+
+def test_the_command_line_serves_a_folder_with_a_large_file_and_a_card(repo_root: Path, tmp_path: Path) -> None:
+    """All that is said of one repository is one commit of it; the licence is where the client looks for it."""
+    (tmp_path / "config.json").write_text("{}")
+    words = ["--repository", f"org/name={tmp_path}", "--large", "org/name/m.gguf=3000", "--licence", "org/name=mit"]
+    command = [sys.executable, str(repo_root / "scripts" / "local_hub.py"), *words, "--for", "60"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            hub = HfApi(endpoint=json.loads(process.stdout.readline())["endpoint"], token=False)
+            info = hub.model_info("org/name")
+        finally:
+            process.kill()
+    assert {row.rfilename for row in info.siblings or []} == {"README.md", "config.json", "m.gguf"}
+    assert (info.card_data and info.card_data.license) == "mit"
+
+
+def test_the_command_line_says_what_it_cannot_read(repo_root: Path) -> None:
+    """A word without a value ends with 2, and names the form."""
+    command = [sys.executable, str(repo_root / "scripts" / "local_hub.py"), "--licence", "org/name"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "'org/name' is not ORG/NAME=VALUE" in done.stderr

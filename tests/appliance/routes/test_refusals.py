@@ -87,6 +87,45 @@ def test_bad_input_elsewhere_is_a_400(world: World, path: str, body: dict[str, A
     assert _error(world.http.post(f"/v1/{path}", json=body), 400)["type"] == "invalid_request_error"
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "known"),
+    [
+        ("search", {"query": "x", "topk": 3}, "query, top_k, collection"),
+        ("faq", {"question": "x", "top_k": 3}, "question"),
+        ("ask", {"question": "x", "model": "alpha"}, "question"),
+        ("route", {"input": "x", "label": None}, "input, router"),
+    ],
+)
+def test_a_misspelt_field_is_no_default(world: World, path: str, body: dict[str, Any], known: str) -> None:
+    """In the box's own shapes a field that is not there is refused with those that are, and nothing is asked."""
+    error = _error(world.http.post(f"/v1/{path}", json=body), 400)
+    wrong = list(body)[-1]
+    assert (error["code"], error["param"]) == ("unknown_field", wrong)
+    assert error["message"] == f"there is no field {wrong!r} here; expected one of: {known}"
+    assert world.cloud.asked == []
+
+
+def test_many_strange_fields_make_a_short_error(world: World) -> None:
+    """What the caller wrote is told in part: names are cut, and only the first ones are listed."""
+    body = {"query": "x", **{f"{number}{'y' * 1000}": 1 for number in range(20)}}
+    error = _error(world.http.post("/v1/search", json=body), 400)
+    assert len(error["message"]) < 700
+    assert len(error["param"]) == 100
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("chat/completions", {"messages": [{"role": "user", "content": "x"}]}),
+        ("completions", {"prompt": "x"}),
+        ("embeddings", {"input": "x"}),
+    ],
+)
+def test_fields_that_others_send_are_let_through(world: World, path: str, body: dict[str, Any]) -> None:
+    """In OpenAI's shapes a client may send what we do not know."""
+    assert world.http.post(f"/v1/{path}", json={**body, "x_vendor_option": True}).status_code == 200
+
+
 def test_an_unknown_model_gets_the_list(world: World) -> None:
     """404 in the shape that the client turns into its own error, with what there is."""
     with pytest.raises(openai.NotFoundError) as caught:

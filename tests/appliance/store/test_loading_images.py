@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 import os
-import shutil
-import socket
-import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pytest
 
@@ -22,140 +17,16 @@ from appliance.host import container_engine
 from appliance.host.container_engine import Engine, find_engine
 from appliance.host.images import Images, after_switch
 from appliance.store import image_record
-from bundler.capture.images import capture_image, image_spec
 from bundler.files import write_atomic
 from bundler.format.errors import BadBundle, PartMissing
-from bundler.format.oci import Descriptor, machine_platform
-from bundler.format.service import LadderSpec, LimitsSpec, Service
-from bundler.repository.write import BundleWriter
-from bundler.sources.blobs import Blobs
-from bundler.sources.layout import Layout
+from bundler.format.oci import machine_platform
 from bundler.terminal import Terminal
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 HERE = machine_platform(os.uname().machine)
-OCI, DOCKER = "application/vnd.oci.image", "application/vnd.docker"
-TYPES = {
-    False: (f"{OCI}.manifest.v1+json", f"{OCI}.config.v1+json", f"{OCI}.layer.v1.tar+gzip"),
-    True: (
-        f"{DOCKER}.distribution.manifest.v2+json",
-        f"{DOCKER}.container.image.v1+json",
-        f"{DOCKER}.image.rootfs.diff.tar.gzip",
-    ),
-}
 
 
-@dataclass(frozen=True)
-class Made:
-    """An image made by hand: its layout, and the digest of its config, which is its id in every engine."""
-
-    layout: Layout
-    config: str
-
-    def reference(self, name: str) -> str:
-        return f"localhost/lifeboat/{name}:{self.layout.top.hex[:12]}"
-
-
-@pytest.fixture
-def make(tmp_path: Path, load_script: Any) -> Callable[..., Made]:
-    """Makes an image of one file, for this machine or another."""
-    oci, blobs = load_script("oci_images"), Blobs(tmp_path / "blobs")
-
-    def made(text: str, platform: str = HERE, *, docker: bool = False, filler: bytes = b"") -> Made:
-        manifest_type, config_type, layer_type = TYPES[docker]
-        plain = oci.tar_of({"hello": text.encode(), **({"filler": filler} if filler else {})})
-        packed, (system, machine) = gzip.compress(plain, mtime=0), platform.split("/")[:2]
-        told = {"os": system, "architecture": machine, "config": {}}
-        config = json.dumps(told | {"rootfs": {"type": "layers", "diff_ids": [oci.digest_of(plain)]}}).encode()
-        kept: list[dict[str, Any]]
-        kept = [{"digest": blobs.keep(data), "size": len(data)} for data in (config, packed)]
-        parts = {"config": kept[0] | {"mediaType": config_type}, "layers": [kept[1] | {"mediaType": layer_type}]}
-        data = json.dumps({"schemaVersion": 2, "mediaType": manifest_type, **parts}).encode()
-        digest = blobs.keep(data)
-        top = Descriptor(manifest_type, digest, len(data))
-        layout = Layout(top, platform, (digest, *(part["digest"] for part in kept)), (), blobs)
-        return Made(layout, kept[0]["digest"].removeprefix("sha256:"))
-
-    return made
-
-
-@pytest.fixture
-def box(customer: Any, tmp_path: Path) -> Callable[..., Any]:
-    """Builds and installs a bundle with images by name; returns the box's state."""
-
-    def installed(**made: Made) -> Any:
-        work = tmp_path / "work"
-        captured = [
-            file for name, one in made.items() for file in capture_image(name, one.layout, "registry:x", "", work)
-        ]
-        service = replace(_service(), images=tuple(image_spec(name, one.layout) for name, one in made.items()))
-        BundleWriter(customer.publisher, customer.ring, Terminal(quiet=True), 40_000).write(
-            "s", tuple(captured), service, NOW
-        )
-        customer.install()
-        return customer.layout
-
-    return installed
-
-
-def _service() -> Service:
-    ladder, limits = LadderSpec((), (), (), "", "", ""), LimitsSpec(1, 1, 1)
-    return Service("s", "S", (), None, (), (), (), (), ladder, limits, None, ())
-
-
-@dataclass(frozen=True)
-class Counting(Engine):
-    """The real engine, with a list of what it loaded."""
-
-    loads: list[str] = field(default_factory=list)
-
-    def load(self, write: Callable[[IO[bytes]], None]) -> None:
-        self.loads.append("load")
-        super().load(write)
-
-
-@pytest.fixture
-def podman(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Counting:
-    """The real podman, with a store of its own."""
-    program = shutil.which("podman")
-    if program is None:
-        pytest.skip("apt-get install podman")
-    store = f'[storage]\ndriver = "vfs"\nrunroot = "{tmp_path}/run"\ngraphroot = "{tmp_path}/graph"\n'
-    (tmp_path / "storage.conf").write_text(store)
-    monkeypatch.setenv("CONTAINERS_STORAGE_CONF", str(tmp_path / "storage.conf"))
-    if subprocess.run([program, "images"], capture_output=True, timeout=60, check=False).returncode:
-        pytest.skip("podman has no store here")
-    return Counting("podman", (program,))
-
-
-@pytest.fixture
-def docker(tmp_path: Path) -> Iterator[Counting]:
-    """The real docker, with a daemon of its own."""
-    if not (shutil.which("dockerd") and shutil.which("docker")) or os.geteuid():
-        pytest.skip("dockerd is not installed, or this is not root: apt-get install docker.io")
-    listens = tmp_path / "d.sock"
-    words = ["--data-root", tmp_path / "data", "--exec-root", tmp_path / "exec", "--pidfile", tmp_path / "pid"]
-    words += ["--host", f"unix://{listens}", "--iptables=false", "--bridge=none", "--storage-driver", "vfs"]
-    with (tmp_path / "dockerd.log").open("wb") as log:
-        process = subprocess.Popen(["dockerd", *map(str, words)], stdout=log, stderr=log)
-    try:
-        until = time.monotonic() + 30
-        while not _listens(listens):
-            if process.poll() is not None or time.monotonic() > until:
-                pytest.skip("dockerd does not start here")
-            time.sleep(0.2)
-        yield Counting("docker", find_engine("docker", [listens]).words)
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-def _listens(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX) as asked:
-        return asked.connect_ex(str(path)) == 0
-
-
-def _load(layout: Any, engine: Engine) -> Any:
+def _load(layout: Any, engine: Any) -> Any:
     return Images(layout, Terminal(quiet=True), lambda: engine).load(NOW)
 
 
@@ -184,7 +55,7 @@ def test_an_engine_holds_what_the_bundle_holds(
     assert engine.loads == ["load"]
 
 
-def test_an_image_goes_with_the_last_version_that_has_it(make: Any, box: Any, podman: Counting) -> None:
+def test_an_image_goes_with_the_last_version_that_has_it(make: Any, box: Any, podman: Any) -> None:
     """The version before may be gone back to, so its image stays; then it goes, and `current` has moved on."""
     first, second, third = (make(text) for text in ("one", "two", "three"))
     for made in (first, second):
@@ -197,7 +68,7 @@ def test_an_image_goes_with_the_last_version_that_has_it(make: Any, box: Any, po
     assert podman.image_id("localhost/lifeboat/sink:current") == third.config
 
 
-def test_a_damaged_version_to_go_back_to_keeps_no_image_from_its_record(make: Any, box: Any, podman: Counting) -> None:
+def test_a_damaged_version_to_go_back_to_keeps_no_image_from_its_record(make: Any, box: Any, podman: Any) -> None:
     """What is loaded is told as loaded; of earlier images none goes, since nobody knows which of them it had."""
     first, second = make("one"), make("two")
     _load(box(sink=first), podman)
@@ -211,7 +82,7 @@ def test_a_damaged_version_to_go_back_to_keeps_no_image_from_its_record(make: An
     assert podman.image_id(first.reference("sink")) == first.config
 
 
-def test_an_image_that_a_bundle_no_longer_has_leaves_no_name(make: Any, box: Any, podman: Counting) -> None:
+def test_an_image_that_a_bundle_no_longer_has_leaves_no_name(make: Any, box: Any, podman: Any) -> None:
     """Two versions on, neither the image nor `current` of it is there."""
     made = make("one")
     _load(box(sink=made), podman)
@@ -221,7 +92,7 @@ def test_an_image_that_a_bundle_no_longer_has_leaves_no_name(make: Any, box: Any
     assert podman.image_id(made.reference("sink")) == podman.image_id("localhost/lifeboat/sink:current") == ""
 
 
-def test_one_bad_image_keeps_the_others_from_nothing(make: Any, box: Any, podman: Counting) -> None:
+def test_one_bad_image_keeps_the_others_from_nothing(make: Any, box: Any, podman: Any) -> None:
     """An image for another machine is told; the other one is loaded."""
     good = make("good")
     layout = box(good=good, other=make("other", "linux/s390x"))
@@ -312,7 +183,7 @@ def test_what_keeps_images_from_loading_keeps_nothing_else(
     assert "images are not loaded: no" in capsys.readouterr().err
 
 
-def test_damage_is_found_before_an_engine_has_it_whole(make: Any, box: Any, podman: Counting) -> None:
+def test_damage_is_found_before_an_engine_has_it_whole(make: Any, box: Any, podman: Any) -> None:
     """A volume that this disk changed gives no image."""
     layout = box(sink=make("x"))
     for volume in layout.repository.glob("bundles/*/vol/*.age"):
@@ -323,7 +194,7 @@ def test_damage_is_found_before_an_engine_has_it_whole(make: Any, box: Any, podm
     assert podman.image_id("localhost/lifeboat/sink:current") == ""
 
 
-def test_root_removes_no_name_that_is_not_ours(make: Any, box: Any, podman: Counting) -> None:
+def test_root_removes_no_name_that_is_not_ours(make: Any, box: Any, podman: Any) -> None:
     """The record lies where the service may write: a name in it that we never give is no name to act on."""
     layout = box(sink=make("x"))
     record = _load(layout, podman)
@@ -334,7 +205,7 @@ def test_root_removes_no_name_that_is_not_ours(make: Any, box: Any, podman: Coun
     assert image_record.read(layout) is None
 
 
-def test_a_record_of_another_bundle_says_so(make: Any, box: Any, podman: Counting) -> None:
+def test_a_record_of_another_bundle_says_so(make: Any, box: Any, podman: Any) -> None:
     """After a rollback nobody takes the later images for those of the bundle that serves."""
     record = _load(box(sink=make("x")), podman)
     assert "`lifeboat-appliance image load`" in image_record.lines(record, "1-0009-00000000")[0]

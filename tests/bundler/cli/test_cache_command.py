@@ -18,7 +18,13 @@ from bundler.work import work_folder
 @pytest.fixture
 def filled(tmp_path: Path) -> Path:
     """A home with a wheel, a folder of the hub, and what is no part of the cache."""
-    for name, length in {"wheels/a.whl": 700, "hub/files/b": 900, "hub/listings/c": 100, "own/notes": 50}.items():
+    for name, length in {
+        "wheels/a.whl": 700,
+        "hub/files/b": 900,
+        "hub/listings/c": 100,
+        "templates/d": 30,
+        "own/notes": 50,
+    }.items():
         path = tmp_path / "home" / "cache" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(bytes(length))
@@ -31,8 +37,9 @@ def test_each_part_is_listed_with_its_bytes(lifeboat: Callable[..., Result], fil
     assert {part["name"]: part["length_bytes"] for part in found["parts"] if part["files"]} == {
         "wheels": 700,
         "hub": 1000,
+        "templates": 30,
     }
-    assert found["total_bytes"] == 1700
+    assert found["total_bytes"] == 1730
     assert "model hubs" in lifeboat("cache", "list").stdout
     assert lifeboat("cache", "list", "--home", filled / "none").stdout.endswith("total 0 B\n")
 
@@ -43,8 +50,20 @@ def test_a_part_is_removed_after_a_yes(lifeboat: Callable[..., Result], filled: 
     assert lifeboat("cache", "clear", "hub", answers="n\n").exit_code == EXIT_INTERRUPTED
     assert (filled / "cache" / "hub" / "files" / "b").exists()
     assert "1.0 kB freed" in lifeboat("cache", "clear", "hub", answers="y\n").output
-    assert {path.name for path in (filled / "cache").iterdir()} == {"wheels", "own"}
+    assert {path.name for path in (filled / "cache").iterdir()} == {"wheels", "templates", "own"}
     assert lifeboat("cache", "clear", "hub", "--yes").exit_code == 0
+
+
+def test_what_the_next_build_will_not_tell_is_said_before(lifeboat: Callable[..., Result], filled: Path) -> None:
+    """Templates are what a change is seen by: who clears them reads that, before the question."""
+    refused = lifeboat("cache", "clear", "templates", answers="n\n")
+    assert refused.exit_code == EXIT_INTERRUPTED
+    assert refused.stderr.index("warning: until a profile was built again") < refused.stderr.index("Remove templates")
+    assert (filled / "cache" / "templates" / "d").exists()
+    done = json.loads(lifeboat("cache", "clear", "templates", "--yes", "--json").stdout)
+    assert (done["cleared"], done["freed_bytes"], len(done["missed"])) == (["templates"], 30, 1)
+    assert not (filled / "cache" / "templates").exists()
+    assert "warning" not in lifeboat("cache", "clear", "wheels", "--yes").stderr
 
 
 def test_what_is_no_part_is_refused(filled: Path) -> None:

@@ -21,6 +21,11 @@ QUICK = HubPatience(
 
 
 @pytest.fixture
+def quick() -> HubPatience:
+    return QUICK
+
+
+@pytest.fixture
 def fault(load_script: Callable[[str], Any]) -> Any:
     """`Fault` of `scripts/hub_faults.py`."""
     return load_script("hub_faults").Fault

@@ -8,6 +8,7 @@ import shutil
 import threading
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from bundler.lock import Pin, PinnedPart
 from bundler.sources import skopeo
 from bundler.sources.fetch import fetch, fetch_image
 from bundler.sources.place import Place
+from bundler.sources.referrers import PATIENCE
+from bundler.sources.silence import Silence
 from bundler.sources.source import Fetched
 
 pytestmark = pytest.mark.skipif(
@@ -94,6 +97,26 @@ def test_nothing_is_fetched_twice(push: Any, front: Any, place: Place, tmp_path:
     later = replace(_pinned(place, source, first, tmp_path / "later"), offline=True)
     assert fetch_image(source, "linux/amd64", later) == replace(first)
     assert front.seen == []
+
+
+def test_a_registry_that_says_nothing_is_told(
+    push: Any, front: Any, place: Place, load_script: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who waits reads it after two seconds, of what skopeo asks and of what the builder asks itself."""
+    push.image({"hello": b"slow"}, "1")
+    ticks, told = dict[threading.Event, int](), list[str]()
+
+    def ended(event: threading.Event, _: float) -> bool:
+        ticks[event] = ticks.get(event, 0) + 1
+        return event.wait(60) if ticks[event] > 2 else False
+
+    monkeypatch.setattr(skopeo, "Silence", partial(Silence, ended=ended))
+    monkeypatch.setattr("bundler.sources.registry.PATIENCE", replace(PATIENCE, sleep=lambda _: None))
+    busy = [load_script("registry_front").Answer(503)]
+    front.fault = lambda seen: busy.pop() if busy and "/referrers/" in seen.path else None
+    fetch_image(f"registry:{front.host}/{push.name}:1", "linux/amd64", replace(place, say=told.append))
+    assert f"{front.host} has said nothing for 2 s: it gets 120 s" in told
+    assert "the registry: it answers 503; again in 1 s, try 2 of 3" in told
 
 
 def test_what_is_under_way_lies_where_the_next_build_removes_it(
@@ -396,7 +419,7 @@ def test_a_transfer_that_stands_still_ends(
     push.image({"hello": b"slow"}, "1")
     released = threading.Event()
     monkeypatch.setattr(skopeo, "STALL_S", 0.5)
-    monkeypatch.setattr(skopeo.Skopeo.__init__, "__defaults__", (0.5,))
+    monkeypatch.setattr(skopeo.Skopeo.__init__, "__defaults__", (0.5, lambda _: None))
 
     def hold(seen: Any) -> None:
         if "/blobs/" in seen.path:

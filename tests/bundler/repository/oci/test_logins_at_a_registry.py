@@ -213,7 +213,7 @@ def test_a_pause_is_told() -> None:
     with pytest.raises(SourceFailed, match="the registry: it answers 503, after 8 tries") as ended:
         Patience(8, sleep=slept.append, told=told.append).keep("the registry", fail, "later")
     assert slept == [1, 2, 4, 8, 16, 30, 30]
-    assert (told[0], len(told)) == ("the registry: it answers 503; again in 1 s", 7)
+    assert (told[0], len(told)) == ("the registry: it answers 503; again in 1 s, try 2 of 8", 7)
     assert ended.value.hint == "later"
 
 
