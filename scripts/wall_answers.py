@@ -111,5 +111,6 @@ def part(asked: Attempt, words: int) -> Iterator[Step]:
 
 def dripped(data: bytes) -> Iterator[Step]:
     for at in range(len(data)):
+        if at:
+            yield 1.0
         yield data[at : at + 1]
-        yield 1.0

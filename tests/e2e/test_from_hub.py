@@ -66,7 +66,16 @@ def test_built_from_a_hub_installed_and_asked(made: Any, filled: Any) -> None:
     assert locked["new"] == sorted(
         [
             CHAT,
-            *(WORDS + name for name in ("1_Pooling/config.json", "config.json", "model.safetensors", "tokenizer.json")),
+            *(
+                WORDS + name
+                for name in (
+                    "1_Pooling/config.json",
+                    "config.json",
+                    "model.safetensors",
+                    "modules.json",
+                    "tokenizer.json",
+                )
+            ),
         ]
     )
     pins = json.loads(profile.with_suffix(".lock").read_text())["pins"]

@@ -23,17 +23,19 @@ async def _served(pool: BoundedThreads) -> str:
 def test_a_thread_counts_until_it_ends_also_where_its_caller_has_left() -> None:
     """Who asks and hangs up, again and again, takes no more threads than who waits; what has not begun never does."""
     began: list[int] = []
-    release = threading.Event()
+    begun, release = threading.Event(), threading.Event()
 
     def work() -> None:
         began.append(1)
+        begun.set()
         release.wait(30)
 
     async def run() -> None:
         pool = BoundedThreads(1, 1)
         for _ in range(2):
             asking = asyncio.create_task(pool.run(work))
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0)  # it has asked; the second waits behind the first
+            assert await asyncio.to_thread(begun.wait, 30)
             asking.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await asking

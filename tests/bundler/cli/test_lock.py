@@ -163,3 +163,20 @@ def test_a_hub_that_fails_leaves_the_lock(
     local_hub.break_(load_script("hub_faults").Fault("wrong", times=9))
     assert lock("--update", "--yes").exit_code == 4
     assert lock_path(profile).read_bytes() == before
+
+
+def test_what_a_model_is_held_against_is_pinned(lock: Lock, profile: Path, local_hub: Any) -> None:
+    """A base model's template on a branch: its commit is in the lock, needs no network then, and moves as asked."""
+    base = "hub:org/base@main/chat_template.jinja"
+    profile.write_text(PROFILE.replace('commit = "main"', f'commit = "main"\ntemplate = "{base}"'))
+    first = local_hub.add("org/base", {"chat_template.jinja": b"{{ messages[0].content }}"})
+    assert lock().exit_code == 0
+    assert read_lock(lock_path(profile)).pins[base].resolved == first
+    offline = lock("--offline", verb="plan")
+    assert (offline.exit_code, "chat template" in offline.stdout) == (0, True), offline.stderr
+    moved = local_hub.add("org/base", {"chat_template.jinja": b"{{ messages[-1].content }}"})
+    assert lock(verb="plan").exit_code == 0
+    assert "everything is pinned" in lock().stdout
+    done = lock("--update", "--yes", "chat", "--json")
+    assert [move["source"] for move in json.loads(done.stdout)["moved"]] == [base]
+    assert read_lock(lock_path(profile)).pins[base].resolved == moved
