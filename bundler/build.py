@@ -17,7 +17,7 @@ from bundler.format.trust.policy import origin
 from bundler.gather import Sources, gather
 from bundler.lock import Lock, settle
 from bundler.outgoing import outgoing
-from bundler.plan import Found, Plan, make_plan, pins
+from bundler.plan import Found, Plan, make_plan
 from bundler.profile.model import Profile
 from bundler.provenance.documents import Documents
 from bundler.provenance.licences import contradiction, issues, require, travels_no_more
@@ -128,7 +128,7 @@ class Builder:
         require([item for item, _ in found.values()], profile.licences)
         converted = sources.converted(found)
         plan = planned(sources, found, converted, lock, self.volume_bytes)
-        settled = settle(lock, pins(item for item, _ in found.values()))
+        settled = settle(lock, sources.pins(found))
         agree(plan)
         self._check_space(plan)
         gathered = gather(sources, found, converted)

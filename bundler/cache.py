@@ -6,14 +6,16 @@ what else can not be made anew.
 
 from __future__ import annotations
 
+import os
 import secrets
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
-from bundler.files import is_held
-from bundler.format.errors import BadInput, Busy
+from bundler.format.errors import BadInput
+from bundler.work import no_build
 
 PARTS = {
     "wheels": "wheels that models came in",
@@ -26,6 +28,8 @@ PARTS = {
 }
 # What a build tells less of where a part is gone: somebody should know that before it goes.
 MISSED = {"templates": "until a profile was built again, nobody is told that a chat template of its models changed"}
+
+_DAY_S = 86_400
 
 
 @dataclass(frozen=True)
@@ -60,8 +64,45 @@ def clear(home: Path, names: Sequence[str]) -> int:
     folders = [home / "cache" / name for name in sorted(set(names))]
     if links := [folder for folder in folders if folder.is_symlink()]:
         raise BadInput(f"{links[0]} is a link", "remove what it leads to yourself")
-    if any(is_held(work) for work in (home / "work").glob("build-*")):
-        raise Busy("a build of this home is at work", "wait until it has ended")
+    with no_build(home):
+        return _cleared(home, names, folders)
+
+
+def unused(home: Path, keep_days: int, now: datetime) -> tuple[Path, ...]:
+    """Returns the files of the cache that no build has read or written for so long, but for those of MISSED.
+
+    Args:
+        home: The builder's.
+        keep_days: How long a file is kept after it was used last.
+        now: The clock.
+
+    Raises:
+        BadInput: The file system does not note when a file is read.
+    """
+    if (home / "cache").is_dir() and os.statvfs(home / "cache").f_flag & os.ST_NOATIME:
+        fact = f"{home / 'cache'} lies on a file system that does not note when a file is read (noatime)"
+        raise BadInput(fact, "lifeboat cache clear PART removes a whole part")
+    since_s, folders = now.timestamp() - keep_days * _DAY_S, (home / "cache" / name for name in PARTS)
+    files = (path for folder in folders if folder.name not in MISSED for path in _files(folder))
+    return tuple(sorted(path for path in files if path.suffix != ".lock" and _used_s(path) < since_s))
+
+
+def prune(home: Path, keep_days: int, now: datetime) -> int:
+    """Removes what `unused` names; returns the bytes.
+
+    Raises:
+        Busy: A build of this home is at work.
+        BadInput: As `unused`.
+    """
+    with no_build(home):
+        freed = 0
+        for path in unused(home, keep_days, now):
+            freed += path.lstat().st_size
+            path.unlink()
+        return freed
+
+
+def _cleared(home: Path, names: Sequence[str], folders: Sequence[Path]) -> int:
     freed = sum(_part(home, name, "").length_bytes for name in set(names))
     for left in (home / "cache").glob(".*.part"):
         shutil.rmtree(left)  # a call that was killed left it
@@ -73,5 +114,15 @@ def clear(home: Path, names: Sequence[str]) -> int:
 
 
 def _part(home: Path, name: str, holds: str) -> Part:
-    files = [path.stat().st_size for path in (home / "cache" / name).rglob("*") if path.is_file()]
+    files = [path.stat().st_size for path in _files(home / "cache" / name)]
     return Part(name, holds, len(files), sum(files))
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Yields the files below a folder, none where it is a link."""
+    return (path for path in folder.rglob("*") if path.is_file() and not folder.is_symlink())
+
+
+def _used_s(path: Path) -> float:
+    facts = path.lstat()
+    return max(facts.st_atime, facts.st_mtime)

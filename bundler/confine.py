@@ -1,9 +1,11 @@
 """Runs a parser of foreign bytes in a child that holds no key, no network and no more than its limits.
 
-The child gets open files, never paths. Before it imports the parser it: takes the limits, leaves the network (its own
-user and network namespace), drops every capability and sets no_new_privs. It first reports whether leaving the network
-worked; where the kernel does not allow it the work still runs, `Confined.network_confined` is False and a warning is
-logged, so that the operator sees it. What comes back from a child is foreign too: it is bounded and parsed strictly.
+The child gets open files, and no path but of a folder that was copied for it. Before it imports the parser it leaves
+the network (its own user and network namespace), drops every capability, sets no_new_privs, keeps of the file system
+what Python loads (`confined_files`), is refused the system calls that reach other processes (`confined_calls`) and
+takes the limits. It first reports which of these walls are missing; where the kernel does not grant one the work
+still runs, `Confined.missing` says why and a warning is logged, so that the operator sees it. What comes back from a
+child is foreign too: it is bounded and parsed strictly.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from functools import cache
@@ -43,6 +45,12 @@ _ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "TOKENIZERS_PARALLELISM": "false",
+}
+# What a child can do where a wall is missing.
+_OPEN = {
+    "network": "can reach the network",
+    "files": "can open this user's files",
+    "calls": "can start processes and reach those of this user",
 }
 _STDERR_TAIL_BYTES = 2_000
 _FACT_CHARS = 20_000
@@ -69,11 +77,15 @@ class Confinement:
 
 @dataclass(frozen=True)
 class Confined:
-    """What a child returned, and whether it was really cut off from the network (`reason` says why not)."""
+    """What a child returned, and which walls were missing: "network", "files" or "calls", each with the reason."""
 
     result: Any
-    network_confined: bool
-    reason: str
+    missing: Mapping[str, str]
+
+    @property
+    def gaps(self) -> list[str]:
+        """What the child could do, each with the reason, in words."""
+        return [f"{_OPEN[wall]}: {reason}" for wall, reason in self.missing.items()]
 
 
 DEFAULT = Confinement()
@@ -85,6 +97,7 @@ def run_confined(
     *,
     inputs: Mapping[str, Path] | None = None,
     outputs: Mapping[str, Path] | None = None,
+    folders: Sequence[Path] = (),
     confinement: Confinement = DEFAULT,
 ) -> Any:
     """Calls `module:function` in a confined child as `function(request, inputs, outputs)`; returns its JSON result.
@@ -94,15 +107,15 @@ def run_confined(
         request: JSON values.
         inputs: Files to read, by the names that the function knows.
         outputs: Files to write; each appears under its path only if the child ends well.
+        folders: Absolute paths of folders whose files the child may read, make, change and remove: private copies.
         confinement: Limits of the child.
 
     Raises:
         LifeboatError: What the function raised, as the same class.
         BadInput: The child crashed, met a limit, or raised anything else; the fact names the file and what happened.
     """
-    done = run_reported(target, request, inputs=inputs, outputs=outputs, confinement=confinement)
-    if not done.network_confined:
-        warn_of_network(done.reason)
+    done = run_reported(target, request, inputs=inputs, outputs=outputs, folders=folders, confinement=confinement)
+    warn_of_gaps(done)
     return done.result
 
 
@@ -112,6 +125,7 @@ def run_reported(
     *,
     inputs: Mapping[str, Path] | None = None,
     outputs: Mapping[str, Path] | None = None,
+    folders: Sequence[Path] = (),
     confinement: Confinement = DEFAULT,
 ) -> Confined:
     """As `run_confined`; the report on the confinement comes with the result instead of as a warning."""
@@ -125,6 +139,7 @@ def run_reported(
             "request": dict(request),
             "inputs": {name: file.fileno() for name, file in reads.items()},
             "outputs": {name: file.fileno() for name, file in writes.items()},
+            "folders": [str(folder.absolute()) for folder in folders],
             "limits": asdict(confinement),
         }
         return _Run(subject, confinement, order_file(stack, order)).finish([*reads.values(), *writes.values()])
@@ -135,10 +150,15 @@ def check_isolation() -> Confined:
     return run_reported("bundler.confined_child:nothing", {})
 
 
+def warn_of_gaps(done: Confined) -> None:
+    """Says once what children can do here for want of a wall."""
+    for gap in done.gaps:
+        _warn(gap)
+
+
 @cache
-def warn_of_network(reason: str) -> None:
-    """Says once that children can reach the network here."""
-    logging.getLogger(__name__).warning("foreign files are read by a process that can reach the network: %s", reason)
+def _warn(gap: str) -> None:
+    logging.getLogger(__name__).warning("foreign files are read by a process that %s", gap)
 
 
 def open_input(path: Path) -> IO[bytes]:
@@ -217,8 +237,8 @@ class _Run:
         first, _, rest = bytes(self.answer).partition(b"\n")
         if code != 0 or not rest:
             raise BadInput(f"{self.subject}: {cause_of(code, self.confinement, bytes(self.said))}")
-        report, result = reported(first, self.subject), result_of(rest, self.subject)
-        return Confined(result, *report)
+        missing, result = reported(first, self.subject), result_of(rest, self.subject)
+        return Confined(result, missing)
 
 
 def start_child(order: IO[bytes], answer: int, files: list[int], stderr: int) -> subprocess.Popen[bytes]:
@@ -237,10 +257,12 @@ def start_child(order: IO[bytes], answer: int, files: list[int], stderr: int) ->
     )
 
 
-def reported(line: bytes, subject: str) -> tuple[bool, str]:
-    """Reads the first line of a child: whether it has no network, and why not."""
-    report = _parse(line, subject)
-    return report.get("network_confined") is True, _plain(report.get("reason"))
+def reported(line: bytes, subject: str) -> dict[str, str]:
+    """Reads the first line of a child: the walls that are missing, each with the reason."""
+    missing = _parse(line, subject).get("missing")
+    if not isinstance(missing, dict) or not missing.keys() <= _OPEN.keys():
+        raise BadInput(f"{subject}: the reading process did not say what it gave up")
+    return {wall: _plain(reason) for wall, reason in missing.items()}
 
 
 def result_of(answer: bytes, subject: str) -> Any:

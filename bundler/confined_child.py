@@ -18,6 +18,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any
 
+from bundler.confined_calls import refuse_calls
+from bundler.confined_files import leave_files
 from bundler.format import errors
 
 FIRST_LINE_BYTES = 4096
@@ -34,9 +36,8 @@ def main(order_fd: int, answer_fd: int) -> None:
     with os.fdopen(order_fd, "rb") as file:
         order = json.load(file)
     with os.fdopen(answer_fd, "wb") as answer:
-        reason = _give_up(order)
-        report = {"network_confined": not reason, "reason": reason}
-        answer.write(json.dumps(report).encode()[:FIRST_LINE_BYTES] + b"\n")
+        report = {"missing": _give_up(order)}
+        answer.write(json.dumps(report).encode() + b"\n")
         answer.flush()
         answer.write(json.dumps(_outcome(order), allow_nan=False).encode())
 
@@ -85,13 +86,22 @@ def _sayable(text: str) -> str:
     return text.encode(errors="backslashreplace").decode()
 
 
-def _give_up(order: Mapping[str, Any]) -> str:
-    """Drops everything but the open files; returns why the network is still there, or ""."""
+def _give_up(order: Mapping[str, Any]) -> dict[str, str]:
+    """Drops everything but the open files and the order's folders; returns the walls that are missing, and why."""
     _checked("prctl", _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0))
-    reason = _leave_network()
+    network = _leave_network()
     _checked("prctl", _LIBC.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
     _drop_capabilities()
+    files = leave_files(order["target"].partition(":")[0], order["folders"])
+    calls = refuse_calls()
     _start_threads(order["limits"]["threads"])
+    _take_limits(order)
+    # The filter opens no socket, whatever namespace this is.
+    missing = {"network": network if calls else "", "files": files, "calls": calls}
+    return {wall: reason[: FIRST_LINE_BYTES // 8] for wall, reason in missing.items() if reason}
+
+
+def _take_limits(order: Mapping[str, Any]) -> None:
     limits, files = order["limits"], len(order["inputs"]) + len(order["outputs"])
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_AS, limits["memory_bytes"])
@@ -99,11 +109,13 @@ def _give_up(order: Mapping[str, Any]) -> str:
     _limit(resource.RLIMIT_NOFILE, limits["open_files"] + files)
     _limit(resource.RLIMIT_CPU, limits["cpu_s"])
     if not limits["starts_threads"]:
-        # The kernel exempts user 0 from this one (kernel/fork.c).
+        # Of threads; processes are refused by the filter. The kernel exempts user 0 from this one (kernel/fork.c).
         _limit(resource.RLIMIT_NPROC, 0)
     # Python ignores SIGXFSZ, and a parser might swallow the OSError that it gets instead.
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
-    return reason
+    if order["folders"]:
+        # SQLite sorts what is too much for memory in a file.
+        os.environ["TMPDIR"] = order["folders"][0]
 
 
 def pool() -> ThreadPoolExecutor:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from bundler.confine import (
+    Confined,
     Confinement,
     cause_of,
     end_child,
@@ -28,7 +29,7 @@ from bundler.confine import (
     reported,
     result_of,
     start_child,
-    warn_of_network,
+    warn_of_gaps,
 )
 from bundler.format.errors import BadInput
 from bundler.format.limits import MIB
@@ -68,6 +69,7 @@ class Session:
                 "request": dict(request),
                 "inputs": {**files, ASKED: asked},
                 "outputs": {ANSWERS: answers},
+                "folders": [],
                 "limits": asdict(confinement),
             }
             self._said = os.memfd_create("said", os.MFD_CLOEXEC)
@@ -78,9 +80,7 @@ class Session:
     def first(self, most_bytes: int) -> bytes:
         """Returns what the child says unasked once it is ready; raises as `ask`."""
         answer = self._hear(time.monotonic() + self._confinement.wall_s, most_bytes)
-        confined, reason = reported(self._line(), self._subject)
-        if not confined:
-            warn_of_network(reason)
+        warn_of_gaps(Confined(None, reported(self._line(), self._subject)))
         return answer
 
     def ask(self, question: bytes, most_bytes: int, wall_s: float) -> bytes:

@@ -204,6 +204,21 @@ def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
         os.close(held)
 
 
+@contextmanager
+def no_scratch(parent: Path, prefix: str, busy: str) -> Iterator[None]:
+    """Makes whoever wants a scratch folder of a parent wait for the length of the block.
+
+    Raises:
+        Busy: One is in use; `busy` says what that means.
+    """
+    parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with _open_folder(parent) as whole:
+        fcntl.flock(whole, fcntl.LOCK_EX)
+        if any(is_held(folder) for folder in parent.glob(f"{prefix}*")):
+            raise Busy(busy, "wait until it has ended")
+        yield
+
+
 def remove_staged(folder: Path) -> None:
     """Removes what killed writers left under a folder; the caller holds the lock under which all writers run."""
     for path in list(folder.rglob(_STAGED)):

@@ -36,11 +36,11 @@ from bundler.ingest.lines import read_records
 from bundler.knowledge import selftest
 from bundler.knowledge.reading import Embeds
 from bundler.local import local_file, local_path, sized
-from bundler.lock import Lock, PinnedPart, no_lock
+from bundler.lock import Lock, Pin, PinnedPart, no_lock
 from bundler.models import templates
 from bundler.models.signatures import Signatures
 from bundler.models.statements import stated
-from bundler.plan import Found
+from bundler.plan import Found, pins
 from bundler.profile.model import ContentEntry, EmbeddingEntry, ModelEntry, Profile
 from bundler.repository.survey import Captured
 from bundler.sources.fetch import fetch, fetch_image
@@ -78,6 +78,7 @@ class Sources:
         token: Returns the token that the builder keeps for a hub's address; None keeps none.
         opened: Vector stores of the profile, by name, each once it was opened.
         seen: Chat templates of the profile, once they were looked at.
+        beside: What models were held against and does not travel: base models' templates, signatures; by source.
     """
 
     profile: Profile
@@ -93,6 +94,7 @@ class Sources:
     token: Callable[[str], str] | None = None
     opened: dict[str, Opened] = field(default_factory=dict)
     seen: list[templates.Seen] = field(default_factory=list)
+    beside: dict[str, Fetched] = field(default_factory=dict)
 
     @property
     def place(self) -> Place:
@@ -116,7 +118,9 @@ class Sources:
         if (embedding := self.embedding()) is not None:
             wanted += [("embedding", embedding.source + name, embedding) for name in embedding_files(embedding)]
         result = {}
-        signatures = Signatures(self.fetch, lambda text: local_file(self.profile, text))
+        for text in {entry.template for entry in self.profile.models if entry.template}:
+            self._beside(text)
+        signatures = Signatures(self._beside, lambda text: local_file(self.profile, text))
         for part, source, entry in wanted:
             # A model is large and hashed once, when it is captured; what is converted is known by its source's digest.
             fetched = self.fetch(source) if part == "model" else hashed(self.fetch(source))
@@ -132,6 +136,16 @@ class Sources:
             fetched = fetch_image(image.source, image.platform, self.place)
             result[image.source] = (self._found("image", image.source, fetched, image.licence), fetched)
         return result
+
+    def _beside(self, text: str) -> Fetched:
+        self.beside[text] = fetched = self.fetch(text)
+        return fetched
+
+    def pins(self, found: Mapping[str, tuple[Found, Fetched]]) -> dict[str, Pin]:
+        """Returns the pins of what was found, and of branches and tags that models were held against."""
+        beside = {text: item for text, item in self.beside.items() if item.resolved}
+        held = {text: Pin(item.length_bytes, item.sha256, item.resolved) for text, item in beside.items()}
+        return held | pins(item for item, _ in found.values())
 
     def converted(self, found: Mapping[str, tuple[Found, Fetched]]) -> Converted | None:
         """Converts the embedding model, if the profile has one; which precision it gets is part of the plan."""
@@ -162,8 +176,7 @@ class Sources:
         if not self.seen:
             files = {source: fetched.path for source, (_, fetched) in found.items()}
             # Compared with and not shipped, so neither in the plan's sizes nor under the licence gate.
-            named = {entry.name: entry.template for entry in self.profile.models if entry.template}
-            bases = {name: self.fetch(source).path for name, source in named.items()}
+            bases = {item.name: self.beside[item.template].path for item in self.profile.models if item.template}
             self.seen.extend(templates.look(self.profile, files, bases, self.cache / "templates"))
         return [line for item in self.seen for line in item.lines]
 

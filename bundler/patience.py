@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -97,6 +98,25 @@ class Patience:
 
     def _is_too_long(self, asked_s: float | None) -> bool:
         return asked_s is not None and asked_s > self.asked_most_s
+
+
+def lasting(host: str, error: BaseException, plain: str) -> SourceFailed | None:
+    """Returns what no second try mends, or None: a certificate that is not trusted, and a server without TLS.
+
+    Args:
+        host: Who was asked.
+        error: What a library raised; what caused it tells.
+        plain: The way out where the server does not speak TLS.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            hint = "for an authority of your own set SSL_CERT_FILE to its certificates"
+            return SourceFailed(f"{host} shows a certificate that is not trusted: {cause.verify_message}", hint)
+        if isinstance(cause, ssl.SSLError) and cause.reason == "WRONG_VERSION_NUMBER":
+            return SourceFailed(f"{host} does not speak TLS", plain)
+        cause = cause.__cause__ or cause.__context__
+    return None
 
 
 def asked_s(headers: Mapping[str, str], now: datetime) -> float | None:

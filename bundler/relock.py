@@ -10,8 +10,8 @@ from bundler.embedding.offer import pinned
 from bundler.format.errors import BadInput, SourceFailed
 from bundler.gather import Sources
 from bundler.lock import Lock, Pin, settle
-from bundler.plan import pins
-from bundler.profile.model import Profile
+from bundler.models.signatures import default_place
+from bundler.profile.model import EmbeddingEntry, ModelEntry, Profile
 from bundler.sources import hub
 from bundler.sources.source import HubSource, RegistrySource, Seen, parse
 from bundler.terminal import size
@@ -42,11 +42,18 @@ class Move:
 
 def named_sources(profile: Profile, lock: Lock) -> dict[str, tuple[str, ...]]:
     """Returns the source texts of what can be locked, by the name in the profile."""
-    named: dict[str, tuple[str, ...]] = {model.name: (model.source,) for model in profile.models}
+    named = {model.name: (model.source, *_beside(model, lock)) for model in profile.models}
     if (entry := profile.embedding) is not None:
         taken = pinned(entry, lock.pins) or entry
-        named[entry.name] = tuple(entry.source + name for name in embedding_files(taken))
+        named[entry.name] = (*(entry.source + name for name in embedding_files(taken)), *_beside(entry, lock))
     return named | {image.name: (str(image.source),) for image in profile.images}
+
+
+def _beside(entry: ModelEntry | EmbeddingEntry, lock: Lock) -> tuple[str, ...]:
+    """Returns the sources that a model is held against, as far as the lock has them."""
+    template = entry.template if isinstance(entry, ModelEntry) else ""
+    signature = (entry.signer.signature or default_place(entry.source, "")) if entry.signer is not None else ""
+    return tuple(text for text in (template, signature) if text in lock.pins)
 
 
 def movable(profile: Profile, lock: Lock, asked: Sequence[str]) -> frozenset[str]:
@@ -93,13 +100,14 @@ def look(sources: Sources, lock: Lock, texts: Collection[str]) -> tuple[Move, ..
     """
     hubs = {text: source for text in sorted(texts) if isinstance(source := parse(text), HubSource)}
     others = sorted(set(texts) - hubs.keys())
-    found = sources.found() if others else {}
+    now = sources.pins(sources.found()) if others else {}
     moves = []
     for text, source in hubs.items():
         moves.append(Move(text, _before(sources, source, lock.pins[text]), hub.look(source, sources.place)))
     moves = [move for move in moves if move.before.resolved != move.now.resolved]
-    now = pins(found[text][0] for text in others)
-    moves += [Move(text, _pinned(lock.pins[text]), _pinned(pin)) for text, pin in now.items() if pin != lock.pins[text]]
+    moves += [
+        Move(text, _pinned(lock.pins[text]), _pinned(now[text])) for text in others if now[text] != lock.pins[text]
+    ]
     return tuple(moves)
 
 
@@ -109,7 +117,7 @@ def locked(sources: Sources) -> Lock:
     Raises:
         SourceFailed: Something cannot be fetched, or is not what the lock pins.
     """
-    return settle(sources.lock, pins(item for item, _ in sources.found().values()))
+    return settle(sources.lock, sources.pins(sources.found()))
 
 
 def added(before: Mapping[str, Pin], after: Mapping[str, Pin]) -> list[str]:

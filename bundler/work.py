@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bundler.files import scratch_folder
+from bundler.files import no_scratch, scratch_folder
 from bundler.format.errors import BadInput
+
+_PREFIX = "build-"
 
 
 @contextmanager
@@ -17,11 +19,20 @@ def work_folder(home: Path) -> Iterator[Path]:
     Raises:
         BadInput: `home/work` is a link: what a build unpacks would lie where nobody looks, or on a share.
     """
-    parent = home / "work"
-    if parent.is_symlink() or (parent.exists() and not parent.is_dir()):
-        raise BadInput(f"{parent} is not a folder but a link or a file", "remove it; LIFEBOAT_HOME may lie elsewhere")
-    with scratch_folder(parent, "build-") as folder:
+    with scratch_folder(_parent(home), _PREFIX) as folder:
         yield folder
+
+
+@contextmanager
+def no_build(home: Path) -> Iterator[None]:
+    """Keeps builds of a home from beginning for the length of the block.
+
+    Raises:
+        Busy: One is at work.
+        BadInput: As `work_folder`.
+    """
+    with no_scratch(_parent(home), _PREFIX, "a build of this home is at work"):
+        yield
 
 
 def private_cache(home: Path) -> Path:
@@ -30,3 +41,10 @@ def private_cache(home: Path) -> Path:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder.chmod(0o700)
     return folder
+
+
+def _parent(home: Path) -> Path:
+    parent = home / "work"
+    if parent.is_symlink() or (parent.exists() and not parent.is_dir()):
+        raise BadInput(f"{parent} is not a folder but a link or a file", "remove it; LIFEBOAT_HOME may lie elsewhere")
+    return parent

@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import os
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -173,6 +174,32 @@ def make_house(make_wheel: Callable[..., Path]) -> Callable[[Path, str], Path]:
         make_wheel(folder, "numpy-2.0-py3-none-any")
         make_wheel(folder, "pip-26.0-py3-none-any")
         return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_gguf() -> Callable[..., bytes]:
+    """Makes the smallest model that is one: what it says of itself, and one tensor of `values` numbers."""
+
+    def text(value: str) -> bytes:
+        return struct.pack("<Q", len(value.encode())) + value.encode()
+
+    def make(
+        values: int = 8,
+        *,
+        filled: bytes = b"\0",
+        tensor: str = "output_norm.weight",
+        architecture: str = "llama",
+        context_tokens: int = 4096,
+        words: Mapping[str, str] | None = None,
+    ) -> bytes:
+        told = {"general.architecture": architecture, **(words or {})}
+        keys = b"".join(text(key) + struct.pack("<I", 8) + text(value) for key, value in told.items())
+        keys += text(f"{architecture}.context_length") + struct.pack("<II", 4, context_tokens)
+        head = b"GGUF" + struct.pack("<IQQ", 3, 1, len(told) + 1) + keys
+        head += text(tensor) + struct.pack("<IQIQ", 1, values, 0, 0)
+        return head + bytes(-len(head) % 32) + filled * (4 * values)
 
     return make
 

@@ -22,6 +22,8 @@ DOCS += sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.m
 _SPAN = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 _COMMAND = re.compile(r"(?:^|\bsudo |\bbin/|&& )(lifeboat(?:-appliance)?) ([a-z][a-z|-]*\b.*)")
 _ENDS = re.compile(r"\s+#\s.*|\s*(?:&&|\|\||>|;).*|\s\|\s.*")
+_SCRIPT = re.compile(r"(scripts/\w+(?:\.py)?)(?![\w.*-])([^&|]*)")
+_OPTION = re.compile(r"(?<= )--[a-z][a-z-]*")
 _LINK = re.compile(r"\[[^\]]+\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
 _PATH = re.compile(r"(?:bundler|appliance|docs|scripts|tests|profiles|requirements)/[\w./*-]+")
 _NAME = re.compile(r"LIFEBOAT_[A-Z_]+|HF_[A-Z_]+|[a-z]+[a-z0-9]*(?:_[a-z0-9]+)+|X-Lifeboat-[A-Z][A-Za-z-]+")
@@ -96,6 +98,17 @@ def test_commands_and_their_options_exist(doc: str) -> None:
         for program, rest in _COMMAND.findall(span) if span != NO_COMMAND else ():
             wrong.append(wrong_in(program, _ENDS.sub("", rest).split()))
     assert list(filter(None, wrong)) == []
+
+
+@pytest.mark.parametrize("doc", DOCS)
+def test_options_of_scripts_exist(doc: str) -> None:
+    """A benchmark's command line can be typed as it stands there."""
+    missing = []
+    for span in spans(doc):
+        for script, rest in _SCRIPT.findall(_ENDS.sub("", span)):
+            known = (ROOT / script).read_text()
+            missing += [f"{script} {option}" for option in _OPTION.findall(rest) if f'"{option}"' not in known]
+    assert missing == []
 
 
 @pytest.mark.parametrize("doc", DOCS)

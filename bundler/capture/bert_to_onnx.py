@@ -125,6 +125,11 @@ def read_shape(config: IO[bytes], pooling: IO[bytes]) -> BertShape:
             f"config.json: the family is {fields.get('model_type')!r}, only 'bert' is converted",
             'take its ONNX export, where its source offers one: onnx = "onnx/model.onnx" in [embedding]',
         )
+    if "auto_map" in fields:
+        raise BadInput(
+            "config.json: auto_map names code of the model's own, and none is run: what it computes is not known",
+            'take its ONNX export, where its source offers one: onnx = "onnx/model.onnx" in [embedding]',
+        )
     for name, expected in _REQUIRED.items():
         if fields.get(name, expected) != expected:
             raise BadInput(f"config.json: {name} is {fields[name]!r}, only {expected!r} is converted", _HINT)

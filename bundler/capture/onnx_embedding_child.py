@@ -11,6 +11,7 @@ import onnx
 from onnx import TensorProto
 
 from bundler import confined_child
+from bundler.capture.modules import require
 from bundler.capture.onnx_embedding import TakenFacts
 from bundler.capture.onnx_rules import all_graphs, all_tensors, checked
 from bundler.format.errors import BadInput
@@ -29,7 +30,6 @@ _REFUSED = {
     "Bernoulli": "rolls dice",
 }  # fmt: skip
 _POOLING = {"pooling_mode_mean_tokens": MEAN, "pooling_mode_cls_token": CLS, "pooling_mode_max_tokens": MAX}
-_MODULES = ("Transformer", "Pooling", "Normalize")
 _WHOLE_BITS = {TensorProto.INT8: 1.0, TensorProto.UINT8: 1.0, TensorProto.INT4: 0.5, TensorProto.UINT4: 0.5}
 _FLOATS = {TensorProto.FLOAT: 4.0, TensorProto.FLOAT16: 2.0, TensorProto.BFLOAT16: 2.0, TensorProto.DOUBLE: 8.0}
 _TEXT_BYTES = 256 * KIB
@@ -113,16 +113,7 @@ def _output(model: Any) -> tuple[str, int]:
 def _pooling(wanted: str, inputs: Mapping[str, IO[bytes]]) -> str:
     if wanted:
         return wanted
-    modules = _json(inputs["modules"], "modules.json")
-    kinds = (
-        [str(item.get("type", "")) for item in modules if isinstance(item, dict)] if isinstance(modules, list) else []
-    )
-    names = [kind.rpartition(".")[2] for kind in kinds]
-    if names[:2] != list(_MODULES[:2]) or not set(names) <= set(_MODULES):
-        raise BadInput(
-            f"modules.json: after the encoder comes {names[1:]}, only pooling and normalising are done here",
-            "take an export that gives sentence_embedding",
-        )
+    require(_json(inputs["modules"], "modules.json"))
     fields = _object(inputs["pooling"], "1_Pooling/config.json")
     on = sorted(key for key, value in fields.items() if key.startswith("pooling_mode_") and value is True)
     if len(on) != 1 or on[0] not in _POOLING:

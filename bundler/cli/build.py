@@ -10,51 +10,25 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bundler.cli.options import command, home_option, keyring_of, passphrase_option, repository_option
+from bundler.cli.options import command, repository_option
+from bundler.cli.sourcing import Sourcing, profile_argument, sourcing_options
 from bundler.terminal import Progress, Terminal, size
 
 if TYPE_CHECKING:
-    from bundler.embedding.conversions import Conversions
     from bundler.embedding.model import VectorCache
-    from bundler.gather import Sources
-    from bundler.lock import Lock
-    from bundler.profile.model import Profile
     from bundler.repository.keyring import Keyring
 
-profile_argument = click.argument("profile", type=click.Path(path_type=Path, dir_okay=False))
 _upstream = click.option(
     "--upstream", "upstreams", multiple=True, metavar="NAME=URL", help="Use this address for the upstream NAME."
 )
-wheels_option = click.option(
-    "--wheels",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Folder of wheels that were fetched before.  [default: HOME/cache/wheels]",
-)
-
-tier_option = click.option("--tier", default="", metavar="NAME", help="Take this hardware tier, or its file, instead.")
-offline_option = click.option("--offline", is_flag=True, help="Ask no hub or index: take what HOME/cache holds.")
 
 
 @click.command()
 @profile_argument
 @_upstream
-@tier_option
-@wheels_option
-@offline_option
-@home_option
-@passphrase_option
+@sourcing_options
 @command
-def plan(
-    terminal: Terminal,
-    *,
-    profile: Path,
-    upstreams: tuple[str, ...],
-    tier: str,
-    wheels: Path | None,
-    offline: bool,
-    home: Path,
-    passphrase_file: Path | None,
-) -> None:
+def plan(terminal: Terminal, *, profile: Path, upstreams: tuple[str, ...], tier: str, sourcing: Sourcing) -> None:
     """Check PROFILE, fetch what it names, and show what a bundle would hold."""
     from bundler.build import planned
     from bundler.lock import lock_path, read_lock
@@ -62,10 +36,9 @@ def plan(
     from bundler.work import work_folder
 
     read = read_profile(profile, _addresses(upstreams), tier)
-    with work_folder(home) as work:
+    with work_folder(sourcing.home) as work:
         locked = read_lock(lock_path(profile))
-        keyring = keyring_of(home, passphrase_file)
-        sources = make_sources(terminal, read, home, work, locked, wheels, keyring, offline=offline)
+        sources = sourcing.sources(terminal, read, work, locked)
         sources.local()
         fetched = sources.found()
         made = planned(sources, fetched, sources.converted(fetched), locked)
@@ -76,14 +49,10 @@ def plan(
 @profile_argument
 @repository_option
 @_upstream
-@tier_option
-@wheels_option
-@offline_option
 @click.option("--volume-bytes", type=click.IntRange(1 << 24), help="Plaintext size of a full volume.  [default: 1 GiB]")
 @click.option("--yes", is_flag=True, help="Build without asking.")
 @click.option("--reread", is_flag=True, help="Read large files again that look unchanged since an earlier build.")
-@home_option
-@passphrase_option
+@sourcing_options
 @command
 def build(
     terminal: Terminal,
@@ -92,13 +61,10 @@ def build(
     repository: Path,
     upstreams: tuple[str, ...],
     tier: str,
-    wheels: Path | None,
-    offline: bool,
     volume_bytes: int | None,
     yes: bool,
     reread: bool,
-    home: Path,
-    passphrase_file: Path | None,
+    sourcing: Sourcing,
 ) -> None:
     """Build a signed, encrypted bundle of PROFILE into the repository."""
     from bundler.build import Builder
@@ -112,7 +78,7 @@ def build(
 
     now, lock = datetime.now(UTC), lock_path(profile)
     read = read_profile(profile, _addresses(upstreams), tier)
-    keyring = _ready_keyring(home, passphrase_file)
+    keyring = _ready(sourcing.keyring())
     codes: dict[str, str] = {}
 
     def hand_out(recovery: NewSite) -> None:
@@ -122,66 +88,33 @@ def build(
     builder = Builder(
         Publisher(repository, keyring, now), keyring, terminal, hand_out, volume_bytes or VOLUME_BYTES, reread
     )
-    with work_folder(home) as work:
+    with work_folder(sourcing.home) as work:
         locked = read_lock(lock)
-        vectors = _vectors(home, keyring, terminal, owner_of(repository, read.name))
-        sources = make_sources(terminal, read, home, work, locked, wheels, keyring, vectors, offline=offline)
+        vectors = _vectors(sourcing.cache(), keyring, terminal, owner_of(repository, read.name))
+        sources = sourcing.sources(terminal, read, work, locked, keyring, vectors)
         built, settled = builder.build(sources, locked, _agree(terminal, yes=yes), now)
     if settled != locked:
         write_lock(lock, settled)
     terminal.result({**vars(built), **codes}, _outcome(built, repository))
 
 
-def _ready_keyring(home: Path, passphrase_file: Path | None) -> Keyring:
+def _ready(keyring: Keyring) -> Keyring:
     """Returns the keyring; what it or the roots lack is told before the work, not after it."""
     from bundler.repository.roots import Roots
 
-    keyring = keyring_of(home, passphrase_file)
     keyring.msp()
-    Roots(home).all()
+    Roots(keyring.home).all()
     return keyring
 
 
-def make_sources(
-    terminal: Terminal,
-    profile: Profile,
-    home: Path,
-    work: Path,
-    lock: Lock,
-    wheels: Path | None,
-    keyring: Keyring,
-    vectors: VectorCache | None = None,
-    *,
-    offline: bool = False,
-) -> Sources:
-    """Returns the sources of a profile, with the builder's caches below `home`, and the tokens of its keyring."""
-    from bundler.gather import Sources
-    from bundler.repository.hub_tokens import HubTokens
-
-    kept, watch, token = _conversions(home), terminal.progress, HubTokens(keyring).open
-    return Sources(profile, _cache(home), work, terminal.note, vectors, kept, lock, wheels, offline, watch, token)
-
-
-def _cache(home: Path) -> Path:
-    from bundler.work import private_cache
-
-    return private_cache(home)
-
-
-def _conversions(home: Path) -> Conversions:
-    from bundler.embedding.conversions import Conversions
-
-    return Conversions(_cache(home) / "converted")
-
-
-def _vectors(home: Path, keyring: Keyring, terminal: Terminal, owner: str) -> VectorCache:
+def _vectors(cache: Path, keyring: Keyring, terminal: Terminal, owner: str) -> VectorCache:
     from bundler.embedding.model import VectorCache
     from bundler.embedding.vector_files import VectorFiles
 
     def watch(texts: int) -> Progress:
         return terminal.progress(f"embedding {texts} texts", texts, "texts")
 
-    return VectorCache(VectorFiles(_cache(home) / "vectors", owner), keyring.ledger_identity, watch)
+    return VectorCache(VectorFiles(cache / "vectors", owner), keyring.ledger_identity, watch)
 
 
 def _addresses(upstreams: tuple[str, ...]) -> dict[str, str]:

@@ -1,8 +1,9 @@
-"""`lifeboat cache list|clear`."""
+"""`lifeboat cache list|clear|prune`."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -51,3 +52,25 @@ def clear(terminal: Terminal, *, names: tuple[str, ...], yes: bool, home: Path) 
     freed = remove(home, names)
     told = {"cleared": list(names), "freed_bytes": freed, "missed": list(lost)}
     terminal.result(told, [f"{size(freed)} freed in {home / 'cache'}"])
+
+
+@cache.command()
+@click.option("--keep-days", type=click.IntRange(2), required=True, help="Keep what was used within so many days.")
+@click.option("--yes", is_flag=True, help="Remove without asking.")
+@home_option
+@command
+def prune(terminal: Terminal, *, keep_days: int, yes: bool, home: Path) -> None:
+    """Remove downloads, conversions and vectors that no build has used for long; chat templates stay.
+
+    What a hub or a registry no longer offers can not be fetched again.
+    """
+    from bundler.cache import prune as remove
+    from bundler.cache import unused
+
+    now = datetime.now(UTC)
+    if (found := unused(home, keep_days, now)) and not yes:
+        length = sum(path.lstat().st_size for path in found)
+        asked = f"Remove {len(found)} files ({size(length)}) that no build has used for {keep_days} days?"
+        click.confirm(asked, abort=True, err=True)
+    freed = remove(home, keep_days, now)
+    terminal.result({"freed_bytes": freed, "files": len(found)}, [f"{size(freed)} freed in {home / 'cache'}"])

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from bundler.cli.build import make_sources, offline_option, profile_argument, tier_option, wheels_option
-from bundler.cli.options import command, home_option, keyring_of, passphrase_option
+from bundler.cli.options import command
+from bundler.cli.sourcing import Sourcing, profile_argument, sourcing_options
 from bundler.terminal import Terminal
 
 
@@ -19,24 +19,10 @@ from bundler.terminal import Terminal
     "--update", is_flag=True, help="Look where branches and tags stand now: of NAMES (or sources), or of all."
 )
 @click.option("--yes", is_flag=True, help="Take what moved without asking.")
-@tier_option
-@wheels_option
-@offline_option
-@home_option
-@passphrase_option
+@sourcing_options
 @command
 def lock(
-    terminal: Terminal,
-    *,
-    profile: Path,
-    names: tuple[str, ...],
-    update: bool,
-    yes: bool,
-    tier: str,
-    wheels: Path | None,
-    offline: bool,
-    home: Path,
-    passphrase_file: Path | None,
+    terminal: Terminal, *, profile: Path, names: tuple[str, ...], update: bool, yes: bool, tier: str, sourcing: Sourcing
 ) -> None:
     """Pin every source of PROFILE that its lock lacks; with --update show what moved, ask, and pin that instead."""
     from bundler import relock
@@ -46,14 +32,13 @@ def lock(
 
     if names and not update:
         raise click.UsageError("names of sources are for --update")
-    if update and offline:
+    if update and sourcing.offline:
         raise click.UsageError("--update looks where branches and tags stand now, which --offline forbids")
     path, read = lock_path(profile), read_profile(profile, {}, tier)
     before = read_lock(path)
     moving = relock.movable(read, before, names) if update else frozenset()
-    with work_folder(home) as work:
-        keyring, pinned = keyring_of(home, passphrase_file), relock.without(before, moving)
-        sources = make_sources(terminal, read, home, work, pinned, wheels, keyring, offline=offline)
+    with work_folder(sourcing.home) as work:
+        sources = sourcing.sources(terminal, read, work, relock.without(before, moving))
         moved = relock.look(sources, before, moving)
         told = [line for move in moved for line in move.lines()]
         if moved and not yes:

@@ -9,10 +9,8 @@ from pathlib import Path
 import click
 
 from bundler.cli.options import command
+from bundler.cli.sourcing import profile_argument, tier_option
 from bundler.terminal import EXIT_FINDINGS, Terminal
-
-_profile = click.argument("profile", metavar="PROFILE", type=click.Path(path_type=Path, dir_okay=False))
-_tier = click.option("--tier", default="", metavar="NAME", help="Take this hardware tier, or its file, instead.")
 
 
 @click.group()
@@ -45,8 +43,8 @@ def new(terminal: Terminal, *, name: str, source: str, tier: str, folder: Path) 
 
 
 @profile.command("check")
-@_profile
-@_tier
+@profile_argument
+@tier_option
 @command
 def check(terminal: Terminal, *, profile: Path, tier: str) -> None:
     """List what is wrong with PROFILE and its content, all at once, without network; exit code 8 if anything is."""
@@ -61,8 +59,8 @@ def check(terminal: Terminal, *, profile: Path, tier: str) -> None:
 
 
 @profile.command("explain")
-@_profile
-@_tier
+@profile_argument
+@tier_option
 @command
 def explain(terminal: Terminal, *, profile: Path, tier: str) -> None:
     """Say in plain words what PROFILE holds, who answers, what leaves the building, and what is missing."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from bundler.capture import bert_to_onnx, onnx, onnx_embedding, tokenizer
+from bundler.capture import bert_to_onnx, modules, onnx, onnx_embedding, tokenizer
 from bundler.capture.bert_to_onnx import BertFacts
 from bundler.capture.onnx_embedding import TakenFacts
 from bundler.embedding.child import ConfinedEncoder
@@ -22,7 +22,7 @@ from bundler.profile.model import EmbeddingEntry
 from bundler.sources.source import Fetched
 from bundler.terminal import Progress
 
-EMBEDDING_FILES = ("config.json", "tokenizer.json", WEIGHTS, POOLING)  # of a model that is converted
+EMBEDDING_FILES = ("config.json", "tokenizer.json", WEIGHTS, MODULES, POOLING)  # of a model that is converted
 GRAPH, TOKENIZER = "embedding/model.onnx", "embedding/tokenizer.json"
 BuildEncoder = ConfinedEncoder | RememberingEncoder
 
@@ -110,6 +110,7 @@ def convert_embedding(
             return Converted(entry, files, files[entry.onnx].path, _take(entry, files))
         except BadInput as error:
             raise with_way_out(error, entry) from error
+    modules.check(files[MODULES].path)
     graph = work / "embedding.onnx"
     name = name_of({name: files[name].sha256 for name in EMBEDDING_FILES}, entry.precision)
     facts = kept.take(name, graph) if kept is not None else None

@@ -30,23 +30,24 @@ def _image(table: Table, names: set[str], sources: set[str]) -> ImageEntry:
     platform = table.text("platform", _PLATFORM)
     if platform != ALL and not PLATFORM.fullmatch(platform):
         table.issue(f"platform is {platform!r}, expected such as {_PLATFORM!r}, or {ALL!r}")
-    if source:
-        _check_source(table, source)
-    if source in sources:
+    same = _checked(table, source) if source else source
+    if same in sources:
         table.issue(f"{source} is named twice; platform = {ALL!r} holds every platform")
-    sources.add(source)
+    sources.add(same)
     entry = ImageEntry(name, source, platform, table.text("licence", ""))
     table.close()
     return entry
 
 
-def _check_source(table: Table, text: str) -> None:
+def _checked(table: Table, text: str) -> str:
+    """Returns what a source names, however it is written; what is wrong with it is noted."""
     try:
         source = parse(text)
     except BadInput as error:
         table.issue(error.fact)
-        return
+        return text
     if not isinstance(source, RegistrySource) or source.member:
         table.issue(f"{text} is no image: write registry:HOST/NAME@sha256:DIGEST, or registry:HOST/NAME:TAG")
     elif not (source.tag or source.digest):
         table.issue(f"{text} has neither tag nor digest, and no tag is guessed")
+    return source.same if isinstance(source, RegistrySource) else text

@@ -133,6 +133,8 @@ def _issues(entry: VectorsEntry) -> list[str]:
 
 def url_issues(url: str) -> list[str]:
     """Returns what keeps a URL from being the address of a server."""
+    if "@" in url:  # a password in it goes into no error, which an unattended build writes to its log
+        return ["source chroma:... holds a login before its host: it may hold a host and a port only; use `token`"]
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -141,6 +143,6 @@ def url_issues(url: str) -> list[str]:
     plain = parts.scheme == "http" and parts.hostname in _LOOPBACK
     if not plain and parts.scheme != "https":
         return [f"source chroma:{url} must be https (http is for loopback only)"]
-    if not parts.hostname or port == 0 or parts.path not in ("", "/") or parts.query or parts.fragment or "@" in url:
+    if not parts.hostname or port == 0 or parts.path not in ("", "/") or parts.query or parts.fragment:
         return [f"source chroma:{url} may hold a host and a port only; a token goes into `token`"]
     return []

@@ -10,7 +10,6 @@ import base64
 import json
 import re
 import socket
-import ssl
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,11 +20,11 @@ from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit, urlunsplit
 from urllib.request import getproxies, parse_http_list, parse_keqv_list, proxy_bypass
 
 import urllib3
-from urllib3.exceptions import HTTPError, SSLError
+from urllib3.exceptions import HTTPError
 from urllib3.util import Timeout, make_headers
 
 from bundler.format.errors import SourceFailed
-from bundler.patience import Passing, asked_s
+from bundler.patience import Passing, asked_s, lasting
 from bundler.registries.logins import Login
 from bundler.registries.reference import is_loopback
 
@@ -257,15 +256,9 @@ class Wire:
 
 def _lasting(host: str, error: Exception) -> SourceFailed | None:
     """Returns what no second try mends, or None."""
-    cause = error.args[0] if isinstance(error, SSLError) and error.args else error.__cause__
-    if isinstance(cause, ssl.SSLCertVerificationError):
-        hint = "for an authority of your own set SSL_CERT_FILE to its certificates"
-        return SourceFailed(f"{host} shows a certificate that is not trusted: {_told(error)}", hint)
-    if isinstance(cause, ssl.SSLError) and cause.reason == "WRONG_VERSION_NUMBER":
-        return SourceFailed(f"{host} does not speak TLS", "plain HTTP is for registries on this machine alone")
-    if isinstance(cause, socket.gaierror) and cause.errno == socket.EAI_NONAME:
+    if isinstance(error.__cause__, socket.gaierror) and error.__cause__.errno == socket.EAI_NONAME:
         return SourceFailed(f"{host} is not known here", "check the name, and the DNS of this machine")
-    return None
+    return lasting(host, error, "plain HTTP is for registries on this machine alone")
 
 
 def _read_token(answer: Answer, host: str) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bundler.format import paths
 from bundler.format.errors import BadBundle, BadInput
+from bundler.registries.reference import HUB
 from bundler.sources.layout import Layout
 
 _WHEEL = re.compile(r"([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)==([A-Za-z0-9][A-Za-z0-9.!+_]*)/(.+)")
@@ -86,6 +87,15 @@ class RegistrySource:
     def __str__(self) -> str:
         tag, digest = self.tag and f":{self.tag}", self.digest and f"@{self.digest}"
         return f"registry:{self.name}{tag}{digest}{self.member and '/'}{self.member}"
+
+    @property
+    def same(self) -> str:
+        """What it names, in one text however it is written: Docker Hub has several names, and a digest needs no tag."""
+        host, _, path = self.name.partition("/")
+        if host.lower() in HUB:
+            host, path = HUB[0], path if "/" in path else f"library/{path}"
+        tag = "" if self.digest else self.tag
+        return str(RegistrySource(f"{host.lower()}/{path}", tag, self.digest, self.member))
 
 
 Source = FileSource | WheelSource | HubSource | RegistrySource
@@ -200,4 +210,8 @@ def _registry(text: str, rest: str) -> RegistrySource:
         raise BadInput(
             f"{text} is not registry:HOST/NAME:TAG or registry:HOST/NAME@sha256:DIGEST", "the host is needed"
         )
+    host = match[1].partition("/")[0]
+    if host != "localhost" and not set(host) & {".", ":"}:
+        # skopeo would take it for a part of a name of Docker Hub.
+        raise BadInput(f"{text}: {host} is no host", f"write its domain too, {host}:443/... or docker.io/...")
     return RegistrySource(match[1], match[2] or "", match[3] or "", match[4] or "")

@@ -8,11 +8,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import pytest
@@ -22,6 +23,32 @@ from appliance.store.layout import StateLayout
 from appliance.store.seal import Seal
 from appliance.store.unpacking import MARKER
 from bundler.format.bundle import Bundle
+
+
+@dataclass(frozen=True)
+class Box:
+    """A box that serves, and a token for it."""
+
+    url: str
+    token: str
+
+    def ask(self, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Posts a body, or gets what lies there where there is none; returns the object that comes back."""
+        headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
+        data = None if body is None else json.dumps(body).encode()
+        with urlopen(Request(f"{self.url}{path}", data, headers), timeout=120) as answer:
+            found: dict[str, Any] = json.load(answer)
+        return found
+
+    def wait_for_engines(self) -> None:
+        """Waits until every model of the version is ready."""
+        for _ in range(600):
+            with suppress(HTTPError):
+                engines = self.ask("/health/ready")["engines"]
+                if engines and all(engine["state"] == "ready" for engine in engines):
+                    return
+            time.sleep(0.1)
+        raise AssertionError("the models are not ready after a minute")
 
 
 @dataclass(frozen=True)
@@ -68,6 +95,26 @@ class Customer:
     def install(self, repository: Path, state: Path) -> subprocess.CompletedProcess[str]:
         words = ("install", repository, "--state", state, "--site", "bristol", "--site-code-file", self.code)
         return self.run("appliance", *words)
+
+    @contextmanager
+    def serving(self, state: Path) -> Iterator[Box]:
+        """Runs a box until the block ends; its models may still be loading."""
+        token = json.loads(self.must("appliance", "token", "create", "test", "--state", state, "--json"))["token"]
+        url, log = state.with_name(f"{state.name}-url"), state.with_name(f"{state.name}-log")
+        url.unlink(missing_ok=True)
+        words = ["serve", "--state", str(state), "--port", "0", "--port-file", str(url)]
+        with log.open("wb") as output:
+            process = subprocess.Popen([sys.executable, "-m", "appliance", *words], stdout=output, stderr=output)
+        try:
+            for _ in range(1_200):  # two minutes
+                if url.exists() and url.read_text():
+                    break
+                assert process.poll() is None, log.read_text()
+                time.sleep(0.1)
+            yield Box(url.read_text().strip(), token)
+        finally:
+            process.terminate()
+            process.wait(60)
 
 
 @pytest.fixture(scope="session")

@@ -8,11 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.request import Request, urlopen
 
 import pytest
 
@@ -52,31 +49,6 @@ def _killed(customer: Any, words: list[str], front: Any, after_bytes: int) -> No
     time.sleep(0.5)  # what the registry still does with the broken connections
 
 
-@contextmanager
-def _serving(customer: Any, state: Path, folder: Path) -> Iterator[tuple[str, str]]:
-    token = json.loads(customer.must("appliance", "token", "create", "test", "--state", state, "--json"))["token"]
-    words = ["serve", "--state", str(state), "--port", "0", "--port-file", str(folder / "url")]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen([sys.executable, "-m", "appliance", *words], stdout=log, stderr=log)
-    try:
-        until = time.monotonic() + 120
-        while not (folder / "url").exists() or not (folder / "url").read_text():
-            assert process.poll() is None
-            assert time.monotonic() < until
-            time.sleep(0.1)
-        yield (folder / "url").read_text().strip(), token
-    finally:
-        process.terminate()
-        process.wait(60)
-
-
-def _answered(url: str, token: str, question: str) -> str:
-    body = json.dumps({"question": question}).encode()
-    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
-    with urlopen(Request(f"{url}/v1/faq", body, headers), timeout=60) as answer:
-        return str(json.load(answer)["match"]["answer"])
-
-
 def test_a_box_answers_from_what_a_registry_brought(customer: Any, front: Any, tmp_path: Path) -> None:
     """Pushed by the builder, pulled where no key is, installed with the site card, asked: the new FAQ entry answers."""
     place = f"{front.host}/northquay/office:main"
@@ -87,8 +59,8 @@ def test_a_box_answers_from_what_a_registry_brought(customer: Any, front: Any, t
     assert pushed["bundle"] in verified["bundles"]
     installed = customer.install(tmp_path / "medium", tmp_path / "state")
     assert installed.returncode == 0, installed.stderr
-    with _serving(customer, tmp_path / "state", tmp_path) as (url, token):
-        assert _answered(url, token, "Where is the lifeboat kept?") == "On deck."
+    with customer.serving(tmp_path / "state") as box:
+        assert box.ask("/v1/faq", {"question": "Where is the lifeboat kept?"})["match"]["answer"] == "On deck."
 
 
 def test_a_killed_push_goes_on(customer: Any, front: Any) -> None:

@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-import time
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from pathlib import Path
 from shutil import copytree
 from typing import Any
-from urllib.error import HTTPError
-from urllib.request import Request, urlopen
 
 import pytest
 
@@ -63,45 +57,6 @@ def made(tmp_path: Path, repo_root: Path, make_customer: Any, filled: Any, monke
     return customer
 
 
-@contextmanager
-def _serving(customer: Any) -> Iterator[Callable[[str, dict[str, Any]], dict[str, Any]]]:
-    created = customer.must("appliance", "token", "create", "test", "--state", customer.state, "--json")
-    url, token = customer.folder / "url", json.loads(created)["token"]
-    words = [sys.executable, "-m", "appliance", "serve", "--state", str(customer.state), "--port", "0"]
-    with (
-        (customer.folder / "log").open("wb") as log,
-        subprocess.Popen([*words, "--port-file", str(url)], stdout=log, stderr=log) as process,
-    ):
-
-        def ask(path: str, body: dict[str, Any]) -> dict[str, Any]:
-            headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
-            with urlopen(Request(f"{url.read_text().strip()}{path}", json.dumps(body).encode(), headers)) as answer:
-                found: dict[str, Any] = json.load(answer)
-            return found
-
-        try:
-            for _ in range(600):
-                if url.exists() and url.read_text():
-                    break
-                assert process.poll() is None
-                time.sleep(0.1)
-            _wait_for_engines(url.read_text().strip(), token)
-            yield ask
-        finally:
-            process.terminate()
-
-
-def _wait_for_engines(url: str, token: str) -> None:
-    request = Request(f"{url}/health/ready", headers={"Authorization": f"Bearer {token}"})
-    for _ in range(600):
-        with suppress(HTTPError), urlopen(request) as told:
-            engines = json.load(told)["engines"]
-            if engines and all(engine["state"] == "ready" for engine in engines):
-                return
-        time.sleep(0.1)
-    raise AssertionError("the model is not ready after a minute")
-
-
 def test_built_from_a_hub_installed_and_asked(made: Any, filled: Any) -> None:
     """Locked by commit, built again offline after the branch moved, installed; model, search and FAQ answer."""
     keys = ("--passphrase-file", made.folder / "pass")
@@ -111,7 +66,16 @@ def test_built_from_a_hub_installed_and_asked(made: Any, filled: Any) -> None:
     assert locked["new"] == sorted(
         [
             CHAT,
-            *(WORDS + name for name in ("1_Pooling/config.json", "config.json", "model.safetensors", "tokenizer.json")),
+            *(
+                WORDS + name
+                for name in (
+                    "1_Pooling/config.json",
+                    "config.json",
+                    "model.safetensors",
+                    "modules.json",
+                    "tokenizer.json",
+                )
+            ),
         ]
     )
     pins = json.loads(profile.with_suffix(".lock").read_text())["pins"]
@@ -132,11 +96,12 @@ def test_built_from_a_hub_installed_and_asked(made: Any, filled: Any) -> None:
     made.code.write_text(json.loads(site)["code"])
     installed = made.install(made.repository, made.state)
     assert installed.returncode == 0, installed.stderr
-    with _serving(made) as ask:
+    with made.serving(made.state) as box:
+        box.wait_for_engines()
         question = {"role": "user", "content": "Say hello."}
-        said = ask("/v1/chat/completions", {"model": "smollm2-135m", "messages": [question], "max_tokens": 8})
+        said = box.ask("/v1/chat/completions", {"model": "smollm2-135m", "messages": [question], "max_tokens": 8})
         assert said["choices"][0]["message"]["content"].strip()
-        found = ask("/v1/ask", {"question": "After how many minutes does a locked account open again?"})
+        found = box.ask("/v1/ask", {"question": "After how many minutes does a locked account open again?"})
         assert "20 minutes" in found["answer"]
 
 
@@ -158,11 +123,12 @@ def test_a_shipped_profile_goes_the_whole_way(made: Any, filled: Any) -> None:
     assert installed.returncode == 0, installed.stderr
     rows = map(json.loads, (folder / "desk" / "faq.jsonl").read_text().split("\n")[:-1])
     entry = next(row for row in rows if row["id"] == "desk-contact")
-    with _serving(made) as ask:
-        answered = ask("/v1/ask", {"question": entry["variants"][0]})
+    with made.serving(made.state) as box:
+        box.wait_for_engines()
+        answered = box.ask("/v1/ask", {"question": entry["variants"][0]})
         assert (answered["rung"], answered["answer"]) == ("desk-faq", entry["answer"])
-        placed = ask("/v1/route", {"input": "Locked out of my account again"})
+        placed = box.ask("/v1/route", {"input": "Locked out of my account again"})
         assert (placed["label"], placed["abstained"]) == ("identity", False)
-        refused = ask("/v1/ask", {"question": "Who won the last football world cup?"})
+        refused = box.ask("/v1/ask", {"question": "Who won the last football world cup?"})
         assert refused["rung"] == "message"
         assert "I will not guess" in refused["answer"]

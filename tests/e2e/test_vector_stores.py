@@ -5,13 +5,9 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.request import Request, urlopen
 
 import numpy as np
 import pytest
@@ -151,41 +147,6 @@ def stores_customer(
     shutil.rmtree(folder)
 
 
-@dataclass(frozen=True)
-class Box:
-    """A box that serves, and a token for it."""
-
-    url: str
-    token: str
-
-
-@contextmanager
-def serving(customer: Any, state: Path) -> Iterator[Box]:
-    token = json.loads(customer.must("appliance", "token", "create", "test", "--state", state, "--json"))
-    url = customer.folder / f"{state.name}-url"
-    words = ["serve", "--state", str(state), "--port", "0", "--port-file", str(url)]
-    with (
-        (customer.folder / "log").open("wb") as log,
-        subprocess.Popen([sys.executable, "-m", "appliance", *words], stdout=log, stderr=log) as process,
-    ):
-        try:
-            for _ in range(600):
-                if url.exists() and url.read_text():
-                    break
-                assert process.poll() is None
-                time.sleep(0.1)
-            yield Box(url.read_text().strip(), token["token"])
-        finally:
-            process.terminate()
-
-
-def post(box: Any, path: str, body: dict[str, Any]) -> dict[str, Any]:
-    headers = {"Authorization": f"Bearer {box.token}", "Content-Type": "application/json"}
-    with urlopen(Request(f"{box.url}{path}", json.dumps(body).encode(), headers)) as answer:
-        found: dict[str, Any] = json.load(answer)
-    return found
-
-
 def test_the_box_answers_as_the_stores_did(stores_customer: Any, encoder: Encoder, chroma_path: Path) -> None:
     """Directory, files and server: a search gives the ids that Chroma gives, in its order; an answer quotes it."""
     vector = encoder.embed([QUESTION])[0]
@@ -194,13 +155,13 @@ def test_the_box_answers_as_the_stores_did(stores_customer: Any, encoder: Encode
         f"vector stores: {', '.join(COLLECTIONS)} answer as they did"
         in (stores_customer.folder / "installed").read_text()
     )
-    with serving(stores_customer, stores_customer.state) as box:
+    with stores_customer.serving(stores_customer.state) as box:
         for collection in COLLECTIONS:
-            hits = post(box, "/v1/search", {"query": QUESTION, "top_k": 5, "collection": collection})["hits"]
+            hits = box.ask("/v1/search", {"query": QUESTION, "top_k": 5, "collection": collection})["hits"]
             assert [hit["id"] for hit in hits] == expected
             assert hits[0]["source"] == "backup.md"
             assert hits[0]["text"] == "Monthly backup copies are kept for 13 months."
-        answer = post(box, "/v1/ask", {"question": QUESTION})
+        answer = box.ask("/v1/ask", {"question": QUESTION})
         assert "13 months" in answer["answer"]
         assert answer["citations"][0]["source"] == "backup.md"
 
@@ -289,6 +250,6 @@ def test_a_snapshot_that_answers_otherwise_never_serves(stores_customer: Any, wh
         assert f"{name}: " in refused.stderr
     assert "of what the store answered" in refused.stderr
     assert "was refused" in stores_customer.run("appliance", "status", "--state", state).stdout
-    with serving(stores_customer, state) as box:
-        hits = post(box, "/v1/search", {"query": QUESTION, "top_k": 1, "collection": "server"})["hits"]
+    with stores_customer.serving(state) as box:
+        hits = box.ask("/v1/search", {"query": QUESTION, "top_k": 1, "collection": "server"})["hits"]
         assert hits[0]["text"] == "Monthly backup copies are kept for 13 months."

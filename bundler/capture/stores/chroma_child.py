@@ -153,6 +153,7 @@ def schema(request: Mapping[str, Any], _: Mapping[str, IO[bytes]], __: Mapping[s
         database = sqlite3.connect(file)
         try:
             database.execute("PRAGMA trusted_schema = OFF")
+            _refuse_programs(database)
             damage = database.execute("PRAGMA quick_check(1)").fetchone()[0]
             found = database.execute("SELECT dir, max(version) FROM migrations GROUP BY dir ORDER BY dir").fetchall()
         finally:
@@ -163,6 +164,16 @@ def schema(request: Mapping[str, Any], _: Mapping[str, IO[bytes]], __: Mapping[s
         raise BadInput(f"chroma.sqlite3 is damaged: {damage}")
     told = ", ".join(f"{name} {version}" for name, version in found[:_MIGRATIONS_SHOWN])
     return f"{told}; SQLite {sqlite3.sqlite_version}"
+
+
+def _refuse_programs(database: sqlite3.Connection) -> None:
+    """Refuses views and triggers, of which Chroma makes none: one in the place of a table may compute for ever."""
+    found = database.execute("SELECT type, name FROM sqlite_master WHERE type IN ('view', 'trigger')").fetchone()
+    if found is not None:
+        raise BadInput(
+            f"chroma.sqlite3 holds the {found[0]} {found[1]!r:.80}, and Chroma makes none",
+            "somebody changed the file: export the collection with the Chroma that wrote it",
+        )
 
 
 def _told(error: BaseException) -> str:

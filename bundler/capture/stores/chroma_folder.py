@@ -43,21 +43,24 @@ class ChromaFolder:
     confinement: Confinement
 
     def look(self) -> StoreFacts:
-        return facts_of(run_confined(f"{_CHILD}:look", self.request, confinement=self.confinement))
+        return facts_of(self._run("look", self.request))
 
     def read(self, rows: Path, vectors: Path, *, wants_vectors: bool) -> StoreFacts:
         """Writes every row; see `rows.RowWriter`."""
         request = {**self.request, "vectors": wants_vectors}
         outputs = {"rows": rows, "vectors": vectors}
-        return facts_of(run_confined(f"{_CHILD}:read", request, outputs=outputs, confinement=self.confinement))
+        return facts_of(self._run("read", request, outputs=outputs))
 
     def ask(self, queries: Vectors, k: int) -> list[list[str]]:
         """Returns what Chroma itself finds for vectors: ids, nearest first."""
         file = self.copy.with_name(f"{self.copy.name}-queries")
         file.write_bytes(np.ascontiguousarray(queries, dtype="<f4").tobytes())
         request = {**self.request, "k": k, "dimensions": queries.shape[1]}
-        found = run_confined(f"{_CHILD}:ask", request, inputs={"queries": file}, confinement=self.confinement)
-        return answers_of(found, len(queries))
+        return answers_of(self._run("ask", request, inputs={"queries": file}), len(queries))
+
+    def _run(self, what: str, request: Mapping[str, Any], **files: Mapping[str, Path]) -> Any:
+        """Chroma writes beside what it reads, so the copy is the one folder that the child reaches by path."""
+        return run_confined(f"{_CHILD}:{what}", request, folders=[self.copy], confinement=self.confinement, **files)
 
 
 def answers_of(value: object, queries: int) -> list[list[str]]:
@@ -98,7 +101,7 @@ def open_folder(
     )
     request = {"folder": str(copy), "collection": collection, "tenant": tenant, "database": database}
     request |= {"text_key": text_key}
-    found = run_confined(f"{_CHILD}:schema", request, confinement=replace(limits, starts_threads=False))
+    found = run_confined(f"{_CHILD}:schema", request, folders=[copy], confinement=replace(limits, starts_threads=False))
     return ChromaFolder(copy, {**request, "schema": str(found)}, limits)
 
 

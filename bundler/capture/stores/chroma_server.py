@@ -7,19 +7,19 @@ used, nothing is told to anybody but the server.
 from __future__ import annotations
 
 import hashlib
-import http.client
 import json
-import socket
-import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
+
+import h11
 
 from bundler.capture.stores.chroma_child import described_collection
 from bundler.capture.stores.chroma_folder import answers_of
+from bundler.capture.stores.chroma_wire import Limits, TooLong, exchange
 from bundler.capture.stores.rows import ROWS_MAX, StoreFacts, facts_of, printable
 from bundler.confine import Confinement, run_confined
 from bundler.format.errors import BadInput, SourceFailed
@@ -31,6 +31,8 @@ from bundler.profile.vectors import CHROMA, TOKEN_HEADERS, VectorsEntry
 PAGE_ROWS, PAGE_BYTES_MAX, FACTS_BYTES_MAX = 500, 256 * MIB, 4 * MIB
 PAGES_BYTES_MAX = 64 * GIB
 TIMEOUT_S, ATTEMPTS, READS = 60.0, 4, 4
+# A page may be long, and come over a slow line; nobody waits longer for all of them than for the child that reads them.
+PAGE_S, READ_S = 600.0, 3_600.0
 _PAUSE_S = 0.5
 _AGAIN = (429, 500, 502, 503, 504)
 _CHILD = "bundler.capture.stores.chroma_pages"
@@ -110,16 +112,7 @@ class ChromaServer:
     def _read(self, rows: Path, vectors: Path, *, wants_vectors: bool) -> StoreFacts:
         facts, pages = self.look(), self.folder / "pages"
         identifier = self._found()["id"]
-        include = ["documents", "metadatas", *(["embeddings"] if wants_vectors else [])]
-        taken = 0
-        with pages.open("wb") as file:
-            for offset in range(0, facts.rows, PAGE_ROWS):
-                body = {"limit": PAGE_ROWS, "offset": offset, "include": include}
-                page = self._send("POST", f"{self.place}/{identifier}/get", body, PAGE_BYTES_MAX)
-                taken += len(page)
-                if taken > PAGES_BYTES_MAX:
-                    raise SourceFailed(f"{self.url} sent more than {PAGES_BYTES_MAX} bytes of rows")
-                file.write(len(page).to_bytes(8, "little") + page)
+        taken = self._take(pages, identifier, facts.rows, wants_vectors=wants_vectors)
         limits = Confinement(memory_bytes=6 * GIB, cpu_s=3_600, wall_s=3_600, output_bytes=max(2 * GIB, taken))
         request = {"text_key": self.text_key, "vectors": wants_vectors, "facts": _plain(facts)}
         outputs = {"rows": rows, "vectors": vectors}
@@ -132,6 +125,24 @@ class ChromaServer:
                 "stop what writes to it for as long as the snapshot takes",
             )
         return found
+
+    def _take(self, pages: Path, identifier: str, rows: int, *, wants_vectors: bool) -> int:
+        """Writes all pages to a file, each behind its length; returns how many bytes came."""
+        include = ["documents", "metadatas", *(["embeddings"] if wants_vectors else [])]
+        taken, until = 0, time.monotonic() + READ_S
+        with pages.open("wb") as file:
+            for offset in range(0, rows, PAGE_ROWS):
+                body = {"limit": PAGE_ROWS, "offset": offset, "include": include}
+                left_s = until - time.monotonic()
+                if left_s <= 0:
+                    raise SourceFailed(f"{self.url} took longer than {READ_S:g} s for {rows} rows")
+                limits = Limits(PAGE_BYTES_MAX, TIMEOUT_S, min(PAGE_S, left_s))
+                page = self._send("POST", f"{self.place}/{identifier}/get", body, limits)
+                taken += len(page)
+                if taken > PAGES_BYTES_MAX:
+                    raise SourceFailed(f"{self.url} sent more than {PAGES_BYTES_MAX} bytes of rows")
+                file.write(len(page).to_bytes(8, "little") + page)
+        return taken
 
     def _found(self) -> Mapping[str, Any]:
         name = self.collection or self._only()
@@ -164,17 +175,19 @@ class ChromaServer:
 
     def _value(self, method: str, path: str, body: object = None) -> Any:
         try:
-            return json.loads(self._send(method, path, body, FACTS_BYTES_MAX))
+            found = json.loads(self._send(method, path, body, Limits(FACTS_BYTES_MAX, TIMEOUT_S, TIMEOUT_S)))
+            json.dumps(found, ensure_ascii=False).encode()  # a lone surrogate goes into no URL and onto no terminal
         except (ValueError, RecursionError):
             hint = "is this a Chroma server of version 1 or later?"
             raise SourceFailed(f"{self.url}{path} answered with no JSON", hint) from None
+        return found
 
-    def _send(self, method: str, path: str, body: object, limit_bytes: int) -> bytes:
+    def _send(self, method: str, path: str, body: object, limits: Limits) -> bytes:
         """Sends a request, again after a pause where the server is busy; returns the body of a 200."""
         status, data = 0, b""
         for attempt in range(ATTEMPTS):
             time.sleep(_PAUSE_S * attempt)
-            status, data = self._once(method, path, body, limit_bytes)
+            status, data = self._once(method, path, body, limits)
             if status not in _AGAIN:
                 break
         if status == 200:
@@ -186,24 +199,16 @@ class ChromaServer:
             raise BadInput(f"{self.url}{path} is not there: {said}", "see `collection`, `tenant` and `database`")
         raise SourceFailed(f"{self.url}{path} answered {status}: {said}")
 
-    def _once(self, method: str, path: str, body: object, limit_bytes: int) -> tuple[int, bytes]:
-        connection = _connection(self.url)
+    def _once(self, method: str, path: str, body: object, limits: Limits) -> tuple[int, bytes]:
         headers = {**self.headers, **({"Content-Type": "application/json"} if body is not None else {})}
+        sent = json.dumps(body).encode() if body is not None else None
         try:
-            connection.request(method, path, json.dumps(body) if body is not None else None, headers)
-            answer = connection.getresponse()
-            data = answer.read(limit_bytes + 1)
-            # Asked for a number of bytes, http.client takes a connection that broke for the end.
-            if answer.length and len(data) <= limit_bytes:
-                raise http.client.IncompleteRead(data, answer.length)
-        except (OSError, http.client.HTTPException) as error:
+            return exchange(self.url, method, path, headers, sent, limits)
+        except TooLong as error:
+            raise SourceFailed(f"{self.url}{path}: {error}") from None
+        except (OSError, h11.RemoteProtocolError) as error:
             hint = "is it running? `chroma run --path FOLDER` starts one"
             raise SourceFailed(f"{self.url} cannot be reached: {_reason(error)}", hint) from error
-        finally:
-            connection.close()
-        if len(data) > limit_bytes:
-            raise SourceFailed(f"{self.url}{path}: the answer is longer than {limit_bytes} bytes")
-        return answer.status, data
 
 
 def _is_description(found: Mapping[str, Any]) -> bool:
@@ -216,18 +221,7 @@ def _is_description(found: Mapping[str, Any]) -> bool:
     return all(isinstance(part or {}, dict) for part in parts) and all(isinstance(text, str) for text in texts)
 
 
-def _connection(url: str) -> http.client.HTTPConnection:
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    if parts.scheme == "https":
-        context = ssl.create_default_context()
-        return http.client.HTTPSConnection(host, parts.port or 443, timeout=TIMEOUT_S, context=context)
-    return http.client.HTTPConnection(host, parts.port or 80, timeout=TIMEOUT_S)
-
-
 def _reason(error: Exception) -> str:
-    if isinstance(error, socket.timeout):
-        return f"no answer within {TIMEOUT_S:g} s"
     return printable(str(error)) or type(error).__name__
 
 

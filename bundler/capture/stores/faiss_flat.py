@@ -88,8 +88,8 @@ def parse(file: IO[bytes]) -> FlatIndex:
         end = index.offset + index.rows * index.dimensions * 4
     else:
         inner = _flat(file, *_header(file), size)
-        if (inner.dimensions, inner.rows) != (header[0], header[1]):
-            raise BadInput("the index in an IndexIDMap is of another size than that says")
+        if (inner.dimensions, inner.rows, inner.metric) != (header[0], header[1], _METRICS.get(header[5])):
+            raise BadInput("the index in an IndexIDMap is of another size or metric than that says")
         file.seek(inner.offset + inner.rows * inner.dimensions * 4)
         count = struct.unpack("<Q", _exactly(file, 8))[0]
         if count != inner.rows or file.tell() + 8 * count > size:
@@ -123,8 +123,10 @@ def _flat(file: IO[bytes], letters: bytes, header: tuple[int, ...], size: int) -
     if _FLAT[letters] not in ("", _METRICS[metric]):
         raise BadInput(f"it is {letters.decode()} and says metric {metric}")
     count = struct.unpack("<Q", _exactly(file, 8))[0]
-    if count != rows * dimensions or file.tell() + 4 * count > size:
-        raise BadInput(f"{rows} rows of {dimensions} dimensions are {rows * dimensions} numbers; the file has {count}")
+    if count != rows * dimensions:
+        raise BadInput(f"{rows} rows of {dimensions} dimensions are {rows * dimensions} numbers; the file says {count}")
+    if file.tell() + 4 * count > size:
+        raise BadInput(f"its {rows} rows of {dimensions} dimensions take {4 * count} bytes, the file has {size}")
     return FlatIndex(letters.decode(), _METRICS[metric], dimensions, rows, file.tell(), None)
 
 
@@ -132,11 +134,11 @@ def _texts(file: IO[bytes], index: FlatIndex) -> Iterator[tuple[str, int, dict[s
     """Yields the id, line number and object of each row's text, in the order of the vectors."""
     if index.ids is None:
         for row, (line, _, value) in enumerate(objects(file)):
-            yield str(value.get("id", row)), line, value
+            yield _id(value, str(row), line), line, value
         return
     places: dict[str, tuple[int, int]] = {}
     for line, start, value in objects(file):
-        if places.setdefault(str(value.get("id", "")), (line, start)) != (line, start):
+        if places.setdefault(_id(value, "", line), (line, start)) != (line, start):
             raise BadInput(f"line {line} of the texts has an id that stands twice, or none")
     if lost := [name for name in index.ids if str(name) not in places]:
         raise BadInput(f"the texts have no line with the id {lost[0]}, which the index has")
@@ -146,6 +148,14 @@ def _texts(file: IO[bytes], index: FlatIndex) -> Iterator[tuple[str, int, dict[s
         line, start = places[str(name)]
         file.seek(start)
         yield str(name), line, strict_json.read_object(file.readline(), f"line {line}", BadInput)
+
+
+def _id(value: Mapping[str, Any], without: str, line: int) -> str:
+    """Returns the id of a line of texts as text; `null` is none, and not the text `None`."""
+    found = value.get("id", without)
+    if type(found) not in (str, int):
+        raise BadInput(f"line {line} of the texts has an id that is neither text nor a whole number")
+    return str(found)
 
 
 def _facts(index: FlatIndex) -> dict[str, Any]:

@@ -25,7 +25,8 @@ from bundler.profile.vectors import KINDS
 ROWS_MAX, DIMENSIONS_MAX = 2_000_000, 8_192
 ID_CHARS_MAX, TEXT_CHARS_MAX, METADATA_CHARS_MAX = 1_024, 1_000_000, 65_536
 _LINE_BYTES_MAX = 16 * (ID_CHARS_MAX + TEXT_CHARS_MAX + METADATA_CHARS_MAX)
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 _SCALAR = str | int | float | bool
 Metadata = Mapping[str, Any]  # of texts, numbers, truth values, and lists of them
 
@@ -86,7 +87,7 @@ def facts_of(value: Mapping[str, Any]) -> StoreFacts:
 
 
 def printable(text: str) -> str:
-    """Returns foreign text without control characters, which could steer the operator's terminal."""
+    """Returns foreign text without control characters, which could steer a terminal, and without what none can show."""
     return _UNPRINTABLE.sub("?", text)
 
 
@@ -144,7 +145,7 @@ def _check(row: Row, count: int) -> None:
         )
     if len(row.text) > TEXT_CHARS_MAX:
         raise BadInput(f"the text of {shown!r} is longer than {TEXT_CHARS_MAX} characters")
-    if any("\ud800" <= character <= "\udfff" for character in row.id + row.text):
+    if _SURROGATE.search(row.id) or _SURROGATE.search(row.text):
         raise BadInput(f"the row {shown!r} holds a lone surrogate, which is no text")
     _check_metadata(row, shown)
 
@@ -156,7 +157,10 @@ def _check_metadata(row: Row, shown: str) -> None:
             raise BadInput(f"the metadata {key!r} of {shown!r} is no text, number or truth value, nor a list of them")
         if not all(math.isfinite(item) for item in items if isinstance(item, float)):
             raise BadInput(f"the metadata {key!r} of {shown!r} is {value}")
-    if len(json.dumps(dict(row.metadata))) > METADATA_CHARS_MAX:
+    written = json.dumps(dict(row.metadata))
+    if "\\ud" in written and _SURROGATE.search(json.dumps(dict(row.metadata), ensure_ascii=False)):
+        raise BadInput(f"the metadata of {shown!r} holds a lone surrogate, which is no text")
+    if len(written) > METADATA_CHARS_MAX:
         raise BadInput(f"the metadata of {shown!r} is longer than {METADATA_CHARS_MAX} characters")
 
 

@@ -8,7 +8,6 @@ very last, so that a stopped pull is never taken for a whole one. Then the folde
 
 from __future__ import annotations
 
-import hashlib
 import re
 import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -19,19 +18,19 @@ from pathlib import Path
 
 from bundler.files import DISK, FileLayer, exclusive, make_folder, read_limited, remove_staged, write_atomic
 from bundler.format import paths
-from bundler.format.errors import BadBundle, BadInput, FileMissing, NoSpace, SourceFailed, TooOld, UnknownRoot
-from bundler.format.limits import DESCRIPTOR_BYTES, KEYS_BYTES, ROOT_BYTES, TARGETS_BYTES
+from bundler.format.errors import BadBundle, BadInput, NoSpace, SourceFailed
+from bundler.format.limits import TARGETS_BYTES
 from bundler.format.manifest import is_bundle_id
-from bundler.format.trust.descriptors import newest_descriptor
-from bundler.format.trust.medium import check_file, load_repository, oldest_root
-from bundler.format.trust.verify import TargetFile, TrustedRepository
-from bundler.repository.copy import check_medium, has_size, own_folders, prune, reads_back
+from bundler.format.trust.medium import check_file, load_repository
+from bundler.format.trust.verify import TrustedRepository
+from bundler.repository.copy import has_size, own_folders, prune, reads_back
 from bundler.repository.delivery import write_delivery
 from bundler.repository.oci.artifact import Stored, decode
 from bundler.repository.oci.client import Client
-from bundler.repository.oci.partial import PUSH_AGAIN, Partials
+from bundler.repository.oci.partial import Partials
+from bundler.repository.oci.proof import Proof, target_of
 from bundler.repository.oci.streams import OnBytes, each
-from bundler.repository.selection import Selected, content_paths, metadata_paths
+from bundler.repository.selection import Selected, metadata_paths
 from bundler.terminal import Terminal, size
 
 _HIDDEN, _STAGING, _PARTS = ".pull", "verified", "parts"
@@ -118,13 +117,12 @@ def pull(
 
 
 class _Pull:
-    """One pull: its folders, and what it has fetched."""
+    """One pull, and its folders."""
 
     def __init__(self, client: Client, medium: Path, hidden: Path, terminal: Terminal, layer: FileLayer) -> None:
         self._client, self._medium, self._terminal, self._layer = client, medium, terminal, layer
-        self._staging = hidden / _STAGING
+        self._proof = Proof(client, medium, hidden / _STAGING, layer)
         self._partials = Partials(hidden / _PARTS, layer)
-        self._fetched = 0
 
     def run(self, root: bytes | None, now: datetime, sites: Collection[str]) -> Pulled:
         found = self._client.manifest()
@@ -133,15 +131,12 @@ class _Pull:
         files = {file.path: file for file in _of_sites(decode(found[0]).files, sites)}
         if lacking := set(sites) - set(_sites(files)):
             raise BadInput(f"the artifact holds no site {', '.join(sorted(lacking))}", "push it with --site")
-        shutil.rmtree(self._staging, ignore_errors=True)
-        for file in files.values():
-            if _METADATA.fullmatch(file.path):
-                self._stage(file, TARGETS_BYTES)
-        start = root or self._own_root() or oldest_root(self._staging)
-        trusted = self._trusted(start, now)
-        bundle = self._checked(files, trusted)
-        content = [Selected(path, _target(files[path], trusted)) for path in self._order(files, trusted)]
-        kept = self._fetch(files, content)
+        self._proof.begin(files.values())
+        start = self._proof.start(root)
+        trusted = self._proof.trusted(start, now)
+        bundle = self._proof.bundle(files, trusted)
+        content = [Selected(path, target_of(files[path], trusted)) for path in self._order(files, trusted)]
+        fetched = self._fetch(files, content)
         self._settle(trusted, _sites(files))
         load_repository(self._medium, root=start, repository=None, now=now, remembered=None)
         return Pulled(
@@ -150,79 +145,18 @@ class _Pull:
             bundle,
             _sites(files),
             len(files),
-            self._fetched,
-            kept,
+            self._proof.fetched_bytes + fetched,
+            sum(file.target.length for file in content) - fetched,
             trusted.warnings,
         )
 
-    def _own_root(self) -> bytes | None:
-        """Returns the first root that the folder holds, if it holds a repository."""
-        if not (self._medium / "metadata" / "timestamp.json").exists():
-            return None
-        try:
-            return read_limited(paths.inside(self._medium, _FIRST_ROOT), ROOT_BYTES)
-        except BadBundle:
-            return None  # damaged: it is written anew
-
-    def _trusted(self, start: bytes, now: datetime) -> TrustedRepository:
-        """Verifies the staged metadata, and that it is what the folder holds, or newer."""
-        if read_limited(paths.inside(self._staging, _FIRST_ROOT), ROOT_BYTES) != start:
-            raise UnknownRoot(
-                f"{self._client.reference} is another MSP's: it begins with a root that is not trusted here",
-                "compare the reference, and the home that --home names",
-            )
-        trusted = load_repository(self._staging, root=start, repository=None, now=now, remembered=None)
-        check_medium(self._medium, start, trusted.policy.repository)
-        try:
-            # Expiry is no matter here: an old folder is what is to be brought up to date.
-            held = load_repository(self._medium, root=start, repository=None, now=_BEGINNING, remembered=None)
-        except (BadBundle, UnknownRoot):
-            return trusted  # there is none, or a damaged one: whoever damages the folder needs no old artifact
-        try:
-            return load_repository(self._staging, root=start, repository=None, now=now, remembered=held.remembered())
-        except TooOld as error:
-            raise TooOld(
-                f"{self._client.reference} is older than what {self._medium} holds: {error.fact}",
-                "the tag was moved back: ask the MSP, or pull into an empty folder",
-            ) from error
-
-    def _checked(self, files: Mapping[str, Stored], trusted: TrustedRepository) -> str:
-        """Refuses what nobody signed and what lacks something, and returns the newest bundle."""
-        metadata = set(metadata_paths(self._staging, trusted))
-        for file in files.values():
-            if file.path not in metadata:
-                _check_signed(file, _target(file, trusted))
-            if file.path.startswith("bundles/") and file.path.endswith("/bundle.json"):
-                self._stage(file, DESCRIPTOR_BYTES)
-        descriptor = newest_descriptor(self._staging, trusted)
-        if descriptor is None:
-            raise BadBundle("the artifact holds no bundle that may be installed", PUSH_AGAIN)
-        if lacking := [path for path in content_paths(trusted, descriptor) if path not in files]:
-            raise FileMissing(f"{len(lacking)} files are not in the artifact, the first is {lacking[0]}", PUSH_AGAIN)
-        return descriptor.bundle
-
     def _order(self, files: Mapping[str, Stored], trusted: TrustedRepository) -> list[str]:
         """Content in the order of a copy: sites after it, so that their settings meet the metadata that follows."""
-        metadata = set(metadata_paths(self._staging, trusted))
+        metadata = set(metadata_paths(self._proof.folder, trusted))
         return sorted((path for path in files if path not in metadata), key=lambda path: path.startswith("sites/"))
 
-    def _stage(self, file: Stored, limit: int) -> None:
-        """Puts a small file into the hidden folder, from the medium where that has it."""
-        if file.length_bytes > limit or len(file.blobs) != 1:
-            raise BadBundle(f"{file.path} has {file.length_bytes} bytes, at most {limit} are read")
-        held = self._medium / file.path
-        data = b""
-        if has_size(held, file.length_bytes) and not held.is_symlink():
-            data = read_limited(held, limit)
-        if _digest(data) != file.blobs[0].digest:
-            data = b"".join(self._client.read(file.blobs[0]))
-            self._fetched += len(data)
-        if _digest(data) != file.blobs[0].digest:
-            raise BadBundle(f"{file.path} in the registry is not what its manifest names", PUSH_AGAIN)
-        write_atomic(paths.inside(self._staging, file.path), data, layer=self._layer)
-
     def _fetch(self, files: Mapping[str, Stored], content: Sequence[Selected]) -> int:
-        """Fetches the content; returns how many bytes lay here before."""
+        """Fetches the content; returns how many bytes came."""
         for top in ("metadata", "bundles", "sites", "runtime"):  # what a pull that was killed left there
             if not (self._medium / top).is_symlink():
                 remove_staged(self._medium / top)
@@ -235,9 +169,7 @@ class _Pull:
             return self._fetch_one(files[file.path], file, tell)
 
         with self._terminal.progress(f"pulling {size(total)}", 2 * total) as progress:
-            came = each(one, content, progress.advance)
-        self._fetched += came
-        return total - came
+            return each(one, content, progress.advance)
 
     def _fetch_one(self, file: Stored, selected: Selected, tell: OnBytes) -> int:
         final = paths.inside(self._medium, file.path)  # a stick that comes back may hold links that lead elsewhere
@@ -258,8 +190,8 @@ class _Pull:
         """Puts the metadata in place, its timestamp last, and removes what it no longer knows."""
         # What is not here is told before the timestamp names it, and again when superseded programs have gone.
         write_delivery(self._medium, trusted.targets, self._layer)
-        for path in metadata_paths(self._staging, trusted):
-            data = read_limited(self._staging / path, TARGETS_BYTES)
+        for path in metadata_paths(self._proof.folder, trusted):
+            data = read_limited(self._proof.folder / path, TARGETS_BYTES)
             write_atomic(paths.inside(self._medium, path), data, layer=self._layer)
         prune(trusted, self._medium)
         _forget(self._medium, trusted)
@@ -278,29 +210,6 @@ def _of_sites(files: Iterable[Stored], sites: Collection[str]) -> Iterator[Store
 
 def _sites(files: Collection[str]) -> tuple[str, ...]:
     return tuple(sorted({path.split("/")[1] for path in files if path.startswith("sites/")}))
-
-
-def _target(file: Stored, trusted: TrustedRepository) -> TargetFile:
-    """Returns what a file must be: by the metadata, or, for the two of a site that nobody signs, by the manifest.
-
-    Raises:
-        BadBundle: Nobody signed it.
-    """
-    if file.path in trusted.targets:
-        return trusted.targets[file.path]
-    parts = file.path.split("/")
-    if len(parts) == 3 and parts[0] == "sites" and parts[2] in _OWN and len(file.blobs) == 1:
-        if file.length_bytes > KEYS_BYTES:
-            raise BadBundle(f"{file.path} has {file.length_bytes} bytes, at most {KEYS_BYTES} are read")
-        return TargetFile(file.length_bytes, file.blobs[0].digest.removeprefix("sha256:"))
-    raise BadBundle(f"nobody signed {file.path}", PUSH_AGAIN)
-
-
-def _check_signed(file: Stored, target: TargetFile) -> None:
-    """Refuses before it is fetched what cannot become what was signed."""
-    whole = len(file.blobs) == 1
-    if file.length_bytes != target.length or (whole and file.blobs[0].digest != f"sha256:{target.sha256}"):
-        raise BadBundle(f"{file.path} in the registry is not what was signed", PUSH_AGAIN)
 
 
 def _forget(medium: Path, trusted: TrustedRepository) -> None:
@@ -325,7 +234,3 @@ def _is_current(medium: Path, site: str, trusted: TrustedRepository) -> bool:
     except BadBundle:
         return False
     return True
-
-
-def _digest(data: bytes) -> str:
-    return f"sha256:{hashlib.sha256(data).hexdigest()}"

@@ -264,6 +264,7 @@ def test_what_no_embedding_uses_is_left_out() -> None:
     [
         ({"model_type": "roberta"}, "the family is 'roberta'"),
         ({"model_type": None}, "the family is None"),
+        ({"auto_map": {"AutoModel": "modeling.Model"}}, "auto_map names code of the model's own"),
         ({"hidden_act": "gelu_new"}, "hidden_act is 'gelu_new'"),
         ({"position_embedding_type": "relative_key"}, "position_embedding_type"),
         ({"is_decoder": True}, "is_decoder is True"),

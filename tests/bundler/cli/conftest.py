@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -54,19 +53,6 @@ def home(tmp_path: Path) -> Path:
     ring.create(Msp("Northquay", "ab" * 16), QUICK)
     Roots(ring.home).add(first_root(ring, now), now)
     return ring.home
-
-
-@pytest.fixture
-def small_model() -> bytes:
-    """The smallest model that is one: a GGUF with one tensor of eight numbers."""
-
-    def text(word: str) -> bytes:
-        return struct.pack("<Q", len(word)) + word.encode()
-
-    keys = text("general.architecture") + struct.pack("<I", 8) + text("llama")
-    keys += text("llama.context_length") + struct.pack("<II", 4, 4096)
-    head = b"GGUF" + struct.pack("<IQQ", 3, 1, 2) + keys + text("cls.weight") + struct.pack("<IQIQ", 1, 8, 0, 0)
-    return head + bytes(-len(head) % 32) + bytes(32)
 
 
 @pytest.fixture

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
+import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from click.testing import Result
@@ -84,3 +90,87 @@ def test_a_build_keeps_its_cache(filled: Path) -> None:
         cache.clear(filled, ["wheels"])
     (filled / "work" / "build-dead").mkdir()
     assert cache.clear(filled, ["wheels"]) == 700
+
+
+def _used(path: Path, days: float) -> None:
+    """Makes a file look as if it had been written long ago, and read so many days ago."""
+    seconds = time.time() - days * 86_400
+    os.utime(path, (seconds, seconds - 1_000_000))
+
+
+def test_what_no_build_used_for_long_is_removed_after_a_yes(lifeboat: Callable[..., Result], filled: Path) -> None:
+    """Whole files by when they were last read; chat templates and locks stay, whatever their age."""
+    cached, lock = filled / "cache", filled / "cache" / "hub" / "files" / "b.lock"
+    lock.touch()
+    for path, days in {
+        "wheels/a.whl": 9,
+        "hub/files/b": 40,
+        "hub/listings/c": 40,
+        "templates/d": 40,
+        "own/notes": 40,
+    }.items():
+        _used(cached / path, days)
+    _used(lock, 40)
+    refused = lifeboat("cache", "prune", "--keep-days", "30", answers="n\n")
+    assert refused.exit_code == EXIT_INTERRUPTED
+    assert "Remove 2 files (1.0 kB) that no build has used for 30 days?" in refused.stderr
+    assert json.loads(lifeboat("cache", "prune", "--keep-days", "30", "--yes", "--json").stdout)["freed_bytes"] == 1000
+    left = {path.relative_to(cached).as_posix() for path in cached.rglob("*") if path.is_file()}
+    assert left == {"wheels/a.whl", "hub/files/b.lock", "templates/d", "own/notes"}
+    assert lifeboat("cache", "prune", "--keep-days", "1", "--yes").exit_code != 0
+    assert lifeboat("cache", "prune", "--keep-days", "30").exit_code == 0
+
+
+def test_what_a_build_reads_counts_as_used(filled: Path) -> None:
+    """The real file system notes it, if only once a day."""
+    wheel = filled / "cache" / "wheels" / "a.whl"
+    _used(wheel, 40)
+    now = datetime.now(UTC)
+    assert wheel in cache.unused(filled, 30, now)
+    wheel.read_bytes()
+    assert wheel not in cache.unused(filled, 30, now)
+
+
+def test_no_build_begins_while_the_cache_is_pruned(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is at work keeps everything; one that comes meanwhile waits until the removal is done."""
+    wheel = filled / "cache" / "wheels" / "a.whl"
+    _used(wheel, 40)
+    now = datetime.now(UTC)
+    order: list[object] = []
+    with work_folder(filled), pytest.raises(Busy, match="at work"):
+        cache.prune(filled, 30, now)
+
+    def build() -> None:
+        with work_folder(filled):
+            order.append(wheel.exists())
+
+    real, begun = cache.unused, threading.Thread(target=build)
+
+    def slow(*words: Any) -> tuple[Path, ...]:
+        begun.start()
+        time.sleep(0.3)
+        order.append("pruned")
+        return real(*words)
+
+    monkeypatch.setattr(cache, "unused", slow)
+    assert cache.prune(filled, 30, now) == 700
+    begun.join()
+    assert order == ["pruned", False]
+
+
+def test_a_file_system_that_notes_no_reading_is_told(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There what a build uses every day would look unused."""
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_flag=os.ST_NOATIME))
+    with pytest.raises(BadInput, match="noatime"):
+        cache.prune(filled, 30, datetime.now(UTC))
+
+
+def test_a_part_that_is_a_link_is_not_pruned(filled: Path, tmp_path: Path) -> None:
+    """What lies elsewhere is somebody else's to remove."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "a.gguf").write_bytes(b"x")
+    _used(elsewhere / "a.gguf", 40)
+    (filled / "cache" / "registry").symlink_to(elsewhere)
+    assert cache.prune(filled, 30, datetime.now(UTC)) == 0
+    assert (elsewhere / "a.gguf").exists()

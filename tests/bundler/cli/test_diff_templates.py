@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import Result
@@ -22,26 +22,13 @@ SERVICE = Service("demo", "Demo", (), None, (), (), (), (), LADDER, LimitsSpec(1
 GOOD = "{% for m in messages %}{{ m['content'] }}\n{% endfor %}"
 
 
-def _gguf(template: str, weights: bytes) -> bytes:
-    """The smallest chat model that is one."""
-
-    def text(value: str) -> bytes:
-        return struct.pack("<Q", len(value.encode())) + value.encode()
-
-    keys = text("general.architecture") + struct.pack("<I", 8) + text("llama")
-    keys += text("llama.context_length") + struct.pack("<II", 4, 4096)
-    keys += text("tokenizer.chat_template") + struct.pack("<I", 8) + text(template)
-    head = b"GGUF" + struct.pack("<IQQ", 3, 1, 3) + keys + text("t") + struct.pack("<IQIQ", 1, 32, 0, 0)
-    return head + bytes(-len(head) % 32) + weights * 128
-
-
 @pytest.fixture
-def write(tmp_path: Path, repository: Path) -> Callable[[str, bytes], None]:
+def write(tmp_path: Path, repository: Path, make_gguf: Any) -> Callable[[str, bytes], None]:
     """Writes one more bundle, with a model of this template and these weights."""
 
     def written(template: str, weights: bytes) -> None:
         now, file = datetime.now(UTC), tmp_path / "m.gguf"
-        file.write_bytes(_gguf(template, weights))
+        file.write_bytes(make_gguf(32, filled=weights, words={"tokenizer.chat_template": template}))
         ring = Keyring(tmp_path / "home", lambda: "correct horse")
         captured = (Captured("models/chat.gguf", file, "gguf", "MIT", "file:m.gguf", (), 1 << 20),)
         publisher = Publisher(repository, ring, now)

@@ -87,13 +87,13 @@ def test_a_hub_that_gets_well(
     profile: Path,
     slept: list[float],
     local_hub: Any,
-    small_model: bytes,
+    make_gguf: Any,
     load_script: Callable[[str], Any],
     monkeypatch: pytest.MonkeyPatch,
     verb: str,
 ) -> None:
     """The wait that it asks for is told, the work is done, and the JSON has nothing else in it."""
-    local_hub.add("org/name", {"model.gguf": small_model, "LICENSE": b"text"})
+    local_hub.add("org/name", {"model.gguf": make_gguf(), "LICENSE": b"text"})
     monkeypatch.setenv("HF_ENDPOINT", local_hub.endpoint)
     local_hub.break_(load_script("hub_faults").Fault("status", stage="info", headers={"Retry-After": "40"}))
     done = lifeboat(verb, profile, "--passphrase-file", passphrase, "--json")
@@ -109,12 +109,12 @@ def test_moves_are_looked_for_patiently(
     profile: Path,
     slept: list[float],
     local_hub: Any,
-    small_model: bytes,
+    make_gguf: Any,
     load_script: Callable[[str], Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """`lock --update` asks a hub before anything is taken: its silence is told as well."""
-    local_hub.add("org/name", {"model.gguf": small_model, "LICENSE": b"text"})
+    local_hub.add("org/name", {"model.gguf": make_gguf(), "LICENSE": b"text"})
     monkeypatch.setenv("HF_ENDPOINT", local_hub.endpoint)
     assert lifeboat("lock", profile, "--passphrase-file", passphrase).exit_code == 0
     local_hub.break_(load_script("hub_faults").Fault("status", stage="info"))

@@ -35,9 +35,9 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def profile(tmp_path: Path, local_hub: Any, small_model: bytes, monkeypatch: pytest.MonkeyPatch) -> Path:
+def profile(tmp_path: Path, local_hub: Any, make_gguf: Any, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A profile whose model lies in a gated repository; its hub is asked as nobody unless a test says otherwise."""
-    local_hub.add("org/gated", {"model.gguf": small_model, "LICENSE": b"text"}, token=TOKEN, gated=True)
+    local_hub.add("org/gated", {"model.gguf": make_gguf(), "LICENSE": b"text"}, token=TOKEN, gated=True)
     monkeypatch.setenv("HF_ENDPOINT", local_hub.endpoint)
     for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_TOKEN_PATH"):
         monkeypatch.delenv(name, raising=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import struct
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -36,27 +35,20 @@ CHAT, RANKS = "hub:org/chat@main/*.gguf", "hub:org/ranks/model.gguf"
 Lock = Callable[..., Result]
 
 
-def _model(values: int, byte: bytes = b"a") -> bytes:
-    """The smallest model that is one: a GGUF with one tensor of so many numbers."""
-
-    def text(word: str) -> bytes:
-        return struct.pack("<Q", len(word)) + word.encode()
-
-    keys = text("general.architecture") + struct.pack("<I", 8) + text("llama")
-    keys += text("llama.context_length") + struct.pack("<II", 4, 4096)
-    head = b"GGUF" + struct.pack("<IQQ", 3, 1, 2) + keys + text("cls.weight") + struct.pack("<IQIQ", 1, values, 0, 0)
-    return head + bytes(-len(head) % 32) + byte * (4 * values)
-
-
-ONE, TWO, NEW = _model(800), _model(1600), _model(8, b"n")
+@pytest.fixture(scope="session")
+def chats(make_gguf: Any) -> tuple[bytes, bytes]:
+    """The chat model as it was, and a larger one that comes in its place."""
+    return make_gguf(800), make_gguf(1600)
 
 
 @pytest.fixture
-def profile(tmp_path: Path, local_hub: Any) -> Path:
+def profile(tmp_path: Path, local_hub: Any, make_gguf: Any, chats: tuple[bytes, bytes]) -> Path:
     path = tmp_path / "demo.toml"
     path.write_text(PROFILE)
-    local_hub.add("org/chat", {"model.gguf": ONE}, card={"license": "mit"})
-    local_hub.add("org/ranks", {"model.gguf": _model(8), "LICENSE": b"text"}, card={"license": "mit"})
+    local_hub.add("org/chat", {"model.gguf": chats[0]}, card={"license": "mit"})
+    local_hub.add(
+        "org/ranks", {"model.gguf": make_gguf(tensor="cls.weight"), "LICENSE": b"text"}, card={"license": "mit"}
+    )
     return path
 
 
@@ -83,11 +75,11 @@ def test_what_the_lock_lacks_is_pinned(lock: Lock, profile: Path, local_hub: Any
     assert (lock_path(profile).read_bytes(), local_hub.sent_bytes) == (before, sent)
 
 
-def test_a_moved_branch_waits_for_a_yes(lock: Lock, profile: Path, local_hub: Any) -> None:
+def test_a_moved_branch_waits_for_a_yes(lock: Lock, profile: Path, local_hub: Any, chats: tuple[bytes, bytes]) -> None:
     """Plan and lock stay where they were; --update shows commits, sizes and the licence, and asks before it fetches."""
     lock()
     before = read_lock(lock_path(profile))
-    moved = local_hub.add("org/chat", {"model.gguf": TWO}, card={"license": "cc-by-nc-4.0"})
+    moved = local_hub.add("org/chat", {"model.gguf": chats[1]}, card={"license": "cc-by-nc-4.0"})
     sent = local_hub.sent_bytes
     assert lock(verb="plan").exit_code == 0
     assert lock().exit_code == 0
@@ -97,30 +89,30 @@ def test_a_moved_branch_waits_for_a_yes(lock: Lock, profile: Path, local_hub: An
     assert (read_lock(lock_path(profile)), local_hub.sent_bytes) == (before, sent)
     shown = refused.stderr
     assert f"from {before.pins[CHAT].resolved[:12]} to {moved[:12]}" in shown
-    assert f"{size(len(ONE))} to {size(len(TWO))}" in shown
+    assert f"{size(len(chats[0]))} to {size(len(chats[1]))}" in shown
     assert RANKS not in shown
     agreed = lock("--update", said="y\n")
     assert agreed.exit_code == 0
     after = read_lock(lock_path(profile)).pins
-    assert (after[CHAT].resolved, after[CHAT].length_bytes, after[RANKS]) == (moved, len(TWO), before.pins[RANKS])
+    assert (after[CHAT].resolved, after[CHAT].length_bytes, after[RANKS]) == (moved, len(chats[1]), before.pins[RANKS])
 
 
-def test_a_licence_that_changed_is_said(lock: Lock, local_hub: Any) -> None:
+def test_a_licence_that_changed_is_said(lock: Lock, local_hub: Any, chats: tuple[bytes, bytes]) -> None:
     """The card of the old commit is compared with that of the new one."""
     lock()
-    local_hub.add("org/chat", {"model.gguf": TWO}, card={"license": "cc-by-nc-4.0"})
+    local_hub.add("org/chat", {"model.gguf": chats[1]}, card={"license": "cc-by-nc-4.0"})
     done = lock("--update", "--yes", "--json")
     moved = json.loads(done.stdout)["moved"]
     assert [(move["before"]["licence"], move["now"]["licence"]) for move in moved] == [("mit", "cc-by-nc-4.0")]
-    assert [move["now"]["length_bytes"] for move in moved] == [len(TWO)]
+    assert [move["now"]["length_bytes"] for move in moved] == [len(chats[1])]
 
 
-def test_only_what_is_named_moves(lock: Lock, profile: Path, local_hub: Any) -> None:
+def test_only_what_is_named_moves(lock: Lock, profile: Path, local_hub: Any, make_gguf: Any) -> None:
     """A name or a source limits what is looked at; one that is not in the profile is refused."""
     lock()
     before = read_lock(lock_path(profile)).pins
     for name in ("org/chat", "org/ranks"):
-        local_hub.add(name, {"model.gguf": NEW})
+        local_hub.add(name, {"model.gguf": make_gguf(tensor="cls.weight", filled=b"n")})
     done = lock("--update", "--yes", "ranks")
     assert done.exit_code == 0, done.stderr
     after = read_lock(lock_path(profile)).pins
@@ -161,11 +153,30 @@ def test_offline(lock: Lock, local_hub: Any) -> None:
     assert lock("--update", "--offline").exit_code == 2
 
 
-def test_a_hub_that_fails_leaves_the_lock(lock: Lock, profile: Path, local_hub: Any, load_script: Any) -> None:
+def test_a_hub_that_fails_leaves_the_lock(
+    lock: Lock, profile: Path, local_hub: Any, load_script: Any, chats: tuple[bytes, bytes]
+) -> None:
     """A failure in the middle of an update changes nothing."""
     lock()
     before = lock_path(profile).read_bytes()
-    local_hub.add("org/chat", {"model.gguf": NEW})
+    local_hub.add("org/chat", {"model.gguf": chats[1]})
     local_hub.break_(load_script("hub_faults").Fault("wrong", times=9))
     assert lock("--update", "--yes").exit_code == 4
     assert lock_path(profile).read_bytes() == before
+
+
+def test_what_a_model_is_held_against_is_pinned(lock: Lock, profile: Path, local_hub: Any) -> None:
+    """A base model's template on a branch: its commit is in the lock, needs no network then, and moves as asked."""
+    base = "hub:org/base@main/chat_template.jinja"
+    profile.write_text(PROFILE.replace('commit = "main"', f'commit = "main"\ntemplate = "{base}"'))
+    first = local_hub.add("org/base", {"chat_template.jinja": b"{{ messages[0].content }}"})
+    assert lock().exit_code == 0
+    assert read_lock(lock_path(profile)).pins[base].resolved == first
+    offline = lock("--offline", verb="plan")
+    assert (offline.exit_code, "chat template" in offline.stdout) == (0, True), offline.stderr
+    moved = local_hub.add("org/base", {"chat_template.jinja": b"{{ messages[-1].content }}"})
+    assert lock(verb="plan").exit_code == 0
+    assert "everything is pinned" in lock().stdout
+    done = lock("--update", "--yes", "chat", "--json")
+    assert [move["source"] for move in json.loads(done.stdout)["moved"]] == [base]
+    assert read_lock(lock_path(profile)).pins[base].resolved == moved

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import struct
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ from bundler.cli import main
 from bundler.lock import Pin, lock_path, read_lock
 
 pytestmark = pytest.mark.skipif(not shutil.which("skopeo"), reason="apt-get install skopeo")
-_KEYS = {"general.architecture": "llama"}
 PROFILE = """
 [bundle]
 name = "demo"
@@ -34,31 +32,22 @@ source = "registry:{host}/sink:1"
 """
 
 
-def _gguf(name: str) -> bytes:
-    """A model of one number: a header, and what it says of itself."""
-
-    def text(value: str) -> bytes:
-        return struct.pack("<Q", len(value)) + value.encode()
-
-    pairs = [text(key) + struct.pack("<I", 8) + text(value) for key, value in _KEYS.items() | {("general.name", name)}]
-    pairs.append(text("llama.context_length") + struct.pack("<II", 4, 4096))
-    head = "cls.weight" if name.startswith("ranks") else "token_embd.weight"
-    tensor = text(head) + struct.pack("<IQIQ", 1, 1, 0, 0)
-    data = b"GGUF" + struct.pack("<IQQ", 3, 1, len(pairs)) + b"".join(pairs) + tensor
-    return data + bytes(-len(data) % 32) + bytes(32)
-
-
 class Office:
     """A profile whose sources are tags of one registry."""
 
-    def __init__(self, folder: Path, oci: Any, host: str) -> None:
+    def __init__(self, folder: Path, oci: Any, host: str, make_gguf: Any) -> None:
         self.oci, self.host, self.profile, self._home = oci, host, folder / "demo.toml", folder / "home"
+        self._make_gguf = make_gguf
         self.profile.write_text(PROFILE.format(host=host))
 
     def push(self, text: bytes) -> None:
         """Moves every tag."""
         models, title = self.oci.Pusher(self.host, "models"), "org.opencontainers.image.title"
-        named = {f"{name}.gguf": _gguf(f"{name} {text.decode()}") for name in ("chat", "ranks")}
+        tensors = {"chat": "token_embd.weight", "ranks": "cls.weight"}
+        named = {
+            f"{name}.gguf": self._make_gguf(tensor=tensor, words={"general.name": f"{name} {text.decode()}"})
+            for name, tensor in tensors.items()
+        }
         blobs = [models.blob(data, "application/gguf", annotations={title: name}) for name, data in named.items()]
         models.artifact(blobs, "1")
         self.oci.Pusher(self.host, "sink").image({"hello": text}, "1")
@@ -73,8 +62,8 @@ class Office:
 
 
 @pytest.fixture
-def office(tmp_path: Path, registry: Any, load_script: Any) -> Office:
-    made = Office(tmp_path, load_script("oci_images"), registry.host)
+def office(tmp_path: Path, registry: Any, load_script: Any, make_gguf: Any) -> Office:
+    made = Office(tmp_path, load_script("oci_images"), registry.host, make_gguf)
     made.push(tmp_path.name.encode())
     return made
 

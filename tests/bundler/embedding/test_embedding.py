@@ -103,3 +103,26 @@ def test_a_damaged_record_is_as_good_as_none(tmp_path: Path, record: bytes) -> N
     (tmp_path / "kept" / "one.json").write_bytes(record)
     assert kept.take("one", tmp_path / "out") is None
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("modules", "words"),
+    [
+        (
+            ["Transformer", "Pooling", "Dense", "Normalize"],
+            r"comes \['Pooling', 'Dense', 'Normalize'\]",
+        ),
+        (["Transformer"], "only pooling and normalising"),
+        (["Pooling", "Transformer"], "only pooling and normalising"),
+        (None, "modules.json is not JSON"),
+    ],
+)
+def test_a_model_that_does_more_than_pooling_is_not_converted(
+    files: dict[str, Fetched], tmp_path: Path, modules: list[str] | None, words: str
+) -> None:
+    """Vectors without the layer that follows (LaBSE has one) would be those of another model."""
+    kinds = [{"type": f"sentence_transformers.models.{kind}"} for kind in modules or ()]
+    (tmp_path / "modules.json").write_text("{" if modules is None else json.dumps(kinds))
+    with pytest.raises(BadInput, match=words):
+        converted(files, tmp_path, entry())
+    assert not (tmp_path / "embedding.onnx").exists()

@@ -115,6 +115,7 @@ def test_another_family_in_safetensors_is_refused_with_the_way_out(
             "model.safetensors": minilm_files["model.safetensors"],
             "tokenizer.json": minilm_files["tokenizer.json"],
             "config.json": b'{"model_type": "xlm-roberta"}',
+            "modules.json": json.dumps(KINDS).encode(),
             "1_Pooling/config.json": b'{"pooling_mode_mean_tokens": true, "word_embedding_dimension": 384}',
         }
     )
@@ -184,7 +185,7 @@ def test_what_the_lock_pins_stays(
     lock = locked(sources(weights))
     both = {**weights, **export}
     again = sources(both, lock=lock, offline=True)
-    assert _files(again.found()) == {"config.json", "tokenizer.json", WEIGHTS, "1_Pooling/config.json"}
+    assert _files(again.found()) == set(EMBEDDING_FILES)
     entry = again.embedding()
     assert entry is not None
     assert entry.why == "model.safetensors is what the lock pins"

@@ -53,7 +53,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("ending", ["bin", "ckpt", "joblib", "pickle", "pkl", "pt", "pth", "PT", "Bin"])
-@pytest.mark.parametrize("scheme", ["file:m", "wheel:a==1/m", "hub:org/repo@main/m", "registry:host/a:1/m"])
+@pytest.mark.parametrize("scheme", ["file:m", "wheel:a==1/m", "hub:org/repo@main/m", "registry:host.example/a:1/m"])
 def test_kinds_that_are_pickles_are_refused_by_name(refused: Refused, scheme: str, ending: str) -> None:
     """Before a byte of them is fetched."""
     refused(lambda: parse(f"{scheme}.{ending}"), "can carry code")

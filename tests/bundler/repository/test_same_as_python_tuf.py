@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 from securesystemslib.signer import CryptoSigner
-from tuf.api.exceptions import DownloadError, DownloadHTTPError, RepositoryError
+from tuf.api.exceptions import DownloadError, RepositoryError
 from tuf.api.metadata import Metadata, Root, TargetFile
-from tuf.ngclient.config import UpdaterConfig
-from tuf.ngclient.fetcher import FetcherInterface
 from tuf.ngclient.updater import Updater
 
 from bundler.format.errors import LifeboatError
@@ -32,27 +29,16 @@ from bundler.repository.roots import Change, Roots, changed_root
 from bundler.repository.rotation import take_root
 
 QUICK = 10
+Client = Callable[[Path, bytes, Path], Updater]
 PATH = "bundles/1-0001-0123abcd/index.age"
-
-
-class Folder(FetcherInterface):
-    """Fetches from a folder; what is not there is a 404."""
-
-    def __init__(self, root: Path) -> None:
-        self._root = root
-
-    def _fetch(self, url: str) -> Iterator[bytes]:
-        path = self._root / urlsplit(url).path.lstrip("/")
-        if not path.is_file():
-            raise DownloadHTTPError(f"{path} is not there", 404)
-        yield path.read_bytes()
 
 
 class Case:
     """A repository with one content file, both clients having accepted it once; then something changes."""
 
-    def __init__(self, publisher: Publisher, keyring: Keyring, scratch: Path) -> None:
+    def __init__(self, publisher: Publisher, keyring: Keyring, scratch: Path, client: Client) -> None:
         self.publisher, self.keyring, self.scratch = publisher, keyring, scratch
+        self._client = client
         self.folder, self.metadata = publisher.folder, publisher.folder / "metadata"
         target = self.folder / PATH
         target.parent.mkdir(parents=True)
@@ -72,23 +58,16 @@ class Case:
         return trusted
 
     def _theirs(self) -> None:
-        local, targets = self.scratch / "local", self.scratch / "targets"
-        shutil.rmtree(targets, ignore_errors=True)
-        for folder in (local, targets):
-            folder.mkdir(exist_ok=True)
-        updater = Updater(
-            str(local),
-            "file:///metadata/",
-            str(targets),
-            "file:///",
-            Folder(self.folder),
-            UpdaterConfig(prefix_targets_with_hash=False),
-            bootstrap=self.root,
-        )
+        shutil.rmtree(self.scratch / "local" / "files", ignore_errors=True)
+        updater = self.client()
         updater.refresh()
         info = updater.get_targetinfo(PATH)
         if info is not None:
             updater.download_target(info)
+
+    def client(self) -> Updater:
+        """python-tuf's, with what it has seen so far."""
+        return self._client(self.folder, self.root, self.scratch / "local")
 
     def ours_accepts(self) -> bool:
         try:
@@ -119,11 +98,11 @@ class Case:
 
 
 @pytest.fixture
-def case(tmp_path: Path, keyring: Keyring) -> Case:
+def case(tmp_path: Path, keyring: Keyring, their_client: Client) -> Case:
     publisher = Publisher(tmp_path / "now", keyring, datetime.now(UTC))
     publisher.create()
     (tmp_path / "scratch").mkdir()
-    return Case(publisher, keyring, tmp_path / "scratch")
+    return Case(publisher, keyring, tmp_path / "scratch", their_client)
 
 
 def nothing(_: Case) -> None:
@@ -331,7 +310,7 @@ def test_the_verdict_is_the_same(case: Case, name: str) -> None:
     assert (case.ours_accepts(), case.theirs_accepts()) == (accepted, accepted)
 
 
-def test_only_expiry_differs_and_on_purpose(tmp_path: Path, keyring: Keyring) -> None:
+def test_only_expiry_differs_and_on_purpose(tmp_path: Path, keyring: Keyring, their_client: Client) -> None:
     """A stick is old: expired timestamp, snapshot, targets and content warn us and stop python-tuf."""
     past = datetime.now(UTC) - timedelta(days=400)
     publisher = Publisher(tmp_path / "old", keyring, past)
@@ -340,13 +319,7 @@ def test_only_expiry_differs_and_on_purpose(tmp_path: Path, keyring: Keyring) ->
         publisher.folder, root=publisher.first_root(), repository=None, now=datetime.now(UTC), remembered=None
     )
     assert len(trusted.warnings) == 4
-    (tmp_path / "local").mkdir()
-    updater = Updater(
-        str(tmp_path / "local"),
-        "file:///metadata/",
-        fetcher=Folder(publisher.folder),
-        bootstrap=publisher.first_root(),
-    )
+    updater = their_client(publisher.folder, publisher.first_root(), tmp_path / "local")
     with pytest.raises(RepositoryError):
         updater.refresh()
 
@@ -358,8 +331,6 @@ def test_python_tuf_holds_the_delegation_too(case: Case) -> None:
     publisher.add_content({PATH: Listed(5, digest(b"hello")), "install.sh": Listed(5, digest(b"hello"))})
     (case.folder / "install.sh").write_bytes(b"hello")
     assert not case.ours_accepts()
-    updater = Updater(
-        str(case.scratch / "local"), "file:///metadata/", fetcher=Folder(case.folder), bootstrap=case.root
-    )
+    updater = case.client()
     assert updater.get_targetinfo("install.sh") is None
     assert isinstance(updater.get_targetinfo(PATH), TargetFile)

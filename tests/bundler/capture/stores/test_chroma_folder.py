@@ -185,6 +185,24 @@ def test_a_damaged_directory_is_refused(folder: Path, spoil: Callable[[Path], An
     assert not (folder.parent / "rows").exists()
 
 
+@pytest.mark.parametrize(
+    "doctor",
+    [
+        "CREATE VIEW extra AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n",
+        "DROP TABLE migrations; CREATE VIEW migrations AS SELECT 'sysdb' AS dir, 9 AS version",
+        "CREATE TRIGGER extra AFTER INSERT ON migrations BEGIN DELETE FROM collections; END",
+    ],
+    ids=["view", "view for a table", "trigger"],
+)
+def test_a_database_that_holds_programs_is_refused(folder: Path, doctor: str) -> None:
+    """A view that never ends would hold the build for the hour that the child has."""
+    database = sqlite3.connect(folder / "chroma.sqlite3")
+    database.executescript(doctor)
+    database.close()
+    with pytest.raises(BadInput, match=r"holds the (view|trigger) .* and Chroma makes none"):
+        opened(folder)
+
+
 def test_a_damaged_index_does_not_pass_for_a_whole_one(folder: Path) -> None:
     """Vectors that were cut off are missed."""
     for path in folder.glob("*/data_level0.bin"):

@@ -211,10 +211,12 @@ def more(page: Any, call: int) -> Any:
         (changed("/notes", lambda value, _: {**value, "metadata": "l2"}), "does not describe"),
         (lambda path, status, body: (200, b"<html>hello</html>"), "no JSON"),
         (lambda path, status, body: (307, b""), "answered 307"),
+        (changed("/notes", lambda value, _: {**value, "id": "\ud800"}), "no JSON"),
+        (changed("/version", lambda value, _: "1\ud800"), "no JSON"),
     ],
     ids=[
         "count", "after", "negative", "word", "moving", "short", "no vectors", "metric", "index", "metadata", "html",
-        "redirect",
+        "redirect", "no text as id", "no text as version",
     ],
 )  # fmt: skip
 def test_a_server_that_lies_is_not_believed(server: str, tmp_path: Path, change: Change, match: str) -> None:
@@ -229,6 +231,7 @@ def test_a_server_that_lies_is_not_believed(server: str, tmp_path: Path, change:
         (changed("/get", lambda page, _: {**page, "ids": [page["ids"][0]] * len(page["ids"])}), "stands twice"),
         (changed("/get", lambda page, _: {**page, "embeddings": [["x"]] * len(page["ids"])}), "not a list of numbers"),
         (changed("/get", lambda page, _: {**page, "documents": [None] * len(page["ids"])}), "has no text"),
+        (changed("/get", lambda page, _: {**page, "metadatas": [{"a": "\ud800"}] * len(page["ids"])}), "surrogate"),
         (lambda path, status, body: (status, body.replace(b"[", b"[NaN,", 1) if path.endswith("get") else body), "NaN"),
     ],
 )  # fmt: skip
@@ -251,6 +254,13 @@ def test_a_busy_server_is_asked_again(server: str, tmp_path: Path, monkeypatch: 
         assert store(url, tmp_path).look().rows == ROWS
     with fronted(Front(server, lambda *_: (503, b"later"))) as url, pytest.raises(SourceFailed, match="503: later"):
         store(url, tmp_path).look()
+
+
+def test_all_pages_together_have_their_time(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that gives each page just in time does not hold the build for days."""
+    monkeypatch.setattr(chroma_server, "READ_S", 0.0)
+    with pytest.raises(SourceFailed, match="took longer than 0 s for 1203 rows"):
+        read(store(server, tmp_path), tmp_path)
 
 
 def test_an_answer_is_bounded(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -280,7 +290,7 @@ def test_an_answer_that_breaks_off_is_told_as_such(tmp_path: Path) -> None:
 
         thread = threading.Thread(target=answer, daemon=True)
         thread.start()
-        with pytest.raises(SourceFailed, match=r"IncompleteRead.2 bytes read, 998 more"):
+        with pytest.raises(SourceFailed, match=r"received 2 bytes, expected 1000"):
             store(f"http://127.0.0.1:{listening.getsockname()[1]}", tmp_path, collection="notes").look()
         thread.join(10)
 

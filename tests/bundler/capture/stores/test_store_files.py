@@ -107,7 +107,7 @@ def test_another_metric_is_refused(tmp_path: Path, vectors: Any) -> None:
         taken(tmp_path, index, lines({"text": "x"} for _ in range(ROWS)))
 
 
-@pytest.mark.parametrize("damage", range(8))
+@pytest.mark.parametrize("damage", range(9))
 def test_a_file_that_does_not_add_up_is_refused(tmp_path: Path, vectors: Any, damage: int) -> None:
     """Cut, longer, or counts that lie: never read beyond, and never a buffer of the size that it says."""
     whole = bytearray(faiss.serialize_index(flat("l2", vectors)).tobytes())
@@ -120,6 +120,7 @@ def test_a_file_that_does_not_add_up_is_refused(tmp_path: Path, vectors: Any, da
         whole[:37] + struct.pack("<Q", 2**63) + whole[45:],
         whole[:33] + struct.pack("<i", 0) + whole[37:],
         b"IxMp" + whole[4:37] + b"IxMp" + whole[4:],
+        b"IxMp" + whole[4:33] + struct.pack("<i", 0) + whole + struct.pack(f"<Q{ROWS}q", ROWS, *range(ROWS)),
     ][damage]
     (tmp_path / "x.faiss").write_bytes(bytes(spoilt))
     (tmp_path / "texts.jsonl").write_text(lines({"text": "x"} for _ in range(ROWS)))
@@ -135,8 +136,10 @@ def test_a_file_that_does_not_add_up_is_refused(tmp_path: Path, vectors: Any, da
         ([{"text": "x", "vector": [1]}] * ROWS, "has a vector"),
         ([{"text": ""}] * ROWS, "has no text"),
         ([{"text": "x", "page": 1}] * ROWS, "page is not known"),
+        ([{"text": "x", "id": None}] * ROWS, "line 1 of the texts has an id that is neither"),
+        ([{"text": "x", "id": {"a": 1}}] * ROWS, "line 1 of the texts has an id that is neither"),
     ],
-    ids=["fewer", "more", "vector", "empty", "unknown"],
+    ids=["fewer", "more", "vector", "empty", "unknown", "null", "object"],
 )
 def test_texts_that_do_not_fit_are_refused(tmp_path: Path, vectors: Any, texts: Any, match: str) -> None:
     """A text a vector, no more and no less."""
