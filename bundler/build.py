@@ -14,11 +14,12 @@ from bundler.files import DISK, FileLayer
 from bundler.format.errors import BadInput, NoSpace
 from bundler.format.limits import VOLUME_BYTES
 from bundler.format.trust.policy import origin
-from bundler.gather import Sources, gather
+from bundler.gather import gather
 from bundler.lock import Lock, settle
 from bundler.outgoing import outgoing
 from bundler.plan import Found, Plan, make_plan
 from bundler.profile.model import Profile
+from bundler.profile_sources import Sources
 from bundler.provenance.documents import Documents
 from bundler.provenance.licences import contradiction, issues, require, travels_no_more
 from bundler.repository.keyring import Keyring

@@ -10,7 +10,6 @@ from pathlib import Path
 from bundler.embedding.model import convert_embedding, embedding_files, make_encoder
 from bundler.fit.faq import fit_faq
 from bundler.fit.near_miss import near_misses, told, tried
-from bundler.gather import Sources
 from bundler.ingest.faq import FaqEntry, faq_issues, read_faq
 from bundler.knowledge.faq import FaqIndex, FaqMatcher
 from bundler.knowledge.reading import Embeds
@@ -18,6 +17,7 @@ from bundler.knowledge.types import FaqMatch
 from bundler.lock import lock_path, read_lock
 from bundler.plan import NO_SELFTEST
 from bundler.profile.read import read_profile
+from bundler.profile_sources import Sources
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from bundler.embedding.model import embedding_files
 from bundler.embedding.offer import pinned
 from bundler.format.errors import BadInput, SourceFailed
-from bundler.gather import Sources
 from bundler.lock import Lock, Pin, settle
 from bundler.models.signatures import default_place
 from bundler.profile.model import EmbeddingEntry, ModelEntry, Profile
+from bundler.profile_sources import Sources
 from bundler.sources import hub
 from bundler.sources.source import HubSource, RegistrySource, Seen, parse
 from bundler.terminal import size

@@ -15,9 +15,9 @@ from bundler.terminal import Terminal
 
 if TYPE_CHECKING:
     from bundler.embedding.model import VectorCache
-    from bundler.gather import Sources
     from bundler.lock import Lock
     from bundler.profile.model import Profile
+    from bundler.profile_sources import Sources
     from bundler.repository.keyring import Keyring
 
 profile_argument = click.argument("profile", metavar="PROFILE", type=click.Path(path_type=Path, dir_okay=False))
@@ -75,7 +75,7 @@ class Sourcing:
             vectors: Where vectors of earlier builds lie.
         """
         from bundler.embedding.conversions import Conversions
-        from bundler.gather import Sources
+        from bundler.profile_sources import Sources
         from bundler.repository.hub_tokens import HubTokens
 
         return Sources(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
 from typing import Any
 
 from bundler.format.errors import LifeboatError
@@ -79,8 +80,8 @@ def _bound_depth(data: bytes) -> None:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)[:80]!a} appears twice")
+        often = Counter(key for key, _ in pairs)
+        raise ValueError(f"the key {next(key for key, times in often.items() if times > 1)[:80]!a} appears twice")
     return found
 
 

@@ -17,10 +17,10 @@ import pytest
 from bundler.embedding.model import EMBEDDING_FILES, make_encoder
 from bundler.embedding.offer import choose, pinned, settled
 from bundler.format.errors import BadInput
-from bundler.gather import Sources
 from bundler.lock import Pin
 from bundler.profile.model import EmbeddingEntry
 from bundler.profile.read import read_profile
+from bundler.profile_sources import Sources
 from bundler.relock import locked, movable
 from bundler.sources.place import Place
 

@@ -92,6 +92,13 @@ def test_texts_that_do_not_end_are_read_once() -> None:
         strict_json.parse(b"[" + b'"' + b'\\"' * 1_000_000 + brackets)
 
 
+def test_one_key_of_many_that_stands_twice_is_found() -> None:
+    """Each key is looked at once: whoever counts them one by one does not end with a document of some megabytes."""
+    many = b",".join(b'"%d":0' % number for number in range(300_000))
+    with pytest.raises(ValueError, match="the key 'x' appears twice"):
+        strict_json.parse(b"{" + many + b',"x":0,"x":0}')
+
+
 @pytest.mark.parametrize("data", [b"1.0", b"1e2", b"NaN", b"Infinity"])
 def test_where_no_float_is_wanted_none_is_read(data: bytes) -> None:
     """Not even one that is whole."""

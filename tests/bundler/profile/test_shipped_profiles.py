@@ -18,12 +18,13 @@ from bundler.authoring.new import make_profile
 from bundler.check import check
 from bundler.embedding.conversions import Conversions
 from bundler.embedding.model import EMBEDDING_FILES
-from bundler.gather import Sources, gather
+from bundler.gather import gather
 from bundler.ingest.faq import faq_issues, read_faq
 from bundler.ingest.routes import read_routes
 from bundler.profile.model import Profile
 from bundler.profile.read import read_profile
 from bundler.profile.routes import independent
+from bundler.profile_sources import Sources
 from bundler.sources.source import HubSource, parse
 
 ROOT = Path(__file__).parents[3]
