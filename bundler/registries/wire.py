@@ -26,6 +26,7 @@ from urllib3.util import Timeout, make_headers
 from bundler.format.errors import SourceFailed
 from bundler.format.secrets import masked
 from bundler.patience import Passing, asked_s, lasting
+from bundler.registries.incoming import Bound, bind, held
 from bundler.registries.logins import Login
 from bundler.registries.reference import is_loopback
 
@@ -38,6 +39,9 @@ _REDIRECTS = 5
 _TOKEN_BYTES = 64 << 10
 _ERROR_BYTES = 8 << 10
 _BLOCK_BYTES = 1 << 20
+# A block of a large answer on a line of 1 kB/s; a small answer as a whole, and the word of an error beside its status.
+BLOCK_S, WHOLE_S, WORD_S = 900.0, 120.0, 20.0
+_FRAMING_BYTES = 64 << 10
 
 
 @dataclass
@@ -54,40 +58,44 @@ class Answer:
     status: int
     headers: Mapping[str, str]
     _raw: urllib3.BaseHTTPResponse
+    _bound: Bound
 
     def blocks(self) -> Iterator[bytes]:
-        """Yields the body.
+        """Yields the body, of any length.
 
         Raises:
-            Passing: The connection broke.
+            Passing: The connection broke, said nothing for too long, or sent more marks of chunks than bytes.
         """
         while True:
-            try:
-                block = self._raw.read(_BLOCK_BYTES)
-            except (HTTPError, OSError) as error:
-                raise Passing(_told(error)) from error
+            self._allow(_BLOCK_BYTES, BLOCK_S)
+            block = self._read(_BLOCK_BYTES)
             if not block:
                 return
             yield block
 
-    def body(self, limit: int) -> bytes:
+    def body(self, limit: int, within_s: float = WHOLE_S) -> bytes:
         """Returns the whole body.
+
+        Args:
+            limit: How many bytes it may have.
+            within_s: How long all of it may take.
 
         Raises:
             SourceFailed: It is longer than `limit` bytes.
-            Passing: The connection broke.
+            Passing: The connection broke, or the body was not here in time.
         """
-        found = b""
-        for block in self.blocks():
+        self._allow(limit, within_s)
+        found = bytearray()
+        while block := self._read(limit + 1 - len(found)):
             found += block
             if len(found) > limit:
                 raise SourceFailed(f"the registry answers with more than {limit} bytes where less is due")
-        return found
+        return bytes(found)
 
     def code(self) -> str:
         """Returns the registry's own word for its error, or ""."""
         try:
-            found = re.search(rb'"code"\s*:\s*"([A-Z_]{1,40})"', self.body(_ERROR_BYTES))
+            found = re.search(rb'"code"\s*:\s*"([A-Z_]{1,40})"', self.body(_ERROR_BYTES, WORD_S))
         except (SourceFailed, Passing):
             return ""
         return found[1].decode() if found else ""
@@ -95,6 +103,16 @@ class Answer:
     def asked_s(self) -> float | None:
         """Returns how long the registry asks to wait, or None."""
         return asked_s(self.headers, datetime.now(UTC))
+
+    def _allow(self, length_bytes: int, within_s: float) -> None:
+        # Registries send chunks of some KiB, with few bytes between them.
+        self._bound.allow(2 * length_bytes + _FRAMING_BYTES, within_s)
+
+    def _read(self, most: int) -> bytes:
+        try:
+            return self._raw.read(most)
+        except (HTTPError, OSError) as error:
+            raise Passing(_told(error)) from error
 
 
 class Wire:
@@ -110,6 +128,7 @@ class Wire:
         self._origin, self._login, self._scopes = origin, login, scopes
         self._local = is_loopback(urlsplit(origin).netloc)
         self._direct = urllib3.PoolManager(maxsize=8, blocksize=_SENT_BYTES)
+        bind(self._direct)
         self._proxied: dict[str, urllib3.PoolManager] = {}
         self._authorization, self._lock = "", threading.RLock()
 
@@ -188,21 +207,23 @@ class Wire:
 
     def _once(self, method: str, url: str, headers: Mapping[str, str], body: IO[bytes] | bytes | None) -> Answer:
         sent = {"Accept-Encoding": "identity", "User-Agent": "lifeboat", **headers}
+        bound = Bound(READ_S if body is None else STORED_S)
         try:
-            raw = self._pool(url).urlopen(
-                method,
-                url,
-                body=body,
-                headers=sent,
-                redirect=False,
-                retries=False,
-                preload_content=False,
-                decode_content=False,
-                timeout=Timeout(connect=CONNECT_S, read=READ_S if body is None else STORED_S),
-            )
+            with held(bound):
+                raw = self._pool(url).urlopen(
+                    method,
+                    url,
+                    body=body,
+                    headers=sent,
+                    redirect=False,
+                    retries=False,
+                    preload_content=False,
+                    decode_content=False,
+                    timeout=Timeout(connect=CONNECT_S, read=bound.silence_s),
+                )
         except (HTTPError, OSError) as error:
             raise _lasting(urlsplit(url).netloc, error) or Passing(_told(error)) from error
-        return Answer(url, raw.status, raw.headers, raw)
+        return Answer(url, raw.status, raw.headers, raw, bound)
 
     def _pool(self, url: str) -> urllib3.PoolManager:
         parts = urlsplit(url)
@@ -215,6 +236,7 @@ class Wire:
                 login = make_headers(proxy_basic_auth=f"{who.username}:{who.password or ''}") if who.username else None
                 bare = urlunsplit(who._replace(netloc=who.netloc.rpartition("@")[2]))
                 self._proxied[proxy] = urllib3.ProxyManager(bare, proxy_headers=login, blocksize=_SENT_BYTES)
+                bind(self._proxied[proxy])
             return self._proxied[proxy]
 
     def _is_own(self, url: str) -> bool:
