@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import threading
@@ -132,30 +133,32 @@ def test_what_a_build_reads_counts_as_used(filled: Path) -> None:
 
 
 def test_no_build_begins_while_the_cache_is_pruned(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that is at work keeps everything; one that comes meanwhile waits until the removal is done."""
+    """One that is at work keeps everything; one that comes meanwhile finds the lock taken until the removal is done."""
     wheel = filled / "cache" / "wheels" / "a.whl"
     _used(wheel, 40)
     now = datetime.now(UTC)
-    order: list[object] = []
+    seen: list[bool] = []
     with work_folder(filled), pytest.raises(Busy, match="at work"):
         cache.prune(filled, 30, now)
 
     def build() -> None:
         with work_folder(filled):
-            order.append(wheel.exists())
+            seen.append(wheel.exists())
 
     real, begun = cache.unused, threading.Thread(target=build)
 
-    def slow(*words: Any) -> tuple[Path, ...]:
+    def looked(*words: Any) -> tuple[Path, ...]:
+        folder = os.open(filled / "work", os.O_RDONLY)
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.close(folder)
         begun.start()
-        time.sleep(0.3)
-        order.append("pruned")
         return real(*words)
 
-    monkeypatch.setattr(cache, "unused", slow)
+    monkeypatch.setattr(cache, "unused", looked)
     assert cache.prune(filled, 30, now) == 700
     begun.join()
-    assert order == ["pruned", False]
+    assert seen == [False]
 
 
 def test_a_file_system_that_notes_no_reading_is_told(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
