@@ -22,6 +22,7 @@ from bundler.capture.stores.chroma_folder import answers_of
 from bundler.capture.stores.chroma_wire import Limits, TooLong, exchange
 from bundler.capture.stores.rows import ROWS_MAX, StoreFacts, facts_of, printable
 from bundler.confine import Confinement, run_confined
+from bundler.format import strict_json
 from bundler.format.errors import BadInput, SourceFailed
 from bundler.format.limits import GIB, MIB
 from bundler.format.store import METRICS
@@ -175,12 +176,10 @@ class ChromaServer:
 
     def _value(self, method: str, path: str, body: object = None) -> Any:
         try:
-            found = json.loads(self._send(method, path, body, Limits(FACTS_BYTES_MAX, TIMEOUT_S, TIMEOUT_S)))
-            json.dumps(found, ensure_ascii=False).encode()  # a lone surrogate goes into no URL and onto no terminal
-        except (ValueError, RecursionError):
+            return strict_json.parse(self._send(method, path, body, Limits(FACTS_BYTES_MAX, TIMEOUT_S, TIMEOUT_S)))
+        except ValueError:
             hint = "is this a Chroma server of version 1 or later?"
             raise SourceFailed(f"{self.url}{path} answered with no JSON", hint) from None
-        return found
 
     def _send(self, method: str, path: str, body: object, limits: Limits) -> bytes:
         """Sends a request, again after a pause where the server is busy; returns the body of a 200."""
