@@ -11,6 +11,7 @@ from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
 from bundler.format.errors import SourceFailed
+from bundler.format.secrets import masked
 
 T = TypeVar("T")
 
@@ -19,13 +20,13 @@ class Passing(Exception):
     """A try failed in a way that may pass: a connection that broke, a server that is busy.
 
     Args:
-        fact: What happened.
+        fact: What happened; logins and tokens in its addresses are masked.
         asked_s: How long the server asks to wait, or None.
     """
 
     def __init__(self, fact: str, asked_s: float | None = None) -> None:
-        super().__init__(fact)
-        self.fact, self.asked_s = fact, asked_s
+        self.fact, self.asked_s = masked(fact), asked_s
+        super().__init__(self.fact)
 
 
 @dataclass(frozen=True)

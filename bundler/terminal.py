@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bundler.format import errors
+from bundler.format.secrets import masked
 
 # The exit codes, also in docs/exit-codes.md. A test holds the two together.
 EXIT_CODES: dict[type[BaseException], int] = {
@@ -80,10 +81,10 @@ class Terminal:
         print(text, file=sys.stdout, flush=True)  # noqa: T201 - the one place that prints results
 
     def note(self, text: str) -> None:
-        """Says something on stderr that is not part of the result."""
+        """Says something on stderr that is not part of the result; logins and tokens in addresses are masked."""
         with self._lock:
             self._clear()
-            print(text, file=sys.stderr, flush=True)  # noqa: T201 - the one place that speaks
+            print(masked(text), file=sys.stderr, flush=True)  # noqa: T201 - the one place that speaks
 
     def good(self, text: str) -> None:
         self.note(self._paint(_GREEN, text))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from bundler.format.secrets import masked
+
 
 class LifeboatError(Exception):
-    """A failure that a person can act on.
+    """A failure that a person can act on; logins and tokens in the addresses that it names are masked.
 
     Args:
         fact: What is wrong, with expected and observed values; lower case, no final period.
@@ -12,9 +14,8 @@ class LifeboatError(Exception):
     """
 
     def __init__(self, fact: str, hint: str = "") -> None:
-        super().__init__(fact)
-        self.fact = fact
-        self.hint = hint
+        self.fact, self.hint = masked(fact), masked(hint)
+        super().__init__(self.fact)
 
 
 class BadInput(LifeboatError):
@@ -27,7 +28,7 @@ class BadInputs(BadInput):
     def __init__(self, subject: str, issues: tuple[str, ...], hint: str = "") -> None:
         lines = "".join(f"\n  - {issue}" for issue in issues)
         super().__init__(f"{subject}: {len(issues)} problem{'s' if len(issues) != 1 else ''}{lines}", hint)
-        self.issues = issues
+        self.issues = tuple(map(masked, issues))
 
 
 class SourceFailed(LifeboatError):

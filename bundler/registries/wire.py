@@ -24,6 +24,7 @@ from urllib3.exceptions import HTTPError
 from urllib3.util import Timeout, make_headers
 
 from bundler.format.errors import SourceFailed
+from bundler.format.secrets import masked
 from bundler.patience import Passing, asked_s, lasting
 from bundler.registries.logins import Login
 from bundler.registries.reference import is_loopback
@@ -165,11 +166,11 @@ class Wire:
             parts = urlsplit(url)
             _ = parts.port  # looked at here: a number that is no port is found only when it is asked for
         except ValueError as error:
-            raise SourceFailed(f"the registry points to {ascii(location)[:120]}, which is no URL") from error
+            raise SourceFailed(f"the registry points to {masked(ascii(location))[:120]}, which is no URL") from error
         if parts.scheme == "https" or (parts.scheme == "http" and self._local and is_loopback(parts.netloc)):
             return url
         raise SourceFailed(
-            f"the registry points to {ascii(f'{parts.scheme}://{parts.netloc}')[:120]}, which is not HTTPS",
+            f"the registry points to {masked(ascii(f'{parts.scheme}://{parts.netloc}'))[:120]}, which is not HTTPS",
             "a registry behind a TLS proxy must know its own address (X-Forwarded-Proto, or relative URLs)",
         )
 
@@ -294,4 +295,4 @@ def _basic(login: Login) -> str:
 def _told(error: Exception) -> str:
     """A fault of the network in a line that holds no control characters, and of our own URLs nothing."""
     cause = error.__cause__ or error.__context__ or error
-    return f"{type(error).__name__}: {ascii(str(cause))[1:-1][:160]}"
+    return f"{type(error).__name__}: {masked(ascii(str(cause)))[1:-1][:160]}"

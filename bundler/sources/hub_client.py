@@ -18,6 +18,7 @@ from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import hf_raise_for_status
 
 from bundler.format.errors import SourceFailed
+from bundler.format.secrets import masked
 from bundler.patience import Passing
 from bundler.sources.hub_listing import Entry, Listing, card_licence, is_commit, make_listing
 from bundler.sources.hub_part import PartFile
@@ -136,7 +137,7 @@ class HubClient:
         try:
             return origin(url) == self._settings.origin
         except ValueError as error:
-            raise SourceFailed(f"the hub leads to where a hub does not lead: {url[:200]!r}") from error
+            raise SourceFailed(f"the hub leads to where a hub does not lead: {masked(url)[:200]!r}") from error
 
     def _take(self, response: Any, entry: Entry, part: PartFile, heard: Callable[[int], None]) -> None:
         patience, host = self._patience, response.url.host
@@ -203,7 +204,7 @@ def _told(what: str) -> Iterator[None]:
         hint = TOKEN_HINT if status in (401, 403) else ""
         raise SourceFailed(f"{what}: the hub answered {status}", hint) from error
     except (hub_errors.HFValidationError, hub_errors.FileMetadataError) as error:
-        raise SourceFailed(f"{what}: {str(error)[:200]}") from error
+        raise SourceFailed(f"{what}: {masked(str(error))[:200]}") from error
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         # What the library makes of an answer that is not what it expects; a fault of this program stays one.
         if _is_ours(error):

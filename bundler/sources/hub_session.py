@@ -24,6 +24,7 @@ from huggingface_hub.utils._http import default_client_factory  # only to leave 
 from bundler import __version__
 from bundler.format.errors import SourceFailed
 from bundler.format.limits import MIB
+from bundler.format.secrets import masked
 from bundler.patience import Passing, asked_s, lasting
 from bundler.sources.hub_patience import MAY_PASS, HubPatience
 from bundler.sources.hub_settings import HubSettings, origin
@@ -80,13 +81,15 @@ class transport_errors:  # noqa: N801 - reads as a statement
         if isinstance(error, httpx2.TimeoutException):
             raise Passing(f"{self._host} said nothing for too long") from error
         if isinstance(error, httpx2.UnsupportedProtocol | httpx2.TooManyRedirects | httpx2.InvalidURL):
-            raise SourceFailed(f"{self._host} leads to where a hub does not lead: {str(error)[:200]!r}") from error
+            raise SourceFailed(
+                f"{self._host} leads to where a hub does not lead: {masked(str(error))[:200]!r}"
+            ) from error
         if isinstance(error, httpx2.HTTPError):
             failed = lasting(self._host, error, "a mirror without TLS is named with http:// in HF_ENDPOINT")
             if failed is not None:
                 raise failed from error
             raise Passing(
-                f"the connection to {self._host} failed: {str(error)[:200] or type(error).__name__}"
+                f"the connection to {self._host} failed: {masked(str(error))[:200] or type(error).__name__}"
             ) from error
 
 

@@ -108,9 +108,12 @@ def _checked_endpoint(endpoint: str) -> str:
     try:
         scheme, host, _ = origin(endpoint)
         parts = urlsplit(endpoint)
-        usable = scheme in ("http", "https") and host and not (parts.username or parts.query or parts.fragment)
+        usable = scheme in ("http", "https") and host and not ("@" in parts.netloc or parts.query or parts.fragment)
     except ValueError:
         usable = False
+    if not usable and "@" in endpoint:  # not repeated, not even masked: what is before the @ may be anything
+        fact = "HF_ENDPOINT is not the address of a hub: it holds a login before its host"
+        raise BadInput(fact, "write the address alone; a token goes to HF_TOKEN")
     if not usable:
         raise BadInput(f"HF_ENDPOINT is {endpoint!r}, not the address of a hub", f"for example {ENDPOINT}")
     return endpoint

@@ -21,6 +21,7 @@ from typing import IO
 
 from bundler.format.errors import PartMissing, SourceFailed
 from bundler.format.oci import MANIFEST_BYTES
+from bundler.format.secrets import masked
 from bundler.sources.silence import Silence
 
 PROGRAM = "skopeo"
@@ -31,7 +32,6 @@ _LOOK_S = 0.2
 _LOOPBACK = re.compile(r"(127(\.[0-9]{1,3}){3}|localhost|\[::1\])(:[0-9]+)?")
 _ABSENT = re.compile(r"manifest unknown|name unknown|not found|status code 404|status 404", re.IGNORECASE)
 _CLOSED = re.compile(r"unauthorized|authentication required|denied|forbidden|status 40[13]", re.IGNORECASE)
-_QUERY = re.compile(r"\?[^\s\"']+")  # of an address of a store behind the registry: it may be a signed ticket
 _WHERE = re.compile(r'^(Error parsing image name "[^"]*": |initializing source \S+: )')  # said by us already
 _TOO_LONG = re.compile(r"SIGXFSZ|file too large", re.IGNORECASE)
 _SAID = re.compile(r'level=fatal msg="(.*)"', re.DOTALL)
@@ -195,7 +195,7 @@ class Skopeo:
     def _failed(self, reference: str, said: str, code: int) -> Exception:
         found = _SAID.search(said)
         plain = " ".join((found[1] if found else said).replace('\\"', '"').split())
-        words = _QUERY.sub("?...", _WHERE.sub("", plain))[-500:]
+        words = masked(_WHERE.sub("", plain))[-500:]
         fact = f"registry:{self.name}{reference}: {words or f'skopeo ended with {code}'}"
         if "policy.json" in words:
             return SourceFailed(fact, "skopeo follows /etc/containers/policy.json; a package of your system brings it")

@@ -13,6 +13,7 @@ from pathlib import Path
 from bundler.confine import Confinement, run_confined
 from bundler.format.errors import SourceFailed
 from bundler.format.limits import GIB
+from bundler.format.secrets import masked
 from bundler.sources.file import hashed
 from bundler.sources.source import Fetched, WheelSource
 
@@ -97,7 +98,7 @@ def _run_pip(source: WheelSource, folder: Path) -> None:
     if done.returncode != 0:
         said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines()[-1:]
         raise SourceFailed(
-            f"{source}: pip download failed: {' '.join(said)[:500] or f'exit code {done.returncode}'}",
+            f"{source}: pip download failed: {masked(' '.join(said))[:500] or f'exit code {done.returncode}'}",
             "check the name, the version and pip's index, or put the wheel into the cache folder",
         )
 
