@@ -87,19 +87,19 @@ def unused(home: Path, keep_days: int, now: datetime) -> tuple[Path, ...]:
     return tuple(sorted(path for path in files if path.suffix != ".lock" and _used_s(path) < since_s))
 
 
-def prune(home: Path, keep_days: int, now: datetime) -> int:
-    """Removes what `unused` names; returns the bytes.
+def prune(home: Path, keep_days: int, now: datetime) -> tuple[int, int]:
+    """Removes what `unused` names; returns how many files that were, and their bytes.
 
     Raises:
         Busy: A build of this home is at work.
         BadInput: As `unused`.
     """
     with no_build(home):
-        freed = 0
-        for path in unused(home, keep_days, now):
-            freed += path.lstat().st_size
+        found, freed_bytes = unused(home, keep_days, now), 0
+        for path in found:
+            freed_bytes += path.lstat().st_size
             path.unlink()
-        return freed
+        return len(found), freed_bytes
 
 
 def _cleared(home: Path, names: Sequence[str], folders: Sequence[Path]) -> int:

@@ -20,7 +20,10 @@ NOT_HANDED_ON = ("connection", "transfer-encoding", "keep-alive", "content-lengt
 
 @dataclass
 class Seen:
-    """A request: bytes of the bodies that went to the registry and came back, 0 as status where it was cut off."""
+    """A request: bytes of the bodies that went to the registry and came back, 0 as status where it was cut off.
+
+    `ended` tells that the front has done with it.
+    """
 
     method: str
     path: str
@@ -28,6 +31,7 @@ class Seen:
     status: int = 0
     up_bytes: int = 0
     down_bytes: int = 0
+    ended: bool = False
 
 
 @dataclass(frozen=True)
@@ -141,6 +145,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             with suppress(OSError):  # the peer may have left first
                 self.connection.shutdown(2)
+        finally:
+            seen.ended = True
 
     do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = _handle  # noqa: N815 - names of http.server
 

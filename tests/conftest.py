@@ -205,6 +205,31 @@ def make_gguf() -> Callable[..., bytes]:
 
 
 @pytest.fixture(scope="session")
+def make_certificate() -> Callable[[Path, str], Path]:
+    """Makes a certificate that vouches for itself, for a name such as `IP:127.0.0.1`; its key lies beside it."""
+
+    def make(folder: Path, name: str) -> Path:
+        pair = ["-keyout", str(folder / "key"), "-out", str(folder / "cert")]
+        ask = ["openssl", "req", "-x509", "-newkey", "ed25519", "-nodes", "-subj", "/CN=t", *pair]
+        subprocess.run([*ask, "-addext", f"subjectAltName={name}"], check=True, capture_output=True)
+        return folder / "cert"
+
+    return make
+
+
+@pytest.fixture
+def two_ticks() -> Callable[[threading.Event, float], bool]:
+    """Waits for an event as if two seconds passed before it, in no time, however soon it comes."""
+    ticks = dict[threading.Event, int]()
+
+    def ended(event: threading.Event, _: float) -> bool:
+        ticks[event] = ticks.get(event, 0) + 1
+        return event.wait(60) if ticks[event] > 2 else False
+
+    return ended
+
+
+@pytest.fixture(scope="session")
 def load_script(repo_root: Path) -> Callable[[str], Any]:
     """Loads a module of scripts/, which are no package: they find each other as programs do."""
     if str(repo_root / "scripts") not in sys.path:

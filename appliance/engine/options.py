@@ -81,7 +81,6 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "mirostat_tau": (0, 100),
     "mirostat_eta": (0, 10),
 }
-SAMPLING_OPTIONS = frozenset(_RANGES) | {"ignore_eos"}
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from appliance.store import systemd_creds
-from appliance.store.systemd_creds import HOST, TPM2
 from bundler.files import read_limited
 from bundler.format import age
 from bundler.format.age.errors import AgeError
@@ -23,7 +22,6 @@ from bundler.format.errors import BadBundle, BadInput, FileMissing, NotReady, Wr
 
 KEY_FILE = "file"
 UNCHANGED = ""
-MACHINES = (KEY_FILE, HOST, TPM2)
 MACHINE_KEY, MACHINE_CREDENTIAL = "machine.key", "machine.cred"
 RECOVERY_SLOT, PASSPHRASE_SLOT = "recovery.slot", "passphrase.slot"
 _SLOT_BYTES = 65_536

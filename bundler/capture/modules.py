@@ -5,12 +5,12 @@ A layer more, such as LaBSE's `Dense`, and vectors without it would be vectors o
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
 from bundler.confine import run_confined
+from bundler.format import strict_json
 from bundler.format.errors import BadInput
 from bundler.format.limits import MIB
 
@@ -31,8 +31,8 @@ def check_stream(
     if len(data) > BYTES:
         raise BadInput(f"modules.json is longer than {BYTES} bytes")
     try:
-        require(json.loads(data))
-    except (ValueError, RecursionError) as error:
+        require(strict_json.parse(data))
+    except ValueError as error:
         raise BadInput(f"modules.json is not JSON: {error}") from error
     return {}
 

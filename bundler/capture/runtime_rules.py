@@ -20,7 +20,6 @@ from bundler.format.errors import BadInput, BadInputs
 from bundler.format.software import is_version
 
 PROGRAM, TOOL = "lifeboat-ai", "pip"
-LEAST_PYTHON = (3, 11)
 # The GPU's distribution carries the same modules under another name.
 _STANDS_FOR = {"onnxruntime": "onnxruntime-gpu"}
 _CPYTHON = re.compile(r"cp(3)([0-9]{1,2})")

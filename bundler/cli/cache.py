@@ -72,5 +72,5 @@ def prune(terminal: Terminal, *, keep_days: int, yes: bool, home: Path) -> None:
         length = sum(path.lstat().st_size for path in found)
         asked = f"Remove {len(found)} files ({size(length)}) that no build has used for {keep_days} days?"
         click.confirm(asked, abort=True, err=True)
-    freed = remove(home, keep_days, now)
-    terminal.result({"freed_bytes": freed, "files": len(found)}, [f"{size(freed)} freed in {home / 'cache'}"])
+    files, freed = remove(home, keep_days, now)
+    terminal.result({"freed_bytes": freed, "files": files}, [f"{size(freed)} freed in {home / 'cache'}"])

@@ -85,9 +85,8 @@ class transport_errors:  # noqa: N801 - reads as a statement
                 f"{self._host} leads to where a hub does not lead: {masked(str(error))[:200]!r}"
             ) from error
         if isinstance(error, httpx2.HTTPError):
-            if (
-                failed := lasting(self._host, error, "a mirror without TLS is named with http:// in HF_ENDPOINT")
-            ) is not None:
+            failed = lasting(self._host, error, "a mirror without TLS is named with http:// in HF_ENDPOINT")
+            if failed is not None:
                 raise failed from error
             raise Passing(
                 f"the connection to {self._host} failed: {masked(str(error))[:200] or type(error).__name__}"

@@ -111,6 +111,8 @@ class Customer:
                     break
                 assert process.poll() is None, log.read_text()
                 time.sleep(0.1)
+            else:
+                raise AssertionError(log.read_text())
             yield Box(url.read_text().strip(), token)
         finally:
             process.terminate()

@@ -46,7 +46,10 @@ def _killed(customer: Any, words: list[str], front: Any, after_bytes: int) -> No
         front.watch = watch
         assert running.wait(120) == -signal.SIGKILL
     front.watch = None
-    time.sleep(0.5)  # what the registry still does with the broken connections
+    until = time.monotonic() + 60
+    while not all(seen.ended for seen in front.seen):  # what the registry still does with the broken connections
+        assert time.monotonic() < until
+        time.sleep(0.02)
 
 
 def test_a_box_answers_from_what_a_registry_brought(customer: Any, front: Any, tmp_path: Path) -> None:

@@ -69,16 +69,16 @@ def test_the_front_breaks_what_is_asked_of_it(registry: Any, load_script: Callab
     assert front.asked("PUT")[-1].up_bytes == 100_000
 
 
-def test_a_password_and_a_certificate(make_registry: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_password_and_a_certificate(
+    make_registry: Callable[..., Any], make_certificate: Callable[[Path, str], Path], tmp_path: Path
+) -> None:
     """With users it asks who is there; with a certificate it speaks TLS."""
     with make_registry(users={"lena": "secret"}) as guarded:
         assert _ask(guarded.host, "GET", "/v2/")[0] == 401
         assert _ask(guarded.host, "GET", "/v2/", Authorization="Basic bGVuYTpzZWNyZXQ=")[0] == 200
-    pair = ["-keyout", str(tmp_path / "key"), "-out", str(tmp_path / "cert")]
-    ask = ["openssl", "req", "-x509", "-newkey", "ed25519", "-nodes", "-subj", "/CN=t", *pair]
-    subprocess.run([*ask, "-addext", "subjectAltName=IP:127.0.0.1"], check=True, capture_output=True)
-    with make_registry(certificate=tmp_path / "cert", key=tmp_path / "key") as secure:
-        trusted = ssl.create_default_context(cafile=str(tmp_path / "cert"))
+    certificate = make_certificate(tmp_path, "IP:127.0.0.1")
+    with make_registry(certificate=certificate, key=certificate.with_name("key")) as secure:
+        trusted = ssl.create_default_context(cafile=str(certificate))
         with urlopen(Request(f"https://{secure.host}/v2/"), context=trusted, timeout=10) as answer:
             assert answer.status == 200
 

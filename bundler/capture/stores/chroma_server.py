@@ -22,6 +22,7 @@ from bundler.capture.stores.chroma_folder import answers_of
 from bundler.capture.stores.chroma_wire import Limits, TooLong, exchange
 from bundler.capture.stores.rows import ROWS_MAX, StoreFacts, facts_of, printable
 from bundler.confine import Confinement, run_confined
+from bundler.format import strict_json
 from bundler.format.errors import BadInput, SourceFailed
 from bundler.format.limits import GIB, MIB
 from bundler.format.store import METRICS
@@ -34,6 +35,7 @@ TIMEOUT_S, ATTEMPTS, READS = 60.0, 4, 4
 # A page may be long, and come over a slow line; nobody waits longer for all of them than for the child that reads them.
 PAGE_S, READ_S = 600.0, 3_600.0
 _PAUSE_S = 0.5
+_BY_FOLDER = 'stop the server and snapshot a copy of its directory: source = "file:FOLDER"'
 _AGAIN = (429, 500, 502, 503, 504)
 _CHILD = "bundler.capture.stores.chroma_pages"
 
@@ -135,12 +137,12 @@ class ChromaServer:
                 body = {"limit": PAGE_ROWS, "offset": offset, "include": include}
                 left_s = until - time.monotonic()
                 if left_s <= 0:
-                    raise SourceFailed(f"{self.url} took longer than {READ_S:g} s for {rows} rows")
+                    raise SourceFailed(f"{self.url} took longer than {READ_S:g} s for {rows} rows", _BY_FOLDER)
                 limits = Limits(PAGE_BYTES_MAX, TIMEOUT_S, min(PAGE_S, left_s))
                 page = self._send("POST", f"{self.place}/{identifier}/get", body, limits)
                 taken += len(page)
                 if taken > PAGES_BYTES_MAX:
-                    raise SourceFailed(f"{self.url} sent more than {PAGES_BYTES_MAX} bytes of rows")
+                    raise SourceFailed(f"{self.url} sent more than {PAGES_BYTES_MAX} bytes of rows", _BY_FOLDER)
                 file.write(len(page).to_bytes(8, "little") + page)
         return taken
 
@@ -175,12 +177,10 @@ class ChromaServer:
 
     def _value(self, method: str, path: str, body: object = None) -> Any:
         try:
-            found = json.loads(self._send(method, path, body, Limits(FACTS_BYTES_MAX, TIMEOUT_S, TIMEOUT_S)))
-            json.dumps(found, ensure_ascii=False).encode()  # a lone surrogate goes into no URL and onto no terminal
-        except (ValueError, RecursionError):
+            return strict_json.parse(self._send(method, path, body, Limits(FACTS_BYTES_MAX, TIMEOUT_S, TIMEOUT_S)))
+        except ValueError:
             hint = "is this a Chroma server of version 1 or later?"
             raise SourceFailed(f"{self.url}{path} answered with no JSON", hint) from None
-        return found
 
     def _send(self, method: str, path: str, body: object, limits: Limits) -> bytes:
         """Sends a request, again after a pause where the server is busy; returns the body of a 200."""

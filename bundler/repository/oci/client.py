@@ -19,9 +19,6 @@ from bundler.registries.reference import Reference
 from bundler.registries.wire import LOGIN_HINT, Answer, Wire
 from bundler.repository.oci.artifact import MANIFEST_BYTES, MANIFEST_TYPE, Blob
 
-# All kinds, so that what is not ours is seen and not taken for nothing.
-_DOCKER = "application/vnd.docker.distribution.manifest"
-_ACCEPTED = f"{MANIFEST_TYPE}, application/vnd.oci.image.index.v1+json, {_DOCKER}.v2+json, {_DOCKER}.list.v2+json"
 _STORED = (201, 200, 202, 204)  # the first by the spec, the others by registries
 _WHO, _LATER = "the registry", "run the same command again later: it goes on where it was"
 _STEADY_BYTES = 1 << 20  # a connection that brought so much was a good one: its end begins the count of faults anew

@@ -8,12 +8,11 @@ very last, so that a stopped pull is never taken for a whole one. Then the folde
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 from bundler.files import DISK, FileLayer, exclusive, make_folder, read_limited, remove_staged, write_atomic
@@ -34,10 +33,6 @@ from bundler.repository.selection import Selected, metadata_paths
 from bundler.terminal import Terminal, size
 
 _HIDDEN, _STAGING, _PARTS = ".pull", "verified", "parts"
-_METADATA = re.compile(r"metadata/(?:[0-9]{1,9}\.(?:root|targets|content|snapshot)|timestamp)\.json")
-_FIRST_ROOT = "metadata/1.root.json"
-_BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
-_OWN = ("enroll.age", "keys.age")
 _SPARE_BYTES = 64 << 20
 
 

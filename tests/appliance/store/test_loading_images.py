@@ -121,19 +121,18 @@ def test_an_engine_that_fails_is_told(make: Any, box: Any, tmp_path: Path, scrip
 
 
 @pytest.mark.parametrize(
-    ("script", "told"),
+    ("script", "limit", "told"),
     [
-        ("exec sleep 60", "stands still"),
-        ("cat > /dev/null; exec sleep 60", "does not end"),
+        ("exec sleep 60", "_STILL_S", "stands still"),
+        ("cat > /dev/null; exec sleep 60", "_LOAD_S", "does not end"),
     ],
     ids=["reads nothing", "never ends"],
 )
 def test_an_engine_that_hangs_holds_nobody(
-    make: Any, box: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, told: str
+    make: Any, box: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, limit: str, told: str
 ) -> None:
     """It is killed after a while and told as any other failure: `install` has switched, and ends well."""
-    monkeypatch.setattr(container_engine, "_STILL_S", 0.5)
-    monkeypatch.setattr(container_engine, "_LOAD_S", 0.5)
+    monkeypatch.setattr(container_engine, limit, 0.5)
     layout = box(sink=make("x", filler=os.urandom(200_000)))  # more than a pipe holds
     start = time.monotonic()
     with _words(tmp_path, f'[ "$1" = load ] || exit 1; {script}') as engine:

@@ -29,15 +29,10 @@ WORDS = {"plan": (), "lock": (), "build": ("--repository", "repository", "--yes"
 
 
 @pytest.fixture
-def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+def slept(two_ticks: Callable[[threading.Event, float], bool], monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The pauses that are made, in no time; each request has two seconds to be silent in."""
-    pauses, ticks = list[float](), dict[threading.Event, int]()
-
-    def ended(event: threading.Event, _: float) -> bool:
-        ticks[event] = ticks.get(event, 0) + 1
-        return event.wait(60) if ticks[event] > 2 else False
-
-    patience = replace(PATIENCE, sleep=pauses.append, ended=ended)
+    pauses = list[float]()
+    patience = replace(PATIENCE, sleep=pauses.append, ended=two_ticks)
     for function in (hub.fetch, hub.look, hub.opened):
         monkeypatch.setattr(function, "__defaults__", (*(function.__defaults__ or ())[:-1], patience))
     return pauses

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ssl
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -35,12 +34,8 @@ class _Nothing(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def certificate(tmp_path: Path) -> Path:
-    """A certificate of an authority of its own for 127.0.0.1, and its key beside it."""
-    pair = ["-keyout", str(tmp_path / "key"), "-out", str(tmp_path / "cert")]
-    ask = ["openssl", "req", "-x509", "-newkey", "ed25519", "-nodes", "-subj", "/CN=t", *pair]
-    subprocess.run([*ask, "-addext", "subjectAltName=IP:127.0.0.1"], check=True, capture_output=True)
-    return tmp_path / "cert"
+def certificate(make_certificate: Callable[[Path, str], Path], tmp_path: Path) -> Path:
+    return make_certificate(tmp_path, "IP:127.0.0.1")
 
 
 @pytest.fixture

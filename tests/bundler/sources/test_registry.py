@@ -17,6 +17,7 @@ import pytest
 from bundler.format.errors import BadInput, PartMissing, SourceFailed
 from bundler.lock import Pin, PinnedPart
 from bundler.sources import skopeo
+from bundler.sources.blobs import Blobs
 from bundler.sources.fetch import fetch, fetch_image
 from bundler.sources.place import Place
 from bundler.sources.referrers import PATIENCE
@@ -100,17 +101,12 @@ def test_nothing_is_fetched_twice(push: Any, front: Any, place: Place, tmp_path:
 
 
 def test_a_registry_that_says_nothing_is_told(
-    push: Any, front: Any, place: Place, load_script: Any, monkeypatch: pytest.MonkeyPatch
+    push: Any, front: Any, place: Place, load_script: Any, two_ticks: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who waits reads it after two seconds, of what skopeo asks and of what the builder asks itself."""
     push.image({"hello": b"slow"}, "1")
-    ticks, told = dict[threading.Event, int](), list[str]()
-
-    def ended(event: threading.Event, _: float) -> bool:
-        ticks[event] = ticks.get(event, 0) + 1
-        return event.wait(60) if ticks[event] > 2 else False
-
-    monkeypatch.setattr(skopeo, "Silence", partial(Silence, ended=ended))
+    told = list[str]()
+    monkeypatch.setattr(skopeo, "Silence", partial(Silence, ended=two_ticks))
     monkeypatch.setattr("bundler.sources.registry.PATIENCE", replace(PATIENCE, sleep=lambda _: None))
     busy = [load_script("registry_front").Answer(503)]
     front.fault = lambda seen: busy.pop() if busy and "/referrers/" in seen.path else None
@@ -272,12 +268,14 @@ def test_what_came_whole_is_not_fetched_again_after_a_break(
     first, second = (push.blob(letter * 200_000, oci.LAYER) for letter in (b"a", b"b"))
     config = push.blob(json.dumps({"os": "linux", "architecture": "amd64"}).encode(), oci.CONFIG)
     push.manifest({"schemaVersion": 2, "mediaType": oci.MANIFEST, "config": config, "layers": [first, second]}, "1")
-    source = f"registry:{front.host}/{push.name}:1"
+    source, whole = f"registry:{front.host}/{push.name}:1", Blobs(place.cache / "registry").path(first["digest"])
 
     def cut(seen: Any) -> Any:
         if second["digest"] not in seen.path:
             return None
-        time.sleep(1)  # the first one comes meanwhile
+        until = time.monotonic() + 60
+        while not whole.exists() and time.monotonic() < until:  # the first one comes meanwhile
+            time.sleep(0.02)
         return load_script("registry_front").Cut(down_bytes=50_000)
 
     front.fault = cut

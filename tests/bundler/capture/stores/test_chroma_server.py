@@ -259,8 +259,9 @@ def test_a_busy_server_is_asked_again(server: str, tmp_path: Path, monkeypatch: 
 def test_all_pages_together_have_their_time(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that gives each page just in time does not hold the build for days."""
     monkeypatch.setattr(chroma_server, "READ_S", 0.0)
-    with pytest.raises(SourceFailed, match="took longer than 0 s for 1203 rows"):
+    with pytest.raises(SourceFailed, match="took longer than 0 s for 1203 rows") as ended:
         read(store(server, tmp_path), tmp_path)
+    assert "copy of its directory" in ended.value.hint
 
 
 def test_an_answer_is_bounded(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,6 @@ import base64
 import json
 import socket
 import ssl
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -165,12 +164,12 @@ def test_redirects_end(stock: Any, front: Any, parts: Any, tmp_path: Path) -> No
 
 
 @pytest.fixture
-def secure(make_registry: Callable[..., Any], tmp_path: Path) -> Iterator[Any]:
+def secure(
+    make_registry: Callable[..., Any], make_certificate: Callable[[Path, str], Path], tmp_path: Path
+) -> Iterator[Any]:
     """A registry that shows a certificate of an authority of its own, for the name registry.test."""
-    pair = ["-keyout", str(tmp_path / "key"), "-out", str(tmp_path / "cert")]
-    ask = ["openssl", "req", "-x509", "-newkey", "ed25519", "-nodes", "-subj", "/CN=t", *pair]
-    subprocess.run([*ask, "-addext", "subjectAltName=DNS:registry.test"], check=True, capture_output=True)
-    with make_registry(certificate=tmp_path / "cert", key=tmp_path / "key") as running:
+    certificate = make_certificate(tmp_path, "DNS:registry.test")
+    with make_registry(certificate=certificate, key=certificate.with_name("key")) as running:
         yield running
 
 
