@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Protocol
@@ -79,9 +79,9 @@ class KnowledgeFacts(Protocol):
 
     def search(self, query: str, top_k: int, collection: str | None = None) -> Sequence[Any]: ...
 
-    def evidence(self, question: str) -> Any: ...
+    def evidence(self, question: str, collections: Collection[str] | None = None) -> Any: ...
 
-    def faq(self, question: str) -> Any: ...
+    def faq(self, question: str, name: str | None = None) -> Any: ...
 
     def route(self, text: str, router: str | None = None) -> Any: ...
 

@@ -147,12 +147,18 @@ class Rungs:
             return (), ""
         if knowledge is None or call.wire != CHAT or not call.question.strip() or not self._box.service.collections:
             return (), ""
-        evidence = await self._threads.asked(lambda: knowledge.evidence(call.question))
+        evidence = await self._threads.asked(lambda: knowledge.evidence(call.question, self._collections(call)))
         if not evidence.answerable:
             return (), ""
         citations = citations_of(evidence)
         around = [(hit.source, hit.text) for hit in evidence.hits]
         return citations, passages(citations, around, model.context_tokens)
+
+    def _collections(self, call: Call) -> tuple[str, ...] | None:
+        """Returns whose passages a model may get: those its route or the chat ladder names; all where it names none."""
+        names = call.route.rungs or self._box.service.ladder.chat
+        rungs = self._box.service.ladder.rungs
+        return tuple(rung.target for rung in rungs if rung.kind == "documents" and rung.name in names) or None
 
     async def _ask(
         self, rung: RungSpec, call: Call, body: dict[str, Any], citations: tuple[Citation, ...], without: str = ""
@@ -219,7 +225,7 @@ class Rungs:
 
     async def _faq(self, rung: RungSpec, call: Call) -> Answer:
         knowledge = self._asked(call)
-        result = await self._threads.asked(lambda: knowledge.faq(call.question))
+        result = await self._threads.asked(lambda: knowledge.faq(call.question, rung.target))
         if result.match is None:
             raise Passed("no FAQ entry answers this question")
         citation = Citation(f"faq:{result.match.id}", 0, len(result.match.answer), result.match.answer)
@@ -227,7 +233,7 @@ class Rungs:
 
     async def _documents(self, rung: RungSpec, call: Call) -> Answer:
         knowledge = self._asked(call)
-        evidence = await self._threads.asked(lambda: knowledge.evidence(call.question))
+        evidence = await self._threads.asked(lambda: knowledge.evidence(call.question, (rung.target,)))
         if not evidence.answerable:
             raise Passed("the documents do not answer this question")
         citations = citations_of(evidence)

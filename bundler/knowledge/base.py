@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from bundler.format.errors import BadBundle
 from bundler.format.service import Service
@@ -85,16 +85,26 @@ class KnowledgeBase:
         hits = [passages.hit(item) for passages, _ in chosen.values() for item in passages.find(query, vector, top_k)]
         return sorted(hits, key=lambda hit: -hit.score)[:top_k]
 
-    def evidence(self, question: str) -> Evidence:
-        """Returns the most confident evidence of any collection."""
+    def evidence(self, question: str, collections: Collection[str] | None = None) -> Evidence:
+        """Returns the most confident evidence of these collections; of any where None is given.
+
+        Raises:
+            KeyError: There is no such collection.
+        """
         vector = self._vector(question)
-        judged = [judge(passages, gate, question, vector) for passages, gate in self.collections.values()]
+        asked = [self.collections[name] for name in (self.collections if collections is None else collections)]
+        judged = [judge(passages, gate, question, vector) for passages, gate in asked]
         return max(judged, key=lambda item: item.confidence, default=EMPTY)
 
-    def faq(self, question: str) -> FaqResult:
-        """Returns the most confident answer of any FAQ."""
+    def faq(self, question: str, name: str | None = None) -> FaqResult:
+        """Returns the answer of the named FAQ; the most confident one of any where none is named.
+
+        Raises:
+            KeyError: There is no such FAQ.
+        """
         vector = self._vector(question)
-        results = [matcher.match(question, vector) for matcher in self.faqs.values()]
+        asked = self.faqs.values() if name is None else [self.faqs[name]]
+        results = [matcher.match(question, vector) for matcher in asked]
         return max(
             results, key=lambda item: (item.match is not None, item.confidence), default=FaqResult(None, 0.0, ())
         )

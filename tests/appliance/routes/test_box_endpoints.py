@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -14,6 +16,8 @@ from appliance.engine.fit import Fit, Plan
 from appliance.engine.need import Need
 from appliance.settings import Settings
 from bundler.format.errors import Busy
+from bundler.format.service import FaqSpec, RungSpec
+from bundler.format.store import CollectionSpec
 
 if TYPE_CHECKING:
     from tests.appliance.routes.conftest import FakeBox, World, Worlds
@@ -43,6 +47,41 @@ def test_ask_climbs_its_ladder(world: World, question: str, rung: str, answer: s
     assert reply.headers["X-Lifeboat-Rung"] == rung
     assert reply.headers["X-Lifeboat-Mode"] == "NORMAL"
     assert world.cloud.asked == []
+
+
+def _beside(*ask: str, chat: tuple[str, ...] = ("small", "message")) -> Callable[[FakeBox], None]:
+    """Returns a change of the box: an FAQ `office` and a collection `house` that know nothing, and these ladders."""
+
+    def change(box: FakeBox) -> None:
+        service, ladder = box.service, box.service.ladder
+        rungs = (*ladder.rungs, RungSpec("office", "faq", "office"), RungSpec("house", "documents", "house"))
+        box.service = replace(
+            service,
+            collections=(*service.collections, CollectionSpec("house", "documents/house")),
+            faqs=(*service.faqs, FaqSpec("office", "faq/office")),
+            ladder=replace(ladder, rungs=rungs, ask=ask, chat=chat),
+        )
+
+    return change
+
+
+@pytest.mark.parametrize("question", ["when are you open?", "how fast is the wipe?"])
+def test_a_rung_answers_from_what_it_names_alone(worlds: Worlds, question: str) -> None:
+    """What another FAQ or another collection knows is no answer of a ladder that does not name it."""
+    world = worlds.make(change=_beside("office", "house", "message"))
+    assert world.http.post("/v1/ask", json={"question": question}).json()["rung"] == "message"
+    world = worlds.make(change=_beside("office", "house", "helpdesk", "handbook", "message"))
+    assert world.http.post("/v1/ask", json={"question": question}).json()["rung"] in ("helpdesk", "handbook")
+
+
+@pytest.mark.parametrize(("named", "passages"), [(("house",), False), (("handbook",), True), ((), True)])
+def test_a_model_gets_passages_of_what_its_ladder_names(
+    worlds: Worlds, named: tuple[str, ...], *, passages: bool
+) -> None:
+    """Of every collection where it names none."""
+    world = worlds.make(change=_beside("message", chat=("small", *named, "message")))
+    world.chat("how fast is the wipe?")
+    assert ("wiped remotely" in str(world.engine.asked[0]["messages"])) is passages
 
 
 def test_ask_may_go_on_to_models(worlds: Worlds) -> None:

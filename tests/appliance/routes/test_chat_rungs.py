@@ -188,7 +188,7 @@ def test_a_question_without_evidence_gets_no_passages(world: World) -> None:
 class DeadKnowledge:
     """The embedder, or the index, is dead: whatever is asked raises."""
 
-    def evidence(self, question: str) -> None:
+    def evidence(self, question: str, of: object = None) -> None:
         raise RuntimeError(f"cannot embed {question}")
 
     faq = evidence

@@ -118,7 +118,7 @@ def test_a_setting_that_a_box_could_not_use_is_refused(
         (("--allow", ""), 3, "is no http or https URL"),
         (("--allow", "cloud.example"), 3, "'cloud.example' is no http or https URL"),
         (("--allow", "ftp://cloud.example"), 3, "'ftp://cloud.example' is no http or https URL"),
-        (("--allow", "https://user@cloud.example"), 3, "'https://user@cloud.example' is no"),
+        (("--allow", "https://user@cloud.example"), 3, "'https://***@cloud.example' is no"),
         (("--allow", "https://cloud.example:99999"), 3, "'https://cloud.example:99999' is no"),
         (("--allow", "https://cloud.example:0"), 3, "names port 0"),
         (("--allow", "http://[::1"), 3, "'http://[::1' is no"),

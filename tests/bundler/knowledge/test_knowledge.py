@@ -86,6 +86,19 @@ def test_a_question_gets_a_verbatim_quote(base: KnowledgeBase) -> None:
     assert "13 months" in quote.quote
 
 
+def test_who_names_what_is_asked_gets_it_alone(base: KnowledgeBase, repo_root: Path) -> None:
+    """Of no collection there is no evidence; a name that is none is an error."""
+    question = "How long are monthly backup copies kept?"
+    assert base.evidence(question, ["handbook"]) == base.evidence(question)
+    assert not base.evidence(question, []).answerable
+    row = json.loads((repo_root / "profiles" / "demo" / "faq.jsonl").read_text().splitlines()[0])
+    assert base.faq(row["question"], "helpdesk").match is not None
+    with pytest.raises(KeyError):
+        base.evidence(question, ["house"])
+    with pytest.raises(KeyError):
+        base.faq(question, "office")
+
+
 @pytest.mark.parametrize("question", ["What is the capital of Peru?", "Who won the match yesterday?", "???", ""])
 def test_what_the_documents_do_not_hold_is_refused(base: KnowledgeBase, question: str) -> None:
     """No evidence, no answer."""
