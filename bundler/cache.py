@@ -52,6 +52,12 @@ def missed(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(MISSED[name] for name in sorted(set(names)) if name in MISSED)
 
 
+def check_names(names: Sequence[str]) -> None:
+    """Raises BadInput where the cache has no part of a name."""
+    if unknown := [name for name in names if name not in PARTS]:
+        raise BadInput(f"the cache has no part {', '.join(unknown)}", f"it has {', '.join(PARTS)}")
+
+
 def clear(home: Path, names: Sequence[str]) -> int:
     """Removes parts of the cache; returns the bytes that they had.
 
@@ -59,8 +65,7 @@ def clear(home: Path, names: Sequence[str]) -> int:
         BadInput: There is no such part, or it is a link; nothing was removed.
         Busy: A build of this home is at work.
     """
-    if unknown := [name for name in names if name not in PARTS]:
-        raise BadInput(f"the cache has no part {', '.join(unknown)}", f"it has {', '.join(PARTS)}")
+    check_names(names)
     folders = [home / "cache" / name for name in sorted(set(names))]
     if links := [folder for folder in folders if folder.is_symlink()]:
         raise BadInput(f"{links[0]} is a link", "remove what it leads to yourself")

@@ -4,23 +4,24 @@
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from environment import Environment, LlamaBuild
-from story_box import SITE, Answer, Box, StoryFailed, Workplace, demand, stop, wait_for
+from story_box import PROFILE, SITE, Answer, Box, StoryFailed, Workplace, demand, stop, wait_for
+from story_cases import Cases
 from story_setup import prepare, serving_bundle
 
 LABEL = "[fake cloud]"
-DRAWN = 9  # questions a kind: the self-test promises a share, not every case, so most of them must hold
+CLOUD = "fake-cloud"
+BACK_S = 60  # a box that remembers an outage asks again this soon, by one request at a time
 QUESTION = "Please say in two sentences what a lifeboat is for."
 INTERRUPTED = 130
 RED, GREEN, OFF = ("\x1b[31m", "\x1b[32m", "\x1b[0m") if sys.stdout.isatty() else ("", "", "")
@@ -31,10 +32,8 @@ class Story:
 
     def __init__(self, place: Workplace, box: Box, port: int, seed: int, build: LlamaBuild | None) -> None:
         self._place, self._box, self._port, self._build = place, box, port, build
-        self._random = random.Random(seed)
+        self._cases = Cases(PROFILE, random.Random(seed))
         self._cloud: subprocess.Popen[bytes] | None = None
-        cases = (Path(__file__).parent.parent / "profiles" / "demo").glob("selftest-*.jsonl")
-        self._cases = [json.loads(line) for path in sorted(cases) for line in path.read_text().splitlines()]
 
     def tell(self) -> None:
         steps: list[tuple[str, Callable[[], str]]] = [
@@ -56,43 +55,43 @@ class Story:
 
     def _cloud_answers(self) -> str:
         self._cloud = self._place.cloud(self._port, 3600)
-        answer = self._chat()
+        answer = self._cloud_serves()
         demand(LABEL in self._said(answer), "the fake cloud did not answer through the gateway")
         return self._line("a clearly labelled fake cloud answers through the gateway", answer, self._said(answer))
 
     def _cloud_dies(self) -> str:
-        events = self._box.stream("/v1/chat/completions", _chat("Tell me a long story about the sea."))
         seen = []
-        for event in events:
+        for event in self._cloud_streams():
             seen.append(event)
             if len(seen) == 4 and self._cloud is not None:
                 self._cloud.kill()
         demand("[DONE]" not in seen, "a truncated stream was presented as whole")
         demand(any('"error"' in event for event in seen), "the cut stream carries no error")
-        asked = self._random.choice([case for case in self._cases if case["kind"] == "faq" and case["expect"]])
-        answer = self._chat(asked["question"])
+        answer = self._chat(self._cases.one("faq")["question"])
         facts = answer.body["lifeboat"]
-        demand(facts["rung"] != "fake-cloud" and facts["banner"], "the next answer is not the box's, with its banner")
+        demand(facts["rung"] != CLOUD and facts["banner"], "the next answer is not the box's, with its banner")
         return self._line(f"killed in mid-stream (told in the stream); {facts['banner']}", answer, self._said(answer))
 
     def _faq(self) -> str:
-        case, answer, held = self._holding("faq", self._ask, _faq_holds)
-        return self._line(f"FAQ, {held}: {case['question']}", answer, answer.body["answer"])
+        found = self._cases.holding("faq", self._ask)
+        return self._line(f"FAQ, {found.count}: {found.case['question']}", found.answer, found.answer.body["answer"])
 
     def _documents(self) -> str:
-        case, answer, held = self._holding("documents", self._ask, _document_holds)
-        demand(not _comes_from_faq("documents", answer), "the FAQ answered all that was drawn for the documents")
-        quote = answer.body["citations"][0]
-        return self._line(f"documents, {held}: {case['question']}", answer, f'"{quote["quote"]}" ({quote["source"]})')
+        found = self._cases.holding("documents", self._ask)
+        case, cited = found.case, found.answer.body["citations"]
+        quote = next(citation for citation in cited if citation["source"] == case["expect"])
+        said = f'"{quote["quote"]}" ({quote["source"]})'
+        return self._line(f"documents, {found.count}: {case['question']}", found.answer, said)
 
     def _ticket(self) -> str:
-        case, answer, held = self._holding("route", self._route, _route_holds)
-        label = f"{answer.body['label']}  (router tickets, {answer.seconds:.2f} s)"
-        return f"ticket, {held}: {case['input']}\n      -> {label}"
+        found = self._cases.holding("route", self._route)
+        label = f"{found.answer.body['label']}  (router tickets, {found.answer.seconds:.2f} s)"
+        return f"ticket, {found.count}: {found.case['input']}\n      -> {label}"
 
     def _refusal(self) -> str:
-        case, answer, held = self._holding("refuse", self._ask, _refusal_holds)
-        return self._line(f"must be refused, {held}: {case['question']}", answer, answer.body["answer"].split("\n")[0])
+        found = self._cases.holding("refuse", self._ask)
+        title = f"must be refused, {found.count}: {found.case['question']}"
+        return self._line(title, found.answer, found.answer.body["answer"].split("\n")[0])
 
     def _flipped_byte(self) -> str:
         copy = self._place.folder / "flipped"
@@ -113,10 +112,14 @@ class Story:
         shutil.rmtree(self._place.folder / "second-state")
         demand(done.returncode == 14, f"a flipped byte gave exit code {done.returncode}, expected 14")
         demand(serving_bundle(self._place)["version"] == before, "the serving version changed")
-        case, answer, _ = self._holding("faq", self._ask, _faq_holds)
-        return self._line(f"{RED}one byte flipped: refused, exit code 14{OFF}; still serving", answer, case["question"])
+        found = self._cases.holding("faq", self._ask)
+        title = f"{RED}one byte flipped: refused, exit code 14{OFF}; still serving"
+        return self._line(title, found.answer, found.case["question"])
 
     def _local_model(self) -> str:
+        if self._build is not None and self._build.is_running():
+            log = self._build.log
+            print(f"  (-) waiting for llama-cpp-python, which is being built: see {log}; Ctrl-C ends", flush=True)
         wait_for(self._model_ready, 1800, "the local model")
         answer = self._chat()
         body, facts = answer.body, answer.body["lifeboat"]
@@ -130,8 +133,26 @@ class Story:
     def _cloud_returns(self) -> str:
         self._cloud = self._place.cloud(self._port, 3600)
         start = time.monotonic()
-        wait_for(lambda: self._chat().body["lifeboat"]["rung"] == "fake-cloud", 60, "the cloud")
-        return f"the cloud is back: {self._chat().body['lifeboat']['mode']} after {time.monotonic() - start:.1f} s"
+        answer = self._cloud_serves()
+        return f"the cloud is back: {answer.body['lifeboat']['mode']} after {time.monotonic() - start:.1f} s"
+
+    def _cloud_serves(self) -> Answer:
+        """Asks until the cloud answers: what an earlier run ended with is remembered, and others serve meanwhile."""
+        return wait_for(self._by_cloud, BACK_S, "an answer of the fake cloud through the gateway", every_s=1)
+
+    def _by_cloud(self) -> Answer | None:
+        answer = self._chat()
+        return answer if answer.body["lifeboat"]["rung"] == CLOUD else None
+
+    def _cloud_streams(self) -> Iterator[str]:
+        return wait_for(self._stream_by_cloud, BACK_S, "a stream of the fake cloud through the gateway", every_s=1)
+
+    def _stream_by_cloud(self) -> Iterator[str] | None:
+        stream = self._box.stream("/v1/chat/completions", _chat("Tell me a long story about the sea."))
+        if stream.rung == CLOUD:
+            return stream.events
+        stream.events.close()
+        return None
 
     def _model_ready(self) -> bool:
         rungs = {rung["rung"]: rung["state"] for rung in self._ready()["rungs"]}
@@ -145,21 +166,6 @@ class Story:
     def _ready(self) -> dict[str, Any]:
         ready: dict[str, Any] = self._box.get("/health/ready").body
         return ready
-
-    def _case(self, kind: str) -> dict[str, Any]:
-        return self._random.choice([case for case in self._cases if case["kind"] == kind and case.get("expect", 1)])
-
-    def _holding(
-        self, kind: str, ask: Callable[[dict[str, Any]], Answer], holds: Callable[[dict[str, Any], Answer], bool]
-    ) -> tuple[dict[str, Any], Answer, str]:
-        """Draws cases of the self-test and asks them all; returns one that held, and how many did."""
-        cases = [case for case in self._cases if case["kind"] == kind and case.get("expect", 1)]
-        asked = [(case, ask(case)) for case in self._random.sample(cases, DRAWN)]
-        held = sorted((pair for pair in asked if holds(*pair)), key=lambda pair: _comes_from_faq(kind, pair[1]))
-        missed = [case for case, answer in asked if not holds(case, answer)]
-        count = f"{len(held)} of {DRAWN} drawn"
-        demand(len(held) * 2 > DRAWN, f"{kind}: only {count} questions held; not these: {missed}")
-        return *held[0], f"{count} held"
 
     def _ask(self, case: dict[str, Any]) -> Answer:
         answer = self._box.post("/v1/ask", {"question": case["question"]})
@@ -186,29 +192,6 @@ def _chat(question: str) -> dict[str, Any]:
     return {"model": "auto", "messages": [{"role": "user", "content": question}], "max_tokens": 64}
 
 
-def _faq_holds(case: dict[str, Any], answer: Answer) -> bool:
-    cited = [citation["source"] for citation in answer.body["citations"]]
-    return answer.body["rung"] == "helpdesk" and cited == [f"faq:{case['expect']}"]
-
-
-def _document_holds(case: dict[str, Any], answer: Answer) -> bool:
-    cited = answer.body["citations"]
-    # A question that both know is the FAQ's to answer: it comes first.
-    return answer.body["rung"] == "helpdesk" or bool(cited and cited[0]["source"] == case["expect"])
-
-
-def _comes_from_faq(kind: str, answer: Answer) -> bool:
-    return kind == "documents" and answer.body["rung"] == "helpdesk"
-
-
-def _route_holds(case: dict[str, Any], answer: Answer) -> bool:
-    return bool(answer.body["label"] == case["expect"])
-
-
-def _refusal_holds(_: dict[str, Any], answer: Answer) -> bool:
-    return answer.body["rung"] == "message" and answer.body["citations"] == []
-
-
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, default=Path(".quickstart"), help="where everything lies")
@@ -217,6 +200,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--set", default="cpu", help="which requirement set the environment was made from")
     parser.add_argument("--seed", type=int, help="draw the questions of an earlier run again")
     parser.add_argument("--once", action="store_true", help="stop after the story")
+    parser.add_argument("--no-build", action="store_true", help="this Python has llama-cpp-python: build none")
     return parser.parse_args()
 
 
@@ -272,7 +256,11 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     place = Workplace(asked.folder)
     environment = Environment(asked.folder / "venv", asked.set, asked.folder / "bootstrap")
-    build = None if environment.has("llama") else LlamaBuild(environment, asked.folder / "llama-build.log")
+    build = (
+        None
+        if asked.no_build or environment.has("llama")
+        else LlamaBuild(environment, asked.folder / "llama-build.log")
+    )
     try:
         play(asked, place, build)
     except StoryFailed as error:

@@ -8,15 +8,18 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 SCRIPTS = Path(__file__).resolve().parent
 PROFILE = SCRIPTS.parent / "profiles" / "demo.toml"
 SITE = "demo-site"
+
+
+T = TypeVar("T")
 
 
 class StoryFailed(Exception):
@@ -37,6 +40,14 @@ class Answer:
     headers: dict[str, str]
     body: Any
     seconds: float
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A streamed answer: the rung that gives it, and the data of its events."""
+
+    rung: str
+    events: Generator[str]
 
 
 @dataclass
@@ -79,18 +90,13 @@ class Box:
     def post(self, path: str, body: dict[str, Any]) -> Answer:
         return self._ask("POST", path, body)
 
-    def stream(self, path: str, body: dict[str, Any]) -> Iterator[str]:
-        """Yields the data of each event of a streamed answer."""
+    def stream(self, path: str, body: dict[str, Any]) -> Stream:
+        """Begins a streamed answer."""
         connection = http.client.HTTPConnection(self._host, self._port, timeout=60)
         connection.request("POST", path, json.dumps({**body, "stream": True}), self._headers())
         response = connection.getresponse()
         demand(response.status == 200, f"{path}: HTTP {response.status} {response.read(300)!r}")
-        try:
-            for line in response:
-                if line.startswith(b"data: "):
-                    yield line[6:].decode().strip()
-        finally:
-            connection.close()
+        return Stream(response.headers["X-Lifeboat-Rung"], _events(response, connection))
 
     def _ask(self, method: str, path: str, body: dict[str, Any] | None) -> Answer:
         start = time.monotonic()
@@ -106,12 +112,13 @@ class Box:
         return {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"}
 
 
-def wait_for(condition: Any, seconds: float, what: str) -> None:
-    """Waits until the condition holds."""
+def wait_for(look: Callable[[], T | None], seconds: float, what: str, *, every_s: float = 0.1) -> T:
+    """Looks until something is found, and returns it."""
     end = time.monotonic() + seconds
-    while not condition():
+    while not (found := look()):
         demand(time.monotonic() < end, f"{what} did not come within {seconds:.0f} s")
-        time.sleep(0.1)
+        time.sleep(every_s)
+    return found
 
 
 def stop(process: subprocess.Popen[bytes] | None) -> None:
@@ -123,6 +130,15 @@ def stop(process: subprocess.Popen[bytes] | None) -> None:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def _events(response: http.client.HTTPResponse, connection: http.client.HTTPConnection) -> Generator[str]:
+    try:
+        for line in response:
+            if line.startswith(b"data: "):
+                yield line[6:].decode().strip()
+    finally:
+        connection.close()
 
 
 def _answers(port: int) -> bool:

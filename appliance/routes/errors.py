@@ -22,7 +22,7 @@ from bundler.format.errors import Busy
 TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 HTTP_WORDS = {
     400: ("bad_request", "the request cannot be read"),
-    404: ("not_found", "there is no such path here"),
+    404: ("not_found", "there is no such path here; the API is under /v1"),
     405: ("method_not_allowed", "this path does not take that method"),
     413: ("request_too_large", "the request body is too large"),
 }

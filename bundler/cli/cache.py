@@ -41,9 +41,10 @@ def clear(terminal: Terminal, *, names: tuple[str, ...], yes: bool, home: Path) 
     What a hub or a registry no longer offers can not be fetched again, and without `templates` the next build of a
     profile is silent on how the chat templates of its models changed.
     """
+    from bundler.cache import check_names, missed
     from bundler.cache import clear as remove
-    from bundler.cache import missed
 
+    check_names(names)
     lost = missed(names)
     for line in lost:
         terminal.warn(line)
@@ -55,7 +56,9 @@ def clear(terminal: Terminal, *, names: tuple[str, ...], yes: bool, home: Path) 
 
 
 @cache.command()
-@click.option("--keep-days", type=click.IntRange(2), required=True, help="Keep what was used within so many days.")
+@click.option(
+    "--keep-days", type=click.IntRange(2), required=True, help="Keep what was used within so many days, 2 at least."
+)
 @click.option("--yes", is_flag=True, help="Remove without asking.")
 @home_option
 @command

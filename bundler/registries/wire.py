@@ -222,7 +222,9 @@ class Wire:
                     timeout=Timeout(connect=CONNECT_S, read=bound.silence_s),
                 )
         except (HTTPError, OSError) as error:
-            raise _lasting(urlsplit(url).netloc, error) or Passing(_told(error)) from error
+            _, host, port = _origin(url)
+            fault = Passing(f"{ascii(host)[1:-1]}:{port}: {_told(error)}")
+            raise _lasting(urlsplit(url).netloc, error) or fault from error
         return Answer(url, raw.status, raw.headers, raw, bound)
 
     def _pool(self, url: str) -> urllib3.PoolManager:

@@ -229,6 +229,8 @@ def test_a_foreign_origin_is_refused(world: World) -> None:
 def test_wrong_paths_and_methods_have_the_same_shape(world: World) -> None:
     """404 and 405 are errors like the others."""
     assert _error(world.http.get("/v2/models"), 404)["code"] == "not_found"
+    forgotten = _error(world.http.post("/chat/completions", json={}), 404)
+    assert "the API is under /v1" in forgotten["message"]
     assert _error(world.http.get("/v1/chat/completions"), 405)["code"] == "method_not_allowed"
     assert _error(world.http.post("/v1/rerank", json={}), 501)["code"] == "not_implemented"
 

@@ -86,6 +86,15 @@ def test_what_is_no_part_is_refused(filled: Path) -> None:
     assert (filled / "cache" / "wheels" / "a.whl").exists()
 
 
+def test_a_wrong_name_is_told_before_the_question(lifeboat: Callable[..., Result], filled: Path) -> None:
+    """Nobody is asked about a part that is not there, nor about those beside it."""
+    refused = lifeboat("cache", "clear", "wheels", "wrong", answers="y\n")
+    assert refused.exit_code == 3
+    assert "no part wrong" in refused.stderr
+    assert "Remove" not in refused.output
+    assert (filled / "cache" / "wheels" / "a.whl").exists()
+
+
 def test_a_build_keeps_its_cache(filled: Path) -> None:
     """A build that is at work reads it; one that was killed does not."""
     with work_folder(filled), pytest.raises(Busy, match="at work"):
@@ -128,6 +137,7 @@ def test_what_no_build_used_for_long_is_removed_after_a_yes(lifeboat: Callable[.
     left = {path.relative_to(cached).as_posix() for path in cached.rglob("*") if path.is_file()}
     assert left == {"wheels/a.whl", "hub/files/b.lock", "templates/d", "own/notes"}
     assert lifeboat("cache", "prune", "--keep-days", "1", "--yes").exit_code != 0
+    assert "2 at least" in " ".join(lifeboat("cache", "prune", "--help").output.split())
     assert lifeboat("cache", "prune", "--keep-days", "30").exit_code == 0
 
 

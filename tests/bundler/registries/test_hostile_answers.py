@@ -218,3 +218,16 @@ def test_a_proxy_without_an_end(served: Callable[[Serve], str], monkeypatch: pyt
     ):
         pass
     assert "s3cret" not in failed.value.fact
+
+
+def test_a_refused_connection_names_who_refused_it() -> None:
+    """Host and port are in the line: the name that was asked for may be another than was meant."""
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # bound and not listening: it refuses
+        port = nobody.getsockname()[1]
+        with (
+            closing(Wire(f"http://127.0.0.1:{port}", None, ())) as asked,
+            pytest.raises(Passing, match=rf"^127\.0\.0\.1:{port}: NewConnectionError.*refused"),
+            asked.send("GET", "/v2/"),
+        ):
+            pass
