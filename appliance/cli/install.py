@@ -179,7 +179,8 @@ def _tell(terminal: Terminal, report: InstallReport, lines: list[str], ca_sha256
 
 def _told(report: InstallReport) -> list[str]:
     if report.changed:
-        first = f"installed bundle {report.bundle} as version {report.version} ({size(report.copied_bytes)} copied)"
+        first = [f"installed bundle {report.bundle} as version {report.version} ({size(report.copied_bytes)} copied)"]
     else:
-        first = f"bundle {report.bundle} is installed already, as version {report.version}: nothing to do"
-    return [first, *(f"  {line}" for line in report.selftest)]
+        first = [f"bundle {report.bundle} is installed already, as version {report.version}: nothing to do"]
+        first += ["its last self-test, which was not run again now:"]
+    return [*first, *(f"  {line}" for line in report.selftest)]
