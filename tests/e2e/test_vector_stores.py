@@ -235,7 +235,7 @@ def test_vectors_of_another_model_are_refused_at_build(stores_customer: Any, whe
 def test_another_dimension_is_told_by_plan_and_refused_before_anybody_is_asked(
     stores_customer: Any, wheelhouse: Path
 ) -> None:
-    """The store says its dimensions itself: nothing of it has to be read for that, and nobody agrees to such a build."""
+    """The store says its dimensions itself: nothing has to be read for that, and nobody agrees to such a build."""
     folder = stores_customer.folder
     rows = [{"id": name, "text": text, "vector": [1.0] * 10} for name, text, _ in ROWS]
     (folder / "ten.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
