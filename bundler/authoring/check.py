@@ -15,7 +15,7 @@ from bundler.format.service import RungSpec, UpstreamSpec
 from bundler.ingest.faq import faq_issues
 from bundler.knowledge.selftest import NEEDS, Case, without_content
 from bundler.plan import NO_SELFTEST
-from bundler.profile.model import EmbeddingEntry, ModelEntry, Profile
+from bundler.profile.model import EmbeddingEntry, ImageEntry, ModelEntry, Profile
 from bundler.profile.read import read_profile
 from bundler.profile.routes import independent
 from bundler.provenance.licences import refused
@@ -55,9 +55,9 @@ def check_profile(path: Path, tier: str = "") -> ProfileChecked:
 
 
 def licence_issues(profile: Profile) -> list[str]:
-    """Returns the models whose stated licence `[licences]` does not take; what their sources say is seen by `plan`."""
+    """Returns models and images whose stated licence `[licences]` does not take; `plan` sees what their sources say."""
     embedding = [profile.embedding] if profile.embedding is not None else []
-    entries: list[ModelEntry | EmbeddingEntry] = [*profile.models, *embedding]
+    entries: list[ModelEntry | EmbeddingEntry | ImageEntry] = [*profile.models, *embedding, *profile.images]
     reasons = [(entry, refused(entry.licence, profile.licences)) for entry in entries]
     return [f"{entry.name}: {reason}" for entry, reason in reasons if reason]
 

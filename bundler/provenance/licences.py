@@ -2,6 +2,7 @@
 
 An expression is allowed if one of its choices is: of `A OR B` one, of `A AND B` both. With an allow list, what is no
 known SPDX identifier or `LicenseRef-` and is not named in the list is refused. A deny list wins over an allow list.
+Under either list a source of which no licence is known is refused: it may be what is denied.
 What a source declares is foreign. An expression of too many words or choices is not taken apart, and never allowed.
 Neither is a text that is no expression (`BSD, GPL-3.0`): no family (`BSD-*`) covers it, and it may hold what is denied.
 """
@@ -26,9 +27,12 @@ from bundler.profile.model import LicenceRules
 _UNREADABLE = (ExpressionError, AttributeError, TypeError)
 # Parts of the profile that come from somebody else; documents and FAQs are the customer's own.
 _OWN = ("documents", "faq", "router", "selftest", "vectors")
+# Kinds of assets that come from somebody else.
+_FOREIGN = ("gguf", "onnx", "tokenizer", "image")
 # The sign of a rule for a family aside; a name of other signs is no identifier, whatever it looks like to a person.
 _IDENTIFIER = re.compile(r"[A-Za-z0-9.+:-]+")
 _LATER = re.compile(r"(\+|-only|-or-later)$")
+UNKNOWN = "no licence is known"
 _TEXT = 500  # characters; nobody's expression is longer, and a long one takes the parser long
 # Each `AND (A OR B)` doubles them: 500 characters hold more ways than memory does.
 _WAYS = 256
@@ -55,7 +59,7 @@ def refused(licence: str, rules: LicenceRules) -> str:
     if rules.allow is None and not rules.deny:
         return ""
     if not licence.strip():
-        return "" if rules.allow is None else "no licence is known"
+        return UNKNOWN
     try:
         choices = _expression(licence)
     except _TooMuch:
@@ -70,7 +74,7 @@ def travels_no_more(rules: LicenceRules, asset: Asset) -> bool:
 
     Documents, FAQs and what is made of them state none and need none.
     """
-    return bool(asset.licence and refused(asset.licence, rules))
+    return bool((asset.licence or asset.kind in _FOREIGN) and refused(asset.licence, rules))
 
 
 def contradiction(found: Found) -> str:
@@ -103,7 +107,7 @@ def require(found: Sequence[Found], rules: LicenceRules) -> None:
         raise BadInputs(
             "the licences of the sources",
             tuple(dict.fromkeys(lines)),
-            "take the source out, or change [licences] or the licence that the profile states",
+            "take the source out, state its licence in the profile, or change [licences]",
         )
 
 
