@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from bundler.authoring.content import Content, read_content
+from bundler.authoring.sources import source_issues
 from bundler.format.errors import BadInputs
 from bundler.format.service import RungSpec, UpstreamSpec
 from bundler.ingest.faq import faq_issues
@@ -48,7 +49,7 @@ def check_profile(path: Path, tier: str = "") -> ProfileChecked:
     except BadInputs as error:
         return ProfileChecked(error.issues, ("the content is looked at once the profile itself is sound",))
     content = read_content(profile)
-    issues = [*licence_issues(profile), *content.issues, *content_issues(content)]
+    issues = [*licence_issues(profile), *source_issues(profile), *content.issues, *content_issues(content)]
     issues += [*case_issues(profile, content), *rung_issues(profile)]
     return ProfileChecked(tuple(issues), (*rung_warnings(profile), *warnings(profile, content)))
 
