@@ -54,10 +54,11 @@ def fetch(source: RegistrySource, place: Place) -> Fetched:
     # All of the artifact: skopeo copies whole manifests.
     asked.take(digest, manifest)
     found = artifact.extract(str(source), source.member, wanted, asked.blobs, place.work)
-    layout = _stated(_Asked(source, place), tuple(dict.fromkeys((asked.digest(), digest))))
-    if not layout.attachments:
-        return replace(found, resolved=asked.resolved)
-    return replace(found, resolved=asked.resolved, parts=_parts(layout.attachments), layout=layout)
+    if place.attached:
+        layout = _stated(_Asked(source, place), tuple(dict.fromkeys((asked.digest(), digest))))
+        if layout.attachments:
+            found = replace(found, parts=_parts(layout.attachments), layout=layout)
+    return replace(found, resolved=asked.resolved)
 
 
 def fetch_image(source: RegistrySource, platform: str, place: Place) -> Fetched:

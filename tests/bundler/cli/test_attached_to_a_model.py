@@ -1,4 +1,4 @@
-"""`lifeboat build` with a model whose artifact was signed in a real registry: the signature can be checked afterwards."""
+"""`lifeboat build` of a model that was signed in a real registry: the signature can still be checked."""
 
 from __future__ import annotations
 

@@ -134,6 +134,16 @@ def test_a_lock_of_before_knows_no_signatures(push: Any, model: Any, place: Plac
     assert fetch(source, _later(place, source, bare, tmp_path / "later")).parts == ()
 
 
+def test_what_does_not_travel_asks_for_nothing_more(push: Any, front: Any, model: Any, place: Place) -> None:
+    """A base model's template, by digest and in the cache, still needs no network, though no lock pins it."""
+    source = f"registry:{front.host}/{push.name}@{model()['digest']}/tokenizer.json"
+    fetch(source, replace(place, attached=False))
+    assert not front.asked("GET", "/referrers/")
+    front.reset()
+    assert fetch(source, replace(place, attached=False, offline=True)).layout is None
+    assert front.seen == []
+
+
 def test_a_signature_whose_bytes_are_wrong_is_refused(push: Any, registry: Any, model: Any, place: Place) -> None:
     """A registry whose disk changed a signature delivers no model with it."""
     payload = push.blob(b"the payload of a signature", "text/plain")
