@@ -64,8 +64,7 @@ def resolved(host: str, port: int, within_s: float) -> list[Address]:
 def _resolve(host: str, port: int, answer: Future[list[Address]]) -> None:
     try:
         rows = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except BaseException as error:  # noqa: BLE001 - it is raised where the answer is waited for
-        answer.set_exception(error)
-    else:
         found = dict.fromkeys((str(where[0]), int(where[1])) for *_, where in rows)
         answer.set_result(list(found)[:_ADDRESSES])
+    except BaseException as error:  # noqa: BLE001 - it is raised where the answer is waited for
+        answer.set_exception(error)
