@@ -18,6 +18,7 @@ from bundler.plan import NO_SELFTEST
 from bundler.profile.model import EmbeddingEntry, ImageEntry, ModelEntry, Profile
 from bundler.profile.read import read_profile
 from bundler.profile.routes import independent
+from bundler.provenance.licence_names import licence_warnings
 from bundler.provenance.licences import refused
 
 DOCUMENT_WORDS_LEAST, ANSWER_CHARS_MOST = 20, 1_500
@@ -51,7 +52,9 @@ def check_profile(path: Path, tier: str = "") -> ProfileChecked:
     content = read_content(profile)
     issues = [*licence_issues(profile), *source_issues(profile), *content.issues, *content_issues(content)]
     issues += [*case_issues(profile, content), *rung_issues(profile)]
-    return ProfileChecked(tuple(issues), (*rung_warnings(profile), *warnings(profile, content)))
+    return ProfileChecked(
+        tuple(issues), (*licence_warnings(profile), *rung_warnings(profile), *warnings(profile, content))
+    )
 
 
 def licence_issues(profile: Profile) -> list[str]:

@@ -33,6 +33,8 @@ _FOREIGN = ("gguf", "onnx", "tokenizer", "image")
 _IDENTIFIER = re.compile(r"[A-Za-z0-9.+:-]+")
 _LATER = re.compile(r"(\+|-only|-or-later)$")
 UNKNOWN = "no licence is known"
+_REFERENCES = ("LicenseRef-", "DocumentRef-")
+_OPERATORS = re.compile(r"\b(?:AND|OR|WITH)\b|[()]")
 _TEXT = 500  # characters; nobody's expression is longer, and a long one takes the parser long
 # Each `AND (A OR B)` doubles them: 500 characters hold more ways than memory does.
 _WAYS = 256
@@ -67,6 +69,27 @@ def refused(licence: str, rules: LicenceRules) -> str:
     except _UNREADABLE:
         return _unreadable(licence.strip(), rules)
     return min((_judged(choice, rules) for choice in choices), key=bool)
+
+
+def unknown_names(licence: str) -> list[str]:
+    """Returns the names of an expression that SPDX does not list and that are no `LicenseRef-`.
+
+    Of what is no expression each part between its operators is looked at by itself.
+    """
+    try:
+        names = {part for way in _expression(licence) for name in way for part in name.split(" WITH ")}
+    except _TooMuch:
+        return [licence]
+    except _UNREADABLE:
+        parts = [part.strip() for part in _OPERATORS.split(licence)]
+        return [name for part in parts if part for name in ([licence] if part == licence else unknown_names(part))]
+    return sorted(name for name in names if _is_unknown(name) and not name.startswith(_REFERENCES))
+
+
+def spdx_identifiers() -> list[str]:
+    """Returns the identifiers of licences that SPDX lists."""
+    symbols = _spdx().known_symbols.items()
+    return [name for name, symbol in symbols if not symbol.is_exception and not name.startswith(_REFERENCES)]
 
 
 def travels_no_more(rules: LicenceRules, asset: Asset) -> bool:

@@ -240,10 +240,12 @@ def test_another_dimension_is_told_by_plan_and_refused_before_anybody_is_asked(
     rows = [{"id": name, "text": text, "vector": [1.0] * 10} for name, text, _ in ROWS]
     (folder / "ten.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     text = PROFILE[: PROFILE.index("[[vectors]]")] + '[[vectors]]\nname = "ten"\nsource = "file:ten.jsonl"\n'
+    text = text.replace('licence = "Apache-2.0"', 'licence = "Apache 2"')
     (folder / "ten.toml").write_text(text + 'embedding = "minilm"\n')
     wrong = "ten: the store's vectors have 10 dimensions, those of minilm have 384: another model made them"
     told = stores_customer.must("bundler", "plan", folder / "ten.toml", "--wheels", wheelhouse)
     assert f"the build refuses it: [[vectors]] {wrong}" in told
+    assert "warning: [embedding] minilm: 'Apache 2' is no SPDX expression: Apache-2.0 is likely meant" in told
     keys = ("--wheels", wheelhouse, "--passphrase-file", folder / "pass")
     refused = stores_customer.run("bundler", "build", folder / "ten.toml", "--repository", folder / "tens", *keys)
     assert (refused.returncode, wrong in refused.stderr) == (3, True), refused.stderr

@@ -112,7 +112,7 @@ def test_a_check_tells_the_profiles_own_issues(lifeboat: Run, made: Path) -> Non
     made.write_text(made.read_text().replace("banner =", "baner ="))
     done = lifeboat("profile", "check", made, "--json")
     assert done.exit_code == 8
-    assert json.loads(done.stdout)["issues"] == ["[ladder]: baner is not known"]
+    assert json.loads(done.stdout)["issues"] == ["[ladder]: baner is not known: write banner"]
 
 
 @pytest.mark.parametrize("text", [None, "[bundle"])
