@@ -11,7 +11,8 @@ from functools import partial
 from bundler.check import check, check_snapshots, untested
 from bundler.embedding.model import Converted
 from bundler.files import DISK, FileLayer
-from bundler.format.errors import BadInput, NoSpace
+from bundler.fit.snapshot import WAY_OUT, other_dimensions
+from bundler.format.errors import BadInput, BadInputs, NoSpace
 from bundler.format.limits import VOLUME_BYTES
 from bundler.format.trust.policy import origin
 from bundler.gather import gather
@@ -21,6 +22,7 @@ from bundler.plan import Found, Plan, make_plan
 from bundler.profile.model import Profile
 from bundler.profile_sources import Sources
 from bundler.provenance.documents import Documents
+from bundler.provenance.licence_names import licence_warnings
 from bundler.provenance.licences import contradiction, issues, require, travels_no_more
 from bundler.repository.keyring import Keyring
 from bundler.repository.prune import hint
@@ -63,7 +65,10 @@ def planned(
         converted.planned() if converted is not None else None,
         selftest=sources.profile.selftest is not None,
     )
-    stores = tuple(f"{name}: {opened.facts.line}" for name, opened in sources.stores().items())
+    opened = sources.stores()
+    stores = tuple(f"{name}: {store.facts.line}" for name, store in opened.items())
+    dimensions = converted.facts.dimensions if converted is not None else 0
+    others = [other_dimensions(store.entry, store.facts, dimensions) for store in opened.values() if store.facts.rows]
     delivered, tier = [item for item, _ in found.values()], sources.profile.tier
     return replace(
         made,
@@ -73,6 +78,8 @@ def planned(
         templates=tuple(sources.templates(found)),
         refused=tuple(issues(delivered, sources.profile.licences)),
         contradictions=tuple(f"{item.source}: {text}" for item in delivered if (text := contradiction(item))),
+        warnings=(*made.warnings, *licence_warnings(sources.profile)),
+        mismatched=tuple(told for told in others if told),
     )
 
 
@@ -129,6 +136,8 @@ class Builder:
         require([item for item, _ in found.values()], profile.licences)
         converted = sources.converted(found)
         plan = planned(sources, found, converted, lock, self.volume_bytes)
+        if plan.mismatched:
+            raise BadInputs("the vector stores", plan.mismatched, WAY_OUT)
         settled = settle(lock, sources.pins(found))
         agree(plan)
         self._check_space(plan)

@@ -74,6 +74,7 @@ class Plan:
         stores: What each vector store says of itself.
         templates: What is to be looked at in chat templates, and what changed in them.
         refused: What `[licences]` refuses; `build` stops there.
+        mismatched: Vector stores that another embedding model made, by their dimensions; `build` stops there.
         contradictions: Where profile and source state different licences.
     """
 
@@ -91,6 +92,7 @@ class Plan:
     templates: tuple[str, ...] = ()
     refused: tuple[str, ...] = ()
     contradictions: tuple[str, ...] = ()
+    mismatched: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -65,9 +65,9 @@ async def back_after(system: Lifeboat, wall: FaultWall, name: str) -> dict[str, 
 def told(found: dict[str, Any]) -> list[str]:
     """Returns the figures as lines, with what they are held to."""
     extra = found["extra"]
-    held = _word(extra["extra_ms"] <= EXTRA_MS_MAX)
+    cheap = _word(extra["extra_ms"] <= EXTRA_MS_MAX)
     how = f"median of {extra['pairs']} pairs by turns, answers of {extra['direct_s']:.2f} s"
-    limit = f"at most {EXTRA_MS_MAX:.0f}: {held}"
+    limit = f"at most {EXTRA_MS_MAX:.0f}: {cheap}"
     lines = [f"extra once open: {extra['extra_ms']:+.1f} ms ({how}; {limit}); the open one was asked {extra['asked']}x"]
     for name, (fault, kind) in BACK.items():
         row = found[name]

@@ -11,7 +11,7 @@ import os
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -176,7 +176,7 @@ def litellm(wall: FaultWall, at: Addresses, folder: Path) -> Iterator[System]:  
     general = {"master_key": "sk-wall"}
     config.write_text(json.dumps({"model_list": models, "router_settings": settings, "general_settings": general}))
     environment = {**os.environ, "LITELLM_OFFLINE_MODE": "true", "LITELLM_LOCAL_MODEL_COST_MAP": "true"}
-    words = [program / "litellm", "--config", config, "--host", "127.0.0.1", "--port", str(port)]
+    words = [str(program / "litellm"), "--config", str(config), "--host", "127.0.0.1", "--port", str(port)]
     version = _version(program / "python", "litellm")
     with process_of(words, folder / "litellm.log", port, environment):
         yield LiteLlm(f"LiteLLM proxy {version}", f"http://127.0.0.1:{port}")
@@ -186,7 +186,7 @@ def litellm(wall: FaultWall, at: Addresses, folder: Path) -> Iterator[System]:  
 def portkey(wall: FaultWall, at: Addresses, folder: Path) -> Iterator[System]:  # noqa: ARG001 - one form for all
     package = PEERS / "portkey" / "node_modules" / "@portkey-ai" / "gateway"
     version, port = json.loads((package / "package.json").read_text())["version"], free_port()
-    words = ["node", package / "build" / "start-server.js", f"--port={port}", "--headless"]
+    words = ["node", str(package / "build" / "start-server.js"), f"--port={port}", "--headless"]
     with process_of(words, folder / "portkey.log", port, dict(os.environ)):
         yield Portkey(f"Portkey gateway {version}", f"http://127.0.0.1:{port}", at.url)
 
@@ -206,7 +206,7 @@ def _litellm_target(name: str, wall: str) -> dict[str, str]:
 
 @contextmanager
 def process_of(
-    words: list[str | Path], log: Path, port: int, environment: dict[str, str]
+    words: Sequence[str | Path], log: Path, port: int, environment: dict[str, str]
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Runs a server; the block begins once its port takes connections."""
     with log.open("wb") as output:

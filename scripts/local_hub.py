@@ -204,7 +204,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class _Answered(Exception):
-    """A fault has already answered."""
+    """A fault or a refusal has already answered."""
 
 
 class HubHandler(_Handler):
@@ -224,28 +224,32 @@ class HubHandler(_Handler):
         except _Answered:
             return
 
-    def opened(self, name: str, revision: str) -> tuple[Repository, Commit] | None:
+    def opened(self, name: str, revision: str) -> tuple[Repository, Commit]:
         """Returns the repository at a revision, or answers why not (the codes are the hub's own)."""
         repository, given = self.hub.repositories.get(name), self.headers.get("Authorization", "")
         if repository is None:
-            return self.refuse(401 if not given else 404, "RepoNotFound", "Repository not found")
+            raise self.refused(401 if not given else 404, "RepoNotFound", "Repository not found")
         if repository.token and given != f"Bearer {repository.token}":
             if repository.gated:
-                return self.refuse(401 if not given else 403, "GatedRepo", f"Access to model {name} is restricted.")
-            return self.refuse(401, "RepoNotFound", "Invalid username or password.")
+                raise self.refused(401 if not given else 403, "GatedRepo", f"Access to model {name} is restricted.")
+            raise self.refused(401, "RepoNotFound", "Invalid username or password.")
         commit = repository.at(revision)
         if commit is None:
-            return self.refuse(404, "RevisionNotFound", f"Invalid rev id: {revision}")
+            raise self.refused(404, "RevisionNotFound", f"Invalid rev id: {revision}")
         return repository, commit
+
+    def refused(self, status: int, code: str, said: str) -> _Answered:
+        self.refuse(status, code, said)
+        return _Answered()
 
     def api(self, name: str, rest: list[str], query: dict[str, list[str]]) -> None:
         what = rest[0] if rest else "revision"
         revision = rest[1] if len(rest) > 1 else "main"
         stage = {"revision": "info", "tree": "tree", "paths-info": "tree"}.get(what, "other")
         fault = self.met(stage, "/".join(rest[2:]))
-        if stage == "other" or (found := self.opened(name, revision)) is None:
-            return None if stage != "other" else self.refuse(404, "", "there is no such path")
-        repository, commit = found
+        if stage == "other":
+            raise self.refused(404, "", "there is no such path")
+        repository, commit = self.opened(name, revision)
         wrong = fault is not None and fault.kind == "digest"
         if what == "revision":
             return self.reply(200, json.dumps(info(repository, commit)).encode(), {})
@@ -273,9 +277,7 @@ class HubHandler(_Handler):
 
     def resolve(self, name: str, revision: str, path: str) -> None:
         fault = self.met("head" if self.command == "HEAD" else "get", path)
-        if (found := self.opened(name, revision)) is None:
-            return None
-        commit = found[1]
+        _, commit = self.opened(name, revision)
         content = commit.files.get(path)
         headers = {"X-Repo-Commit": commit.sha}
         if content is None:

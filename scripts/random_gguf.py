@@ -86,9 +86,10 @@ def _header(tokenizer: list[bytes], tensors: list[Tensor], layers: int, shape: S
     pairs.append(_text("llama.attention.layer_norm_rms_epsilon") + struct.pack("<If", 6, 1e-5))
     pairs += tokenizer
     infos, offset = [], 0
-    for name, shape, kind in tensors:
-        infos.append(_text(name) + struct.pack(f"<I{len(shape)}QIQ", len(shape), *shape, kind, offset))
-        offset += -(-_size((name, shape, kind)) // _ALIGNMENT) * _ALIGNMENT
+    for tensor in tensors:
+        name, sides, kind = tensor
+        infos.append(_text(name) + struct.pack(f"<I{len(sides)}QIQ", len(sides), *sides, kind, offset))
+        offset += -(-_size(tensor) // _ALIGNMENT) * _ALIGNMENT
     return b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(pairs)) + b"".join((*pairs, *infos))
 
 

@@ -155,7 +155,7 @@ class Story:
         return None
 
     def _model_ready(self) -> bool:
-        rungs = {rung["rung"]: rung["state"] for rung in self._ready()["rungs"]}
+        rungs: dict[str, str] = {rung["rung"]: rung["state"] for rung in self._ready()["rungs"]}
         if self._build is not None:
             demand(not self._build.failed(), f"llama-cpp-python did not build: see {self._build.log}")
             done, total = self._build.steps()

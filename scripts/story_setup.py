@@ -43,8 +43,8 @@ def prepare(place: Workplace) -> tuple[int, str]:
         port_file.write_text(f"{port}\n")
         stamp.write_text(made_of)
     if not (folder / "site.json").exists():
-        words = ("site", "add", SITE, "--repository", folder / "repository", "--json")
-        (folder / "site.json").write_text(place.run("lifeboat", *words, *_keys(folder)).stdout)
+        added = ("site", "add", SITE, "--repository", folder / "repository", "--json")
+        (folder / "site.json").write_text(place.run("lifeboat", *added, *_keys(folder)).stdout)
     _install(place)
     made = place.run("lifeboat-appliance", "token", "create", "quickstart", "--state", folder / "state", "--json")
     return port, str(json.loads(made.stdout)["token"])

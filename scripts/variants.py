@@ -24,7 +24,7 @@ from bundler.format.bundle import Bundle
 from bundler.format.index import encode_index
 from bundler.format.manifest import Descriptor, FileDigest, bundle_id, encode_descriptor
 from bundler.format.padding import pad_document
-from bundler.format.service import Service
+from bundler.format.service import SelftestSpec, Service
 
 _PIECE_BYTES, _TAG_BYTES = 65_536, 16  # C2SP/age: what STREAM encrypts at once, and what that adds
 
@@ -33,17 +33,17 @@ Change = Callable[[Service], Service]
 
 def slow_search(service: Service) -> Service:
     """No machine embeds a question within a millisecond."""
-    return _selftest(service, search_ms=1)
+    return replace(service, selftest=replace(_selftest(service), search_ms=1))
 
 
 def slow_model(service: Service) -> Service:
     """Nor does one make 32 tokens in that time."""
-    return _selftest(with_other_model(service), model_ms=1)
+    return replace(with_other_model(service), selftest=replace(_selftest(service), model_ms=1))
 
 
 def large(service: Service) -> Service:
     """The demo's embedding model alone has more than a megabyte."""
-    return _selftest(service, memory_mb=1)
+    return replace(service, selftest=replace(_selftest(service), memory_mb=1))
 
 
 def wrong_answers(service: Service) -> Service:
@@ -52,8 +52,8 @@ def wrong_answers(service: Service) -> Service:
     gone = {spec.name for spec in service.faqs}
     rungs = tuple(rung for rung in ladder.rungs if rung.name not in gone)
     names = {rung.name for rung in rungs}
-    kept = {order: tuple(name for name in getattr(ladder, order) if name in names) for order in ("chat", "ask")}
-    return replace(service, faqs=(), ladder=replace(ladder, rungs=rungs, **kept))
+    chat, ask = (tuple(name for name in order if name in names) for order in (ladder.chat, ladder.ask))
+    return replace(service, faqs=(), ladder=replace(ladder, rungs=rungs, chat=chat, ask=ask))
 
 
 def with_other_model(service: Service) -> Service:
@@ -65,9 +65,9 @@ def same(service: Service) -> Service:
     return service
 
 
-def _selftest(service: Service, **limits: int) -> Service:
+def _selftest(service: Service) -> SelftestSpec:
     assert service.selftest is not None
-    return replace(service, selftest=replace(service.selftest, **limits))
+    return service.selftest
 
 
 @dataclass(frozen=True)
@@ -94,12 +94,12 @@ class Maker:
         record = replace(serving, number=number, software=software)
         if change is not same or damaged:
             with versions.open_version(self.layout, secrets, serving) as bundle:
-                record = replace(record, **self._bundle(bundle, change, damaged))
+                record = self._bundled(record, self._bundle(bundle, change, damaged))
         keys = (self.layout.version(serving.number) / "keys.age").read_bytes()
         versions.write_version(self.layout, secrets, record, keys, DISK)
         return number
 
-    def _bundle(self, bundle: Bundle, change: Change, damaged: str) -> dict[str, str]:
+    def _bundle(self, bundle: Bundle, change: Change, damaged: str) -> Descriptor:
         before = bundle.descriptor
         name = bundle_id(before.epoch, before.sequence + 1, random.token_hex(4))
         folder = self.layout.repository / "bundles" / name
@@ -114,18 +114,13 @@ class Maker:
         (folder / "index.age").write_bytes(sealed)
         digest = FileDigest(f"bundles/{name}/index.age", len(sealed), hashlib.sha256(sealed).hexdigest())
         there = replace(volume, path=str(placed.relative_to(self.layout.repository)))
-        after = replace(before, bundle=name, sequence=before.sequence + 1, index=digest, volumes=(there,))
-        return self._described(folder, after)
+        return replace(before, bundle=name, sequence=before.sequence + 1, index=digest, volumes=(there,))
 
-    def _described(self, folder: Path, descriptor: Descriptor) -> dict[str, str]:
-        data = encode_descriptor(descriptor)
-        (folder / "bundle.json").write_bytes(data)
-        path = str((folder / "bundle.json").relative_to(self.layout.repository))
-        return {
-            "bundle": descriptor.bundle,
-            "descriptor_path": path,
-            "descriptor_sha256": hashlib.sha256(data).hexdigest(),
-        }
+    def _bundled(self, record: versions.Version, descriptor: Descriptor) -> versions.Version:
+        data, path = encode_descriptor(descriptor), f"bundles/{descriptor.bundle}/bundle.json"
+        (self.layout.repository / path).write_bytes(data)
+        digest = hashlib.sha256(data).hexdigest()
+        return replace(record, bundle=descriptor.bundle, descriptor_path=path, descriptor_sha256=digest)
 
 
 def place_of(bundle: Bundle, asset: str) -> int:

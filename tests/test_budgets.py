@@ -7,7 +7,9 @@ import os
 import statistics
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -93,3 +95,11 @@ def test_every_script_explains_itself(script: Path) -> None:
     done = subprocess.run([*words, "--help"], capture_output=True, text=True, check=False, cwd=ROOT)
     assert (done.returncode, done.stderr) == (0, "")
     assert len(done.stdout) > 40
+
+
+def test_every_python_script_is_type_checked(load_script: Callable[[str], Any]) -> None:
+    """`scripts/test` hands all of them to mypy, also those that only their first line tells."""
+    (words,) = (words for name, words in load_script("checks").before_tests() if name == "types of scripts")
+    expected = {*_files("scripts"), *(path for path in SCRIPTS if _is_python(path))}
+    assert words[:2] == ("mypy", "--scripts-are-modules")
+    assert set(words[2:]) == {str(path) for path in expected}

@@ -133,7 +133,7 @@ def _flags(told: Mapping[str, str | None], said: Mapping[str, bool]) -> list[str
 def _images(layout: StateLayout, terminal: Terminal, now: datetime, *, wanted: bool) -> list[str]:
     from appliance.host.images import after_switch
 
-    return [f"  {line}" for line in after_switch(layout, terminal, now)] if wanted else []
+    return [f"  {line}" for line in after_switch(layout, terminal, now, wanted=wanted)]
 
 
 def _tidied(layout: StateLayout, here: Programs, *, served: bool) -> list[str]:

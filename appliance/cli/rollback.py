@@ -13,8 +13,13 @@ from bundler.terminal import Terminal
 
 @click.command()
 @click.option("--reason", default="by hand", show_default=True, help="Kept with the version that is taken back.")
+@click.option(
+    "--images/--no-images",
+    default=None,
+    help="Load the container images of that version; without either, as the last install or `image load` was told.",
+)
 @command
-def rollback(terminal: Terminal, *, reason: str, state: Path) -> None:
+def rollback(terminal: Terminal, *, reason: str, images: bool | None, state: Path) -> None:
     """Go back to the version before the one that serves; the reason stays on record."""
     from appliance.host.images import after_switch
     from appliance.host.rollback import roll_back
@@ -22,6 +27,6 @@ def rollback(terminal: Terminal, *, reason: str, state: Path) -> None:
 
     now = datetime.now(UTC)
     number = roll_back(state, reason, now)
-    images = after_switch(StateLayout(state), terminal, now)
-    lines = [f"back at version {number}", *(f"  {line}" for line in images)]
+    told = after_switch(StateLayout(state), terminal, now, wanted=images)
+    lines = [f"back at version {number}", *(f"  {line}" for line in told)]
     terminal.result({"version": number, "reason": reason}, lines)

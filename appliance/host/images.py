@@ -21,7 +21,7 @@ from appliance.store.image_stream import Picked, pick, write_archive
 from appliance.store.layout import StateLayout
 from appliance.store.owner import as_root
 from appliance.store.seal import Seal, SiteSecrets
-from bundler.files import exclusive, make_folder, staged
+from bundler.files import exclusive, make_folder, staged, write_atomic
 from bundler.format.bundle import Bundle
 from bundler.format.errors import BadBundle, BadInput, Busy, LifeboatError, PartMissing, SystemFailed
 from bundler.format.image import ImageSpec
@@ -71,6 +71,7 @@ class Images:
             exclusive(self._layout.run / "images.lock", "images are being loaded on this box"),
             versions.open_version(self._layout, secrets, version) as bundle,
         ):
+            self._layout.no_images.unlink(missing_ok=True)  # who loads images wants those of the next version, too
             before = image_record.read(self._layout)
             specs = bundle.index.service.images
             if not specs and before is None:
@@ -196,9 +197,21 @@ class Images:
         return found
 
 
-def after_switch(layout: StateLayout, terminal: Terminal, now: datetime) -> list[str]:
-    """Loads the images of a version that has just begun to serve; returns what to tell, and raises nothing of it."""
+def after_switch(layout: StateLayout, terminal: Terminal, now: datetime, *, wanted: bool | None = None) -> list[str]:
+    """Loads the images of a version that has just begun to serve; returns what to tell, and raises nothing of it.
+
+    Args:
+        layout: The state.
+        terminal: Progress and warnings.
+        now: Goes into the record.
+        wanted: False leaves the engines alone, until images are asked for again; None does as was said last.
+    """
     try:
+        if wanted is None and layout.no_images.exists():
+            return ["images: left alone, as at the last install; `lifeboat-appliance image load` loads them"]
+        if wanted is False:
+            write_atomic(layout.no_images, b"", mode=0o600)
+            return []
         record = Images(layout, terminal).load(now)
     except (LifeboatError, OSError) as error:
         fact = error.fact if isinstance(error, LifeboatError) else str(error)

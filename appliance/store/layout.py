@@ -125,6 +125,11 @@ class StateLayout:
         return self.root / "images.json"
 
     @property
+    def no_images(self) -> Path:
+        """Is there while the container engines are to be left alone, as was said last."""
+        return self.root / "no-images"
+
+    @property
     def serving(self) -> Path:
         """Locked by the supervisor that serves this state."""
         return self.run / "serve.lock"

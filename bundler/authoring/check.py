@@ -9,14 +9,16 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from bundler.authoring.content import Content, read_content
+from bundler.authoring.sources import source_issues
 from bundler.format.errors import BadInputs
 from bundler.format.service import RungSpec, UpstreamSpec
 from bundler.ingest.faq import faq_issues
 from bundler.knowledge.selftest import NEEDS, Case, without_content
 from bundler.plan import NO_SELFTEST
-from bundler.profile.model import EmbeddingEntry, ModelEntry, Profile
+from bundler.profile.model import EmbeddingEntry, ImageEntry, ModelEntry, Profile
 from bundler.profile.read import read_profile
 from bundler.profile.routes import independent
+from bundler.provenance.licence_names import licence_warnings
 from bundler.provenance.licences import refused
 
 DOCUMENT_WORDS_LEAST, ANSWER_CHARS_MOST = 20, 1_500
@@ -48,15 +50,17 @@ def check_profile(path: Path, tier: str = "") -> ProfileChecked:
     except BadInputs as error:
         return ProfileChecked(error.issues, ("the content is looked at once the profile itself is sound",))
     content = read_content(profile)
-    issues = [*licence_issues(profile), *content.issues, *content_issues(content)]
+    issues = [*licence_issues(profile), *source_issues(profile), *content.issues, *content_issues(content)]
     issues += [*case_issues(profile, content), *rung_issues(profile)]
-    return ProfileChecked(tuple(issues), (*rung_warnings(profile), *warnings(profile, content)))
+    return ProfileChecked(
+        tuple(issues), (*licence_warnings(profile), *rung_warnings(profile), *warnings(profile, content))
+    )
 
 
 def licence_issues(profile: Profile) -> list[str]:
-    """Returns the models whose stated licence `[licences]` does not take; what their sources say is seen by `plan`."""
+    """Returns models and images whose stated licence `[licences]` does not take; `plan` sees what their sources say."""
     embedding = [profile.embedding] if profile.embedding is not None else []
-    entries: list[ModelEntry | EmbeddingEntry] = [*profile.models, *embedding]
+    entries: list[ModelEntry | EmbeddingEntry | ImageEntry] = [*profile.models, *embedding, *profile.images]
     reasons = [(entry, refused(entry.licence, profile.licences)) for entry in entries]
     return [f"{entry.name}: {reason}" for entry, reason in reasons if reason]
 

@@ -159,6 +159,7 @@ def _lines(made: Any) -> list[str]:
     lines += [f"embedding model {made.embedding}"] if made.embedding else []
     lines += [f"{each.found.source} is signed by {each.found.signature}" for each in made.lines if each.found.signature]
     lines += [f"the gate of licences refuses it: {line}" for line in made.refused]
+    lines += [f"the build refuses it: [[vectors]] {line}" for line in made.mismatched]
     lines += [f"licences differ: {line}" for line in made.contradictions]
     lines += [f"no licence is known for {source}" for source in made.unlicensed]
     lines += [f"no licence text comes with {source}: name one with licence_file" for source in made.without_text]

@@ -34,6 +34,7 @@ MEDIAN_LEAST, LOW_LEAST, LOW_PERCENTILE = 0.97, 0.85, 5
 ASKED_ROWS, ASKED_TEXTS, NEAREST = 24, 8, 10
 QUESTION_CHARS = 200
 _NEAR_ONE = 1e-3
+WAY_OUT = "name the model that made them as [embedding], or set reembed = true, which takes only the texts"
 _JOIN = "\n\n"
 
 
@@ -75,25 +76,36 @@ def agreement(rows: Sequence[Row], vectors: Vectors, encoder: Embeds) -> Agreeme
     return Agreement(len(numbers), float(np.median(cosines)), float(np.percentile(cosines, LOW_PERCENTILE)))
 
 
+def other_dimensions(entry: VectorsEntry, facts: StoreFacts, dimensions: int) -> str:
+    """Tells how a store's vectors differ in size from those of the profile's model, or "".
+
+    Args:
+        entry: The store; the size of one that is embedded anew does not matter.
+        facts: What it says of itself.
+        dimensions: Of the model.
+    """
+    if entry.reembed or facts.dimensions == dimensions:
+        return ""
+    return (
+        f"{entry.name}: the store's vectors have {facts.dimensions} dimensions, those of {entry.embedding} have "
+        f"{dimensions}: another model made them"
+    )
+
+
 def refuse_other_model(entry: VectorsEntry, facts: StoreFacts, found: Agreement | None, encoder: Embeds) -> None:
     """Refuses vectors that the profile's model did not make; `found` is None where their sizes differ already.
 
     Raises:
         BadInput: They are another model's.
     """
-    way_out = "name the model that made them as [embedding], or set reembed = true, which takes only the texts"
-    if facts.dimensions != encoder.dimensions:
-        raise BadInput(
-            f"{entry.name}: the store's vectors have {facts.dimensions} dimensions, those of {entry.embedding} have "
-            f"{encoder.dimensions}: another model made them",
-            way_out,
-        )
+    if told := other_dimensions(entry, facts, encoder.dimensions):
+        raise BadInput(told, WAY_OUT)
     if found is not None and not found.holds:
         raise BadInput(
             f"{entry.name}: {found.sample} of its texts, embedded by {entry.embedding}, come out at a cosine of "
             f"{found.median:.3f} (median) and {found.low:.3f} (lowest {LOW_PERCENTILE} %) to the store's vectors, "
             f"expected at least {MEDIAN_LEAST} and {LOW_LEAST}: another model made them, or other texts",
-            way_out,
+            WAY_OUT,
         )
 
 

@@ -15,6 +15,7 @@ from bundler.format.limits import MIB
 
 T = TypeVar("T")
 FILE_BYTES_MAX = 256 * MIB
+_NAMED_LINES = 3
 
 
 def read_records(path: Path, make: Callable[[Mapping[str, Any], int], T]) -> list[T]:
@@ -26,7 +27,7 @@ def read_records(path: Path, make: Callable[[Mapping[str, Any], int], T]) -> lis
 
     Raises:
         BadInput: Not a file, or not readable as UTF-8 text.
-        BadInputs: Lines that are not records; all of them.
+        BadInputs: Lines that are not records; all of them, and what is wrong with many is told once.
     """
     try:
         text = read_limited(path, FILE_BYTES_MAX).decode("utf-8-sig")
@@ -35,12 +36,14 @@ def read_records(path: Path, make: Callable[[Mapping[str, Any], int], T]) -> lis
     except UnicodeDecodeError as error:
         raise BadInput(f"{path.name} is not UTF-8 text: {error}", "save it as UTF-8") from error
     issues: list[str] = []
+    wrong: dict[str, list[int]] = {}
     records = []
     for number, row in _rows(path, text, issues):
         try:
             records.append(make(row, number))
         except ValueError as error:
-            issues.append(f"line {number}: {error}")
+            wrong.setdefault(str(error), []).append(number)
+    issues += [f"{_lines(numbers)}: {told}" for told, numbers in wrong.items()]
     if not records and not issues:
         issues.append("it holds no records")
     if issues:
@@ -66,6 +69,15 @@ def refuse_unknown(row: Mapping[str, Any], known: set[str]) -> None:
     if unknown:
         hint = "; columns are separated by commas" if any(";" in key for key in unknown) else ""
         raise ValueError(f"{', '.join(unknown)} is not known (known: {', '.join(sorted(known))}{hint})")
+
+
+def _lines(numbers: list[int]) -> str:
+    """Names lines: a wrong column of a CSV is wrong in each, and must not bury what else is."""
+    if len(numbers) == 1:
+        return f"line {numbers[0]}"
+    first, rest = numbers[:_NAMED_LINES], len(numbers) - _NAMED_LINES
+    named = ", ".join(map(str, first))
+    return f"lines {named} and {rest} more" if rest > 0 else f"lines {named}"
 
 
 def _rows(path: Path, text: str, issues: list[str]) -> list[tuple[int, Mapping[str, Any]]]:

@@ -2,6 +2,7 @@
 
 An expression is allowed if one of its choices is: of `A OR B` one, of `A AND B` both. With an allow list, what is no
 known SPDX identifier or `LicenseRef-` and is not named in the list is refused. A deny list wins over an allow list.
+Under either list a source of which no licence is known is refused: it may be what is denied.
 What a source declares is foreign. An expression of too many words or choices is not taken apart, and never allowed.
 Neither is a text that is no expression (`BSD, GPL-3.0`): no family (`BSD-*`) covers it, and it may hold what is denied.
 """
@@ -26,9 +27,14 @@ from bundler.profile.model import LicenceRules
 _UNREADABLE = (ExpressionError, AttributeError, TypeError)
 # Parts of the profile that come from somebody else; documents and FAQs are the customer's own.
 _OWN = ("documents", "faq", "router", "selftest", "vectors")
+# Kinds of assets that come from somebody else.
+_FOREIGN = ("gguf", "onnx", "tokenizer", "image")
 # The sign of a rule for a family aside; a name of other signs is no identifier, whatever it looks like to a person.
 _IDENTIFIER = re.compile(r"[A-Za-z0-9.+:-]+")
 _LATER = re.compile(r"(\+|-only|-or-later)$")
+UNKNOWN = "no licence is known"
+_REFERENCES = ("LicenseRef-", "DocumentRef-")
+_OPERATORS = re.compile(r"\b(?:AND|OR|WITH)\b|[()]")
 _TEXT = 500  # characters; nobody's expression is longer, and a long one takes the parser long
 # Each `AND (A OR B)` doubles them: 500 characters hold more ways than memory does.
 _WAYS = 256
@@ -55,7 +61,7 @@ def refused(licence: str, rules: LicenceRules) -> str:
     if rules.allow is None and not rules.deny:
         return ""
     if not licence.strip():
-        return "" if rules.allow is None else "no licence is known"
+        return UNKNOWN
     try:
         choices = _expression(licence)
     except _TooMuch:
@@ -65,12 +71,33 @@ def refused(licence: str, rules: LicenceRules) -> str:
     return min((_judged(choice, rules) for choice in choices), key=bool)
 
 
+def unknown_names(licence: str) -> list[str]:
+    """Returns the names of an expression that SPDX does not list and that are no `LicenseRef-`.
+
+    Of what is no expression each part between its operators is looked at by itself.
+    """
+    try:
+        names = {part for way in _expression(licence) for name in way for part in name.split(" WITH ")}
+    except _TooMuch:
+        return [licence]
+    except _UNREADABLE:
+        parts = [part.strip() for part in _OPERATORS.split(licence)]
+        return [name for part in parts if part for name in ([licence] if part == licence else unknown_names(part))]
+    return sorted(name for name in names if _is_unknown(name) and not name.startswith(_REFERENCES))
+
+
+def spdx_identifiers() -> list[str]:
+    """Returns the identifiers of licences that SPDX lists."""
+    symbols = _spdx().known_symbols.items()
+    return [name for name, symbol in symbols if not symbol.is_exception and not name.startswith(_REFERENCES)]
+
+
 def travels_no_more(rules: LicenceRules, asset: Asset) -> bool:
     """Tells of an asset of an earlier bundle whether its licence is refused now.
 
     Documents, FAQs and what is made of them state none and need none.
     """
-    return bool(asset.licence and refused(asset.licence, rules))
+    return bool((asset.licence or asset.kind in _FOREIGN) and refused(asset.licence, rules))
 
 
 def contradiction(found: Found) -> str:
@@ -103,7 +130,7 @@ def require(found: Sequence[Found], rules: LicenceRules) -> None:
         raise BadInputs(
             "the licences of the sources",
             tuple(dict.fromkeys(lines)),
-            "take the source out, or change [licences] or the licence that the profile states",
+            "take the source out, state its licence in the profile, or change [licences]",
         )
 
 

@@ -232,6 +232,27 @@ def test_vectors_of_another_model_are_refused_at_build(stores_customer: Any, whe
     assert "vector stores: other answer as they did" in built
 
 
+def test_another_dimension_is_told_by_plan_and_refused_before_anybody_is_asked(
+    stores_customer: Any, wheelhouse: Path
+) -> None:
+    """The store says its dimensions itself: nothing has to be read for that, and nobody agrees to such a build."""
+    folder = stores_customer.folder
+    rows = [{"id": name, "text": text, "vector": [1.0] * 10} for name, text, _ in ROWS]
+    (folder / "ten.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    text = PROFILE[: PROFILE.index("[[vectors]]")] + '[[vectors]]\nname = "ten"\nsource = "file:ten.jsonl"\n'
+    text = text.replace('licence = "Apache-2.0"', 'licence = "Apache 2"')
+    (folder / "ten.toml").write_text(text + 'embedding = "minilm"\n')
+    wrong = "ten: the store's vectors have 10 dimensions, those of minilm have 384: another model made them"
+    told = stores_customer.must("bundler", "plan", folder / "ten.toml", "--wheels", wheelhouse)
+    assert f"the build refuses it: [[vectors]] {wrong}" in told
+    assert "warning: [embedding] minilm: 'Apache 2' is no SPDX expression: Apache-2.0 is likely meant" in told
+    keys = ("--wheels", wheelhouse, "--passphrase-file", folder / "pass")
+    refused = stores_customer.run("bundler", "build", folder / "ten.toml", "--repository", folder / "tens", *keys)
+    assert (refused.returncode, wrong in refused.stderr) == (3, True), refused.stderr
+    assert "reembed = true" in refused.stderr
+    assert "Build this bundle?" not in refused.stderr
+
+
 def test_a_snapshot_that_answers_otherwise_never_serves(stores_customer: Any, wheelhouse: Path) -> None:
     """Validly signed by a builder that checked nothing: the box refuses it, and the version before goes on."""
     folder, state = stores_customer.folder, stores_customer.folder / "second"

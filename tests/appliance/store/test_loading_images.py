@@ -167,6 +167,32 @@ def test_a_machine_without_an_engine_is_told_and_no_problem(
     assert image_record.lines(record, record.bundle) != []
 
 
+def test_engines_that_are_left_alone_stay_so(make: Any, box: Any, podman: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`install --no-images` holds for the rollback after it, until somebody asks for images again."""
+    monkeypatch.setattr(Images.__init__, "__defaults__", (lambda: podman,))
+    first = make("one")
+    layout = box(sink=first)
+    assert after_switch(layout, Terminal(quiet=True), NOW, wanted=False) == []
+    told = after_switch(layout, Terminal(quiet=True), NOW)
+    assert "left alone" in told[0]
+    assert (podman.image_id(first.reference("sink")), image_record.read(layout)) == ("", None)
+    _load(layout, podman)  # as `image load` does
+    assert podman.image_id(first.reference("sink")) == first.config
+    second = make("two")
+    assert after_switch(box(sink=second), Terminal(quiet=True), NOW)[0].endswith("in podman, not started")
+    assert podman.image_id(second.reference("sink")) == second.config
+
+
+def test_images_that_are_asked_for_come_after_all(make: Any, box: Any, podman: Any, monkeypatch: Any) -> None:
+    """`install` without the flag, and `rollback --images`, load what the last one left alone."""
+    monkeypatch.setattr(Images.__init__, "__defaults__", (lambda: podman,))
+    made = make("one")
+    layout = box(sink=made)
+    after_switch(layout, Terminal(quiet=True), NOW, wanted=False)
+    assert after_switch(layout, Terminal(quiet=True), NOW, wanted=True)[0].endswith("in podman, not started")
+    assert podman.image_id(made.reference("sink")) == made.config
+
+
 def test_what_keeps_images_from_loading_keeps_nothing_else(
     make: Any, box: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

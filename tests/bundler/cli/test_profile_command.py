@@ -112,7 +112,7 @@ def test_a_check_tells_the_profiles_own_issues(lifeboat: Run, made: Path) -> Non
     made.write_text(made.read_text().replace("banner =", "baner ="))
     done = lifeboat("profile", "check", made, "--json")
     assert done.exit_code == 8
-    assert json.loads(done.stdout)["issues"] == ["[ladder]: baner is not known"]
+    assert json.loads(done.stdout)["issues"] == ["[ladder]: baner is not known: write banner"]
 
 
 @pytest.mark.parametrize("text", [None, "[bundle"])
@@ -144,6 +144,17 @@ def test_a_licence_that_is_not_allowed_is_found_before_anything_is_fetched(lifeb
     assert done.exit_code == 8
     assert "local: " in done.stdout
     assert "Apache-2.0" in done.stdout
+
+
+def test_an_image_without_a_licence_is_found_under_a_deny_list(lifeboat: Run, made: Path) -> None:
+    """What nobody states may be what is denied: `build` would refuse it after the download."""
+    image = f'[[image]]\nname = "desk"\nsource = "registry:127.0.0.1:5000/desk@sha256:{"0" * 64}"\n'
+    made.write_text(f'{made.read_text()}{image}[licences]\ndeny = ["AGPL-*"]\n')
+    done = lifeboat("profile", "check", made)
+    assert done.exit_code == 8
+    assert "desk: no licence is known" in done.stdout
+    made.write_text(made.read_text().replace(image, f'{image}licence = "MIT"\n'))
+    assert "no licence is known" not in lifeboat("profile", "check", made).stdout
 
 
 def test_cases_without_content_are_found(lifeboat: Run, made: Path) -> None:

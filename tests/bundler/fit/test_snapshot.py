@@ -145,6 +145,8 @@ def test_another_dimension_is_refused(encoder: Encoder, made: Any) -> None:
     with pytest.raises(BadInput, match="have 10 dimensions, those of minilm have 384") as refused:
         snapshot.refuse_other_model(entry(), facts(made[:, :10]), None, encoder)
     assert "reembed = true" in refused.value.hint
+    assert snapshot.other_dimensions(entry(), facts(made), 384) == ""
+    assert snapshot.other_dimensions(entry(reembed=True), facts(made), 10) == ""
 
 
 def test_some_wrong_rows_are_enough(encoder: Encoder, made: Any) -> None:

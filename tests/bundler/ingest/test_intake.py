@@ -17,6 +17,22 @@ def jsonl(path: Path, *rows: Any) -> Path:
     return path
 
 
+def test_what_is_wrong_with_many_lines_is_told_once(tmp_path: Path) -> None:
+    """A wrong column of a CSV is wrong in every row; what is wrong with one row alone is told beside it."""
+    rows = "".join(f"Question {n}?,Answer {n}.\n" for n in range(8))
+    (tmp_path / "faq.csv").write_text(f"question,anwser\n{rows}")
+    with pytest.raises(BadInputs) as caught:
+        read_faq(tmp_path / "faq.csv")
+    assert caught.value.issues == (
+        "lines 2, 3, 4 and 5 more: anwser is not known (known: answer, id, question, variants)",
+    )
+    lines = ['{"question": "Q?", "answer": ""}'] * 2 + ['{"question": "", "answer": "A"}']
+    (tmp_path / "faq.jsonl").write_text("\n".join(lines))
+    with pytest.raises(BadInputs) as caught:
+        read_faq(tmp_path / "faq.jsonl")
+    assert caught.value.issues == ("lines 1, 2: answer is empty", "line 3: question is empty")
+
+
 def test_an_faq_is_read_from_jsonl_and_csv(tmp_path: Path) -> None:
     """Both forms give the same entries; a missing id is made from the line."""
     first = read_faq(jsonl(tmp_path / "f.jsonl", {"question": "Q?", "answer": "A.", "variants": ["q"]}))

@@ -62,6 +62,24 @@ def test_all_issues_come_at_once() -> None:
     assert "body_bytes" in listed
 
 
+def test_a_misspelt_key_is_told_in_one_line() -> None:
+    """With the key that is meant, where it is missing, and where it would only be left out."""
+    text = '[[model]]\nname = "m"\nsource = "file:m.gguf"\nlicense = "MIT"\ncontext_token = 512\n'
+    with pytest.raises(BadInputs) as caught:
+        parse(text)
+    assert caught.value.issues == (
+        "[[model]] 1: license is not known: write licence",
+        "[[model]] 1: context_token is not known: write context_tokens",
+    )
+
+
+def test_a_missing_key_is_told_in_one_line() -> None:
+    """It is missing, and nothing else is wrong with it."""
+    with pytest.raises(BadInputs) as caught:
+        parse('[[model]]\nname = "m"\nsource = "file:m.gguf"\n[selftest]\n')
+    assert caught.value.issues == ("[[model]] 1: licence is missing", "[selftest]: cases is missing")
+
+
 def test_the_longest_body_fits_into_a_local_model() -> None:
     """With a megabyte for what the box adds; a byte more is an issue."""
     limit = "\n[limits]\nbody_bytes = "

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from bundler.format.errors import BadInputs
+from bundler.format.index import Asset
 from bundler.plan import Found
 from bundler.profile.model import LicenceRules
-from bundler.provenance.licences import contradiction, issues, refused, require
+from bundler.provenance.licences import UNKNOWN, contradiction, issues, refused, require, travels_no_more
 
 MIT = LicenceRules(("MIT", "Apache-2.0"))
 NO_GPL = LicenceRules(None, ("GPL-*", "AGPL-*"))
@@ -27,8 +30,11 @@ MANY = " AND ".join(["(MIT OR ISC)"] * 28)
         ("BSD-3-Clause", MIT, "BSD-3-Clause is not allowed"),
         ("do as you please", MIT, "do as you please is not allowed"),
         ("(MIT", MIT, "(MIT is not allowed"),
-        ("", MIT, "no licence is known"),
-        ("", NO_GPL, ""),
+        ("", MIT, UNKNOWN),
+        ("", NO_GPL, UNKNOWN),
+        (" ", NO_GPL, UNKNOWN),
+        ("", LicenceRules(("*",)), UNKNOWN),
+        ("", LicenceRules(), ""),
         ("GPL-3.0-or-later", NO_GPL, "GPL-3.0-or-later is denied"),
         ("GPL-2.0", NO_GPL, "GPL-2.0-only is denied"),
         ("GPL-2.0-only WITH Classpath-exception-2.0", NO_GPL, "is denied"),
@@ -166,3 +172,23 @@ def test_all_that_is_refused_is_told_at_once() -> None:
         "hub:a/two/f: AGPL-3.0-only is not allowed",
     )
     assert issues(found, LicenceRules()) == []
+
+
+@pytest.mark.parametrize("rules", [MIT, NO_GPL])
+def test_an_unknown_licence_is_refused_under_any_rules(rules: LicenceRules) -> None:
+    """An image or a model of which nobody says a licence may be what is denied; stating one is the way out."""
+    silent = Found("image", "registry:host/app@sha256:1", 1, "", "")
+    assert issues([silent], rules) == [f"registry:host/app@sha256:1: {UNKNOWN}"]
+    assert issues([replace(silent, licence="MIT")], rules) == []
+    assert issues([replace(silent, part="documents")], rules) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "licence", "gone"),
+    [("image", "", True), ("gguf", "", True), ("gguf", "MIT", False), ("faq", "", False), ("licence", "", False)],
+)
+def test_an_earlier_asset_without_a_licence_travels_no_more(kind: str, licence: str, *, gone: bool) -> None:
+    """What came from somebody else needs a known licence under the gate; the customer's own content needs none."""
+    asset = Asset("a", kind, 1, "", licence, "registry:host/app", ())
+    assert travels_no_more(NO_GPL, asset) is gone
+    assert not travels_no_more(LicenceRules(), asset)
