@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bundler.capture import gguf
-from bundler.capture.images import capture_image, image_spec
+from bundler.capture.images import capture_attached, capture_image, image_spec
 from bundler.capture.row_cuts import row_cuts
 from bundler.compile_service import SELFTEST, compile_service
 from bundler.embedding.model import GRAPH, TOKENIZER, BuildEncoder, Converted, make_encoder
@@ -52,11 +52,13 @@ def gather(sources: Sources, found: Mapping[str, tuple[Found, Fetched]], convert
     profile, cases = sources.profile, _selftest(sources)
     captured: list[Captured | None] = [_model(entry, found[entry.source][1]) for entry in profile.models]
     captured += [_licence(entry, found[entry.source][1]) for entry in profile.models]
+    captured += [file for entry in profile.models for file in _attached(entry, found[entry.source][1], sources.work)]
     images = _images(sources, found)
     captured += [file for _, files in images for file in files]
     spec, encoder = None, None
     if converted is not None:
         spec, encoder = converted.spec(), make_encoder(converted, sources.vectors)
+        captured += _attached(converted.entry, converted.weights, sources.work)
         captured += [*_embedding(converted), *_knowledge(sources, encoder)]
         for opened in sources.stores().values():
             captured += snapshot_store(opened, encoder, sources.work, sources.say)
@@ -84,6 +86,11 @@ def _images(sources: Sources, found: Mapping[str, tuple[Found, Fetched]]) -> lis
             files = capture_image(entry.name, fetched.layout, fetched.pinned, entry.licence, sources.work)
             result.append((image_spec(entry.name, fetched.layout), files))
     return result
+
+
+def _attached(entry: ModelEntry | EmbeddingEntry, fetched: Fetched, work: Path) -> list[Captured]:
+    """What a registry holds about a model beside it: signatures, attestations."""
+    return [] if fetched.layout is None else capture_attached(entry.name, fetched.layout, fetched.pinned, work)
 
 
 def _licence(entry: ModelEntry | EmbeddingEntry, fetched: Fetched) -> Captured | None:

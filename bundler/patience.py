@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 import time
 from collections.abc import Callable, Mapping
@@ -14,6 +15,8 @@ from bundler.format.errors import SourceFailed
 from bundler.format.secrets import masked
 
 T = TypeVar("T")
+# "Not this name" and "no address of it"; the second has a number that Python's module does not name everywhere.
+_NO_SUCH_NAME = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)})
 
 
 class Passing(Exception):
@@ -118,6 +121,18 @@ def lasting(host: str, error: BaseException, plain: str) -> SourceFailed | None:
             return SourceFailed(f"{host} does not speak TLS", plain)
         cause = cause.__cause__ or cause.__context__
     return None
+
+
+def unresolved(host: str, error: socket.gaierror) -> SourceFailed | Passing:
+    """Returns what a name without an address is: one that nobody knows ends the work, a server that cannot tell passes.
+
+    Args:
+        host: The name that was looked up.
+        error: Of the system's resolver.
+    """
+    if error.errno in _NO_SUCH_NAME:
+        return SourceFailed(f"{host} is not known here", "check the name, and the DNS of this machine")
+    return Passing(f"{host}: {error.strerror or error}")
 
 
 def asked_s(headers: Mapping[str, str], now: datetime) -> float | None:

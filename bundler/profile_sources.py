@@ -70,9 +70,10 @@ class Sources:
         pins, base = self.lock.pins, self.profile.base
         return Place(base, self.cache, wheels, self.work, pins, self.offline, self.watch, self.token, self.say)
 
-    def fetch(self, text: str) -> Fetched:
+    def fetch(self, text: str, *, attached: bool = False) -> Fetched:
+        """Fetches a source, and what a registry holds about it where it is `attached`."""
         self.say(f"taking {text}")
-        return fetch(text, self.place)
+        return fetch(text, replace(self.place, attached=attached))
 
     def embedding(self) -> EmbeddingEntry | None:
         """Returns the profile's embedding model with the way that it is taken; a hub is asked for it once."""
@@ -91,7 +92,8 @@ class Sources:
         signatures = Signatures(self._beside, lambda text: local_file(self.profile, text))
         for part, source, entry in wanted:
             # A model is large and hashed once, when it is captured; what is converted is known by its source's digest.
-            fetched = self.fetch(source) if part == "model" else hashed(self.fetch(source))
+            fetched = self.fetch(source, attached=True)
+            fetched = fetched if part == "model" else hashed(fetched)
             if entry.licence_file:
                 fetched = replace(fetched, licence_text=local_file(self.profile, entry.licence_file))
             signer = ""

@@ -1,11 +1,12 @@
-"""A container image as assets: an OCI image layout (image-spec, image-layout.md), each blob a file of its own.
+"""A container image as assets, or what is attached to an artifact: an OCI image layout (image-spec, image-layout.md).
 
-Equal blobs are stored once, whatever image they belong to: chunks are known by their digest.
+Each blob is a file of its own. Equal blobs are stored once, whatever they belong to: chunks are known by their digest.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,19 +27,25 @@ def image_spec(name: str, layout: Layout) -> ImageSpec:
 
 def capture_image(name: str, layout: Layout, source: str, licence: str, work: Path) -> list[Captured]:
     """Returns the files of an image's layout; what is written anew lies in `work`."""
-    spec = image_spec(name, layout)
-    folder = work / "images" / name
+    files = _files(image_spec(name, layout).prefix, name, layout, work)
+    return [_captured(path, file, "image", source, licence, sha256) for path, file, sha256 in files]
+
+
+def capture_attached(name: str, layout: Layout, source: str, work: Path) -> list[Captured]:
+    """Returns the files of a layout of what is attached to a model's artifact (SPEC 7.7); they state no licence."""
+    files = _files(f"attached/{name}", name, layout, work)
+    return [_captured(path, file, "attached", source, "", sha256) for path, file, sha256 in files]
+
+
+def _files(prefix: str, name: str, layout: Layout, work: Path) -> Iterator[tuple[str, Path, str]]:
+    """Yields each file of a layout: its path in the bundle, where it lies, and its SHA-256 where that is known."""
+    folder = work / prefix
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "oci-layout").write_bytes(LAYOUT)
-    (folder / "index.json").write_bytes(layout_index(name, layout))
-    found = [
-        _captured(f"{spec.prefix}/{file}", folder / file, source, licence) for file in ("oci-layout", "index.json")
-    ]
+    for file, data in {"oci-layout": LAYOUT, "index.json": layout_index(name, layout)}.items():
+        (folder / file).write_bytes(data)
+        yield f"{prefix}/{file}", folder / file, ""
     for digest in sorted(layout.digests):
-        file = layout.blobs.path(digest)
-        blob = _captured(f"{spec.prefix}/{blob_path(digest)}", file, source, licence)
-        found.append(replace(blob, sha256=digest.removeprefix("sha256:")))
-    return found
+        yield f"{prefix}/{blob_path(digest)}", layout.blobs.path(digest), digest.removeprefix("sha256:")
 
 
 def layout_index(name: str, layout: Layout) -> bytes:
@@ -53,6 +60,6 @@ def layout_index(name: str, layout: Layout) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
 
 
-def _captured(path: str, file: Path, source: str, licence: str) -> Captured:
+def _captured(path: str, file: Path, kind: str, source: str, licence: str, sha256: str) -> Captured:
     chunk_bytes = CHUNK_BYTES if file.stat().st_size > _LARGE_BYTES else CHUNK_BYTES_SMALL
-    return Captured(path, file, "image", licence, source, (), chunk_bytes)
+    return Captured(path, file, kind, licence, source, (), chunk_bytes, sha256)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     "--layer-size",
     "layer_mib",
     type=click.IntRange(1, 2048),
+    # A stop costs at most one layer: registries of wide use drop an upload that broke off (docs/registry.md).
     default=256,
     show_default=True,
     help="MiB of a layer at most, in a registry.",

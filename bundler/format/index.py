@@ -31,7 +31,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 # Kinds of asset. A reader refuses none that it does not know: it does not load it.
 KINDS = (
     *("gguf", "onnx", "tokenizer", "config", "chunks", "texts", "vectors", "faq", "router", "selftest", "licence"),
-    *("answers", "image", "sbom", "provenance"),
+    *("answers", "image", "attached", "sbom", "provenance"),
 )
 
 

@@ -45,7 +45,7 @@ class Signatures:
         source = parse(fetched.source)
         place = signer.signature or default_place(model, fetched.resolved)
         told = self._verified(place, signer.key)
-        files = fetched.parts or (None,)
+        files = fetched.made_of or (None,)
         for part in files:
             path, digest = (part.path, part.sha256) if part is not None else ("", fetched.sha256)
             _require(told["files"], names_of(source, parse(place), path), digest, fetched.source)

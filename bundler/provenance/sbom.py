@@ -21,6 +21,7 @@ from cyclonedx.output.json import JsonV1Dot6
 from packageurl import PackageURL
 
 from bundler.format.manifest import Descriptor
+from bundler.lock import PinnedPart
 from bundler.plan import Found
 from bundler.provenance.locator import address, known, purl
 from bundler.provenance.material import Material, Part, Wheel, source_of
@@ -29,8 +30,8 @@ NAMESPACE = uuid.UUID("3f0f6d0e-5c0a-5d4e-9b6c-6c696665626f")
 MODELS = ("gguf", "onnx")
 # Everything else is the customer's own content, or of a kind or in a folder that came later and is taken for such. A
 # kind alone does not tell: what is noted of a vector store is a "config" in the customer's own folder.
-_OPEN = ("gguf", "onnx", "tokenizer", "config", "licence", "image")
-_OPEN_FOLDERS = ("models", "embedding", "licences", "images")
+_OPEN = ("gguf", "onnx", "tokenizer", "config", "licence", "image", "attached")
+_OPEN_FOLDERS = ("models", "embedding", "licences", "images", "attached")
 _TYPES = dict.fromkeys(MODELS, ComponentType.MACHINE_LEARNING_MODEL)
 _TASKS = {"model": "text-generation", "embedding": "feature-extraction"}
 _LICENCES = LicenseFactory()
@@ -88,8 +89,8 @@ def _is_open(part: Part) -> bool:
 
 
 def _counts(part: Part) -> bool:
-    """Of the files of an image one stands for all."""
-    return part.kind != "image" or part.path.endswith("/index.json")
+    """Of the files of an image one stands for all; what is attached to a model is told with the model."""
+    return part.kind != "attached" and (part.kind != "image" or part.path.endswith("/index.json"))
 
 
 def _component(part: Part, sources: Sequence[Found]) -> Component:
@@ -146,14 +147,20 @@ def _properties(part: Part, found: Found | None) -> list[Property]:
     }
     if found is not None:
         stated |= {"lifeboat:licence-of-the-source": found.declared, "lifeboat:signature": found.signature}
+        stated |= {f"lifeboat:attached:{item.path}": item.sha256 for item in _attached(found)}
     return [Property(name=name, value=value) for name, value in stated.items() if value]
+
+
+def _attached(found: Found) -> tuple[PinnedPart, ...]:
+    """What a registry keeps about a model beside it."""
+    return found.parts if found.source.startswith("registry:") else ()
 
 
 def _ancestor(found: Found, link: PackageURL | None) -> Pedigree | None:
     """What an asset was converted or merged from."""
     if link is None:
         return None
-    files = found.parts or ()
+    files = () if _attached(found) else found.parts
     origin = Component(
         name=link.name,
         type=ComponentType.MACHINE_LEARNING_MODEL if found.part in _TASKS else ComponentType.FILE,

@@ -1,4 +1,4 @@
-"""What comes over a connection, held to a number of bytes and to a time, below http.client.
+"""What comes over a connection, held to a number of bytes and to a time, below http.client; its coming about as well.
 
 http.client reads a chunk of length -1 up to the end of the memory, skips `100 Continue` and trailers for as long as
 they come, and counts time anew with every byte. So every byte that it reads passes here, a proxy's answer as well.
@@ -13,10 +13,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, cast
 
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import HTTPError
+
+from bundler.registries.reach import Address, reach
 
 HEAD_BYTES = 1 << 20  # http.client takes 100 lines of 64 KiB, and as many heads as there are
 
@@ -129,16 +132,31 @@ class _Answer(http.client.HTTPResponse):
         super().__init__(held, *args, **how)
 
 
-class _Plain(HTTPConnection):
+class _Reached(HTTPConnection):
     response_class = _Answer
 
+    def _new_conn(self) -> socket.socket:
+        host, port, within_s = self._dns_host, self.port, cast(float, self.timeout)
+        plain = super()._new_conn
 
-class _Encrypted(HTTPSConnection):
-    response_class = _Answer
+        def connect(address: Address, part_s: float) -> socket.socket:
+            (self._dns_host, self.port), self.timeout = address, part_s
+            return plain()
+
+        try:
+            reached = reach(host, port, float(within_s), connect, HTTPError)
+        finally:
+            self._dns_host, self.port, self.timeout = host, port, within_s
+        reached.settimeout(within_s)  # of one address it was a part; now TLS begins
+        return reached
+
+
+class _Encrypted(_Reached, HTTPSConnection):
+    """The same, over TLS."""
 
 
 class _PlainPool(urllib3.HTTPConnectionPool):
-    ConnectionCls = _Plain
+    ConnectionCls = _Reached
 
 
 class _EncryptedPool(urllib3.HTTPSConnectionPool):

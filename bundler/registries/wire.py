@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import json
 import re
-import socket
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -224,7 +223,8 @@ class Wire:
         except (HTTPError, OSError) as error:
             _, host, port = _origin(url)
             fault = Passing(f"{ascii(host)[1:-1]}:{port}: {_told(error)}")
-            raise _lasting(urlsplit(url).netloc, error) or fault from error
+            plain = "plain HTTP is for registries on this machine alone"
+            raise lasting(urlsplit(url).netloc, error, plain) or fault from error
         return Answer(url, raw.status, raw.headers, raw, bound)
 
     def _pool(self, url: str) -> urllib3.PoolManager:
@@ -277,13 +277,6 @@ class Wire:
             return _read_token(answer, urlsplit(realm).netloc)
         finally:
             answer._raw.close()
-
-
-def _lasting(host: str, error: Exception) -> SourceFailed | None:
-    """Returns what no second try mends, or None."""
-    if isinstance(error.__cause__, socket.gaierror) and error.__cause__.errno == socket.EAI_NONAME:
-        return SourceFailed(f"{host} is not known here", "check the name, and the DNS of this machine")
-    return lasting(host, error, "plain HTTP is for registries on this machine alone")
 
 
 def _read_token(answer: Answer, host: str) -> str:

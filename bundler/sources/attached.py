@@ -1,4 +1,4 @@
-"""Signatures and other statements about an image, as registries keep them beside it. Pure.
+"""Signatures and other statements about an image or artifact, as registries keep them beside it. Pure.
 
 cosign: `sha256-HEX.sig`, `.att` and `.sbom` (sigstore/cosign, specs/SIGNATURE_SPEC.md). OCI 1.1: the referrers of a
 digest, which a registry lists (`referrers`), or clients do under the tag `sha256-HEX` (distribution-spec, "Referrers
@@ -20,7 +20,7 @@ IMAGE, INDEX = "dev.cosignproject.cosign/image", "dev.cosignproject.cosign/image
 
 @dataclass(frozen=True)
 class Attachment:
-    """A manifest, or an index, that is attached to an image; `tag` is what the registry calls it."""
+    """A manifest, or an index, that is attached to an image or artifact; `tag` is what the registry calls it."""
 
     tag: str
     media_type: str

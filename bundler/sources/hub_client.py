@@ -25,6 +25,7 @@ from bundler.sources.hub_part import PartFile
 from bundler.sources.hub_patience import PATIENCE, PROGRESS_BYTES, HubPatience
 from bundler.sources.hub_session import IS_FILE, hub_session, transport_errors
 from bundler.sources.hub_settings import HubSettings, origin
+from bundler.sources.hub_wire import one_step
 from bundler.sources.silence import BYTES_S
 from bundler.sources.source import UNRESOLVED
 
@@ -162,7 +163,7 @@ class HubClient:
         def tried() -> T:
             nonlocal before
             before = reached()
-            with transport_errors(self._settings.origin[1]), _told(what):
+            with one_step(), transport_errors(self._settings.origin[1]), _told(what):
                 return step()
 
         hint = "what was fetched is kept: try again later, or name a mirror by HF_ENDPOINT"

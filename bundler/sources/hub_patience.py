@@ -19,8 +19,9 @@ class HubPatience(Patience):
     """The limits of waiting for a hub; a try that brought PROGRESS_BYTES begins the count of failures anew.
 
     Attributes:
-        connect_s: For a connection to come about.
+        connect_s: For a connection to come about, its name and all its addresses.
         silence_s: How long a connection may say nothing.
+        whole_s: How long an answer that is no file may take, and each piece of a file.
         slow_s: A span in which at least `slow_bytes` of a file must come.
         ended: Waits for an event, so many seconds at most; whether it came.
     """
@@ -28,6 +29,7 @@ class HubPatience(Patience):
     tries: int = 5
     connect_s: float = 20.0
     silence_s: float = 30.0
+    whole_s: float = 120.0
     slow_s: float = 60.0
     slow_bytes: int = 64 * KIB
     ended: Callable[[threading.Event, float], bool] = threading.Event.wait

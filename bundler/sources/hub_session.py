@@ -6,7 +6,8 @@ has no timeout for listings, sleeps for as long as a server asks, and reads an a
 - the token goes to the endpoint's own scheme, host and port, wherever a redirect or a next page leads;
 - from https nothing leads back to http;
 - every wait is bounded, and a failure that may pass is raised as `Passing` at once: one place decides on tries;
-- an answer that is no file is bounded, and none may be compressed, so that its length is known.
+- an answer that is no file is bounded as a whole in bytes and in time, a name and its addresses in time (`hub_wire`);
+- no answer may be compressed, so that its length is known.
 """
 
 from __future__ import annotations
@@ -23,13 +24,12 @@ from huggingface_hub.utils._http import default_client_factory  # only to leave 
 
 from bundler import __version__
 from bundler.format.errors import SourceFailed
-from bundler.format.limits import MIB
 from bundler.format.secrets import masked
 from bundler.patience import Passing, asked_s, lasting
 from bundler.sources.hub_patience import MAY_PASS, HubPatience
 from bundler.sources.hub_settings import HubSettings, origin
+from bundler.sources.hub_wire import ANSWER_BYTES, bind, expect, pieces
 
-ANSWER_BYTES = 16 * MIB
 IS_FILE = "lifeboat.file"  # an extension of requests whose answer is the file itself: who reads it watches its length
 
 
@@ -55,8 +55,10 @@ class Session(httpx2.Client):
     def __init__(self, patience: HubPatience, **how: Any) -> None:
         self._patience = patience
         super().__init__(**how)
+        bind(self)
 
     def send(self, request: httpx2.Request, **how: Any) -> httpx2.Response:
+        expect(request.url.host, self._patience.whole_s, is_file=IS_FILE in request.extensions)
         with transport_errors(request.url.host), self._patience.silence(request.url.host):
             response = super().send(request, **how)
         if response.status_code in MAY_PASS:
@@ -118,6 +120,21 @@ def _watch(response: httpx2.Response) -> None:
         raise SourceFailed(f"{host} answered compressed, which nobody asked for")
     if IS_FILE not in response.request.extensions or response.is_redirect or response.is_error:
         response.stream = _Bounded(response.stream, host)
+    else:
+        response.stream = _Pieces(response.stream)
+
+
+class _Pieces(httpx2.SyncByteStream):
+    """A file, whose length is watched by who reads it."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def __iter__(self) -> Iterator[bytes]:
+        return pieces(self._stream)
+
+    def close(self) -> None:
+        self._stream.close()
 
 
 class _Bounded(httpx2.SyncByteStream):

@@ -24,6 +24,7 @@ class Place:
         watch: Makes a progress line of a label and a total in bytes, or None.
         token: Returns the token that the builder keeps for a hub's address, "" for none; it may ask for a passphrase.
         say: Hears what is waited for.
+        attached: Whether what a registry holds about a file is wanted with it: not where the file does not travel.
     """
 
     base: Path
@@ -35,6 +36,7 @@ class Place:
     watch: Callable[[str, int], Progress] | None = None
     token: Callable[[str], str] | None = None
     say: Callable[[str], None] | None = None
+    attached: bool = True
 
     def tell(self, text: str) -> None:
         """Says what is waited for, to who hears it; foreign words in it steer no terminal."""

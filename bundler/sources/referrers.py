@@ -31,7 +31,7 @@ def listed(name: str, digest: str, patience: Patience = PATIENCE) -> tuple[Descr
 
     Args:
         name: HOST[:PORT]/PATH.
-        digest: Of an image or an index.
+        digest: Of an image, an artifact or an index.
         patience: With faults that may pass.
 
     Raises:
@@ -81,5 +81,5 @@ def _page(wire: Wire, url: str) -> tuple[bytes, str]:
 
 
 def _warn(name: str, fact: str) -> None:
-    told = "%s: what refers to the image is not known (%s): signatures are looked for by their tags alone"
+    told = "%s: what refers to it is not known (%s): signatures are looked for by their tags alone"
     logging.getLogger(__name__).warning(told, name, fact)

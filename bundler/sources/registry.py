@@ -7,8 +7,9 @@ against what the one above says of it; a digest that is in the cache whole is no
 from __future__ import annotations
 
 import hashlib
+import json
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -32,7 +33,7 @@ T = TypeVar("T")
 
 
 def fetch(source: RegistrySource, place: Place) -> Fetched:
-    """Returns a file of an artifact.
+    """Returns a file of an artifact; where something is attached to the artifact, that in `layout`.
 
     Raises:
         BadInput: The source names no member, or the artifact has it not, or in a form that is not read.
@@ -53,6 +54,10 @@ def fetch(source: RegistrySource, place: Place) -> Fetched:
     # All of the artifact: skopeo copies whole manifests.
     asked.take(digest, manifest)
     found = artifact.extract(str(source), source.member, wanted, asked.blobs, place.work)
+    if place.attached:
+        layout = _stated(_Asked(source, place), tuple(dict.fromkeys((asked.digest(), digest))))
+        if layout.attachments:
+            found = replace(found, parts=_parts(layout.attachments), layout=layout)
     return replace(found, resolved=asked.resolved)
 
 
@@ -85,8 +90,7 @@ def fetch_image(source: RegistrySource, platform: str, place: Place) -> Fetched:
     media_type = asked.manifest(chosen).media_type
     described = Descriptor(media_type, chosen, len(asked.read[chosen]))
     layout = Layout(described, platform, tuple(asked.digests), attachments, asked.blobs)
-    parts = tuple(Part(item.tag, item.length_bytes, item.hex) for item in attachments)
-    path = asked.blobs.path(chosen)
+    path, parts = asked.blobs.path(chosen), _parts(attachments)
     return Fetched(path, str(source), length_bytes, described.hex, None, None, asked.resolved, parts, layout)
 
 
@@ -173,7 +177,7 @@ class _Asked:
             raise SourceFailed(fact, "the registry is damaged; run it again, or take another source")
 
     def attached(self, digests: Iterable[str]) -> Iterator[Attachment]:
-        """Yields signatures and other statements about images: those of the lock, or what the registry has now.
+        """Yields signatures and other statements about something: those of the lock, or what the registry has now.
 
         Raises:
             SourceFailed: The registry cannot be asked, or lacks one that the lock pins.
@@ -188,6 +192,17 @@ class _Asked:
             yield Attachment(tag, self.manifest(digest).media_type, digest, len(self.read[digest]))
 
     def _attached_now(self, digests: Iterable[str]) -> dict[str, str]:
+        """Returns what the registry has attached; it is asked once a build, whatever sources name files of it."""
+        wanted = tuple(digests)
+        noted = self._note(" ".join((self._source.name, *wanted)), "attached")
+        if noted.is_file():
+            known: dict[str, str] = json.loads(noted.read_text())
+            return known
+        found = self._listed_now(wanted)
+        noted.write_text(json.dumps(found))
+        return found
+
+    def _listed_now(self, digests: Iterable[str]) -> dict[str, str]:
         """Returns the digests of what is attached, by tag; what the registry lists under no tag gets a name of ours."""
         found: dict[str, str] = {}
         for digest in digests:
@@ -245,13 +260,35 @@ class _Asked:
         if not self._source.tag:
             raise BadInput(f"{self._source} has neither tag nor digest", "write NAME:TAG or NAME@sha256:DIGEST")
         name = f"{self._source.name}:{self._source.tag}"
-        told = self._place.work / "registry" / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.digest"
+        told = self._note(name, "digest")
         if told.is_file():
             return told.read_text()
         digest = self.blobs.keep(self._raw(f":{self._source.tag}"))
-        told.parent.mkdir(parents=True, exist_ok=True)
         told.write_text(digest)
         return digest
+
+    def _note(self, about: str, kind: str) -> Path:
+        """Returns where this build notes what a registry answered; the folder is there."""
+        path = self._place.work / "registry" / f"{hashlib.sha256(about.encode()).hexdigest()[:16]}.{kind}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+
+def _stated(asked: _Asked, digests: Sequence[str]) -> Layout:
+    """Returns what is attached to an artifact, with the manifests that it speaks of, and none of its files.
+
+    Args:
+        asked: Of the artifact, anew: what it reads is what the layout holds.
+        digests: Of the index that was named, if any, and last of the manifest.
+    """
+    manifests = [asked.manifest(digest) for digest in digests]
+    attachments = tuple(asked.attached(digests))
+    top = Descriptor(manifests[-1].media_type, digests[-1], len(asked.read[digests[-1]]))
+    return Layout(top, "", tuple(asked.digests), attachments, asked.blobs)
+
+
+def _parts(attachments: Iterable[Attachment]) -> tuple[Part, ...]:
+    return tuple(Part(item.tag, item.length_bytes, item.hex) for item in attachments)
 
 
 def _check_images(asked: _Asked, leaves: dict[str, Manifest], platform: str) -> None:

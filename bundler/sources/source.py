@@ -123,8 +123,9 @@ class Fetched:
         licence_text: Where the text of its licence lies, or None where its source brings none.
         resolved: What a branch, a tag or nothing stood for: a commit of a hub, a digest of a registry; "" where the
             source itself says it.
-        parts: The remote files that `path` was made of, where it is not one of them as it came.
-        layout: Of a container image, whose manifest `path` is.
+        parts: The remote files that `path` was made of, where it is not one of them as it came; of a registry what is
+            attached.
+        layout: Of a container image, whose manifest `path` is; of an artifact what is attached to it, None for nothing.
     """
 
     path: Path
@@ -141,6 +142,11 @@ class Fetched:
     def pinned(self) -> str:
         """The source, with the digest of the file where it is known."""
         return f"{self.source}#sha256={self.sha256}" if self.sha256 else self.source
+
+    @property
+    def made_of(self) -> tuple[Part, ...]:
+        """The remote files that its bytes are of: what is attached to it in a registry is none."""
+        return () if self.layout is not None else self.parts
 
 
 @dataclass(frozen=True)

@@ -258,7 +258,7 @@ def test_a_list_that_is_not_shown_is_a_warning(
     closed = load_script("registry_front").Answer(403)
     front.fault = lambda seen: closed if "/referrers/" in seen.path else None
     fetch_image(f"registry:{front.host}/{push.name}:1", "linux/amd64", place)
-    assert "what refers to the image is not known (the registry answers 403)" in caplog.text
+    assert "what refers to it is not known (the registry answers 403)" in caplog.text
 
 
 def test_what_came_whole_is_not_fetched_again_after_a_break(
