@@ -6,11 +6,14 @@ import errno
 import json
 import os
 import re
+import shutil
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from bundler.format import errors
@@ -43,7 +46,7 @@ EXIT_INTERRUPTED = 130
 _LIVE_S, _LINES_S = 0.2, 5.0
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-_RED, _GREEN, _YELLOW, _BOLD, _OFF = "\x1b[31m", "\x1b[32m", "\x1b[33m", "\x1b[1m", "\x1b[0m"
+_RED, _GREEN, _YELLOW, _OFF = "\x1b[31m", "\x1b[32m", "\x1b[33m", "\x1b[0m"
 
 
 def exit_code(error: BaseException) -> int:
@@ -274,13 +277,25 @@ def shown(text: str) -> str:
 def disk_error(error: OSError) -> errors.LifeboatError:
     """Says what the system refused, in words for a person."""
     name = f"{error.filename}: " if error.filename else ""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return errors.NoSpace(f"{name}the disk is full", "free some space and run it again")
+    if error.errno == errno.EDQUOT:
+        return errors.NoSpace(f"{name}the quota of disk space is used up", "free some space and run it again")
+    if error.errno == errno.ENOSPC:
+        return errors.NoSpace(f"{name}the disk is full{_free(error)}", "free some space and run it again")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return errors.BadInput(f"{name}{error.strerror}", "check who may read and write there")
     if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP):
         return errors.BadInput(f"{name}{error.strerror}", "name another place")
     return errors.SystemFailed(f"{name}{error.strerror or error}", "check the disk, the cable or the share")
+
+
+def _free(error: OSError) -> str:
+    """Says what is left where a write was refused, or "" where that cannot be told."""
+    if not isinstance(error.filename, str):
+        return ""
+    with suppress(OSError, StopIteration):
+        folder = next(above for above in Path(error.filename).absolute().parents if above.is_dir())
+        return f"; {folder} has {size(shutil.disk_usage(folder).free)} free"
+    return ""
 
 
 def size(length_bytes: int) -> str:

