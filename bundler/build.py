@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
+from pathlib import Path
 
 from bundler.check import check, check_snapshots, untested
 from bundler.embedding.model import Converted
@@ -23,11 +24,11 @@ from bundler.profile.model import Profile
 from bundler.profile_sources import Sources
 from bundler.provenance.documents import Documents
 from bundler.provenance.licence_names import licence_warnings
-from bundler.provenance.licences import contradiction, issues, require, travels_no_more
+from bundler.provenance.licences import contradictions, issues, require, travels_no_more
 from bundler.repository.keyring import Keyring
 from bundler.repository.prune import hint
 from bundler.repository.publish import Publisher
-from bundler.repository.sites import NewSite, open_repository
+from bundler.repository.sites import NEW, NewSite, open_repository
 from bundler.repository.survey_cache import SurveyCache
 from bundler.repository.write import BundleWriter
 from bundler.sources.source import Fetched
@@ -77,7 +78,7 @@ def planned(
         stores=stores,
         templates=tuple(sources.templates(found)),
         refused=tuple(issues(delivered, sources.profile.licences)),
-        contradictions=tuple(f"{item.source}: {text}" for item in delivered if (text := contradiction(item))),
+        contradictions=tuple(f"{item.source}: {text}" for item in delivered for text in contradictions(item)),
         warnings=(*made.warnings, *licence_warnings(sources.profile)),
         mismatched=tuple(told for told in others if told),
     )
@@ -139,6 +140,9 @@ class Builder:
         if plan.mismatched:
             raise BadInputs("the vector stores", plan.mismatched, WAY_OUT)
         settled = settle(lock, sources.pins(found))
+        is_new = not self.publisher.exists
+        if is_new:
+            self.terminal.note(f"there is no repository at {self._place}: this build makes a new one")
         agree(plan)
         self._check_space(plan)
         gathered = gather(sources, found, converted)
@@ -146,6 +150,8 @@ class Builder:
         repository = open_repository(
             self.publisher, self.keyring, self.hand_out, recovery=profile.recovery, layer=self.layer
         )
+        if is_new:
+            self.terminal.note(NEW.format(self._place))
         self.publisher.sweep()
         self._allow(profile)
         writer = self._writer(sources, [item for item, _ in found.values()], repository)
@@ -184,12 +190,17 @@ class Builder:
             partial(travels_no_more, profile.licences),
         )
 
+    @property
+    def _place(self) -> Path:
+        return self.publisher.folder.absolute()
+
     def _check_space(self, plan: Plan) -> None:
         folder = self.publisher.folder
         folder.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(folder).free
         if plan.medium_bytes > free:
-            raise NoSpace(f"{folder} has {size(free)} free, the bundle needs about {size(plan.medium_bytes)}")
+            told = f"the bundle needs about {size(plan.medium_bytes)} ({size(plan.medium_bytes - free)} more)"
+            raise NoSpace(f"{folder} has {size(free)} free, {told}", "free that much there, or see `lifeboat prune`")
 
     def _allow(self, profile: Profile) -> None:
         """A host that the policy lacks takes the release key: an unattended job stops here."""

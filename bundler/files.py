@@ -5,6 +5,7 @@ Code that writes takes a `FileLayer`; tests pass one that fails, stops or forget
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import secrets
@@ -96,8 +97,11 @@ def staged(path: Path, *, mode: int = 0o644, layer: FileLayer = DISK) -> Iterato
             layer.sync(file)
         layer.rename(fresh, path)
         layer.sync_folder(path.parent)
-    except BaseException:
+    except BaseException as error:
         fresh.unlink(missing_ok=True)
+        # The system says only of an open where it failed; no read can fail by these.
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT) and error.filename is None:
+            error.filename = str(path)
         raise
 
 

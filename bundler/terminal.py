@@ -6,11 +6,14 @@ import errno
 import json
 import os
 import re
+import shutil
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from bundler.format import errors
@@ -274,13 +277,25 @@ def shown(text: str) -> str:
 def disk_error(error: OSError) -> errors.LifeboatError:
     """Says what the system refused, in words for a person."""
     name = f"{error.filename}: " if error.filename else ""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return errors.NoSpace(f"{name}the disk is full", "free some space and run it again")
+    if error.errno == errno.EDQUOT:
+        return errors.NoSpace(f"{name}the quota of disk space is used up", "free some space and run it again")
+    if error.errno == errno.ENOSPC:
+        return errors.NoSpace(f"{name}the disk is full{_free(error)}", "free some space and run it again")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return errors.BadInput(f"{name}{error.strerror}", "check who may read and write there")
     if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP):
         return errors.BadInput(f"{name}{error.strerror}", "name another place")
     return errors.SystemFailed(f"{name}{error.strerror or error}", "check the disk, the cable or the share")
+
+
+def _free(error: OSError) -> str:
+    """Says what is left where a write was refused, or "" where that cannot be told."""
+    if not isinstance(error.filename, str):
+        return ""
+    with suppress(OSError, StopIteration):
+        folder = next(above for above in Path(error.filename).absolute().parents if above.is_dir())
+        return f"; {folder} has {size(shutil.disk_usage(folder).free)} free"
+    return ""
 
 
 def size(length_bytes: int) -> str:

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import click
 
-from appliance.cli.options import command
+from appliance.cli.options import first_command
 from bundler.terminal import Terminal
 
 
 @click.command()
 @click.option("--max-age-days", type=click.IntRange(1), default=45, show_default=True, help="Older content warns.")
-@command
+@first_command
 def check(terminal: Terminal, *, max_age_days: int, state: Path) -> None:
     """Say in one line how this box is, for monitoring: exit code 0 good, 1 warning, 2 critical, 3 unknown."""
     from appliance.host.check import look

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from appliance.cli.options import command, programs_option
+from appliance.cli.options import first_command, programs_option
 from bundler.terminal import Terminal, size
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class _Code:
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="Backup of this site, as the MSP handed it on; onto an empty state.",
 )
-@command
+@first_command
 def install(
     terminal: Terminal,
     *,

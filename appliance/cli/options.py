@@ -28,10 +28,11 @@ programs_option = click.option(
 )
 
 
-def command(function: F, *, stays_root: bool = False) -> Callable[..., None]:
+def command(function: F, *, stays_root: bool = False, needs_state: bool = True) -> Callable[..., None]:
     """Gives a command `--state`, `--json` and a `Terminal`, and turns errors into exit codes.
 
-    Root runs it as the owner of the state (`appliance.store.owner`), but for a command that `stays_root`.
+    Root runs it as the owner of the state (`appliance.store.owner`), but for a command that `stays_root`. A state that
+    is not there is a misspelt one, but for a command that needs none.
     """
 
     @click.option(
@@ -51,9 +52,15 @@ def command(function: F, *, stays_root: bool = False) -> Callable[..., None]:
 
         terminal = Terminal(json_output=json_output)
         keep_in_memory()
+
+        def called() -> None:
+            if needs_state:
+                _demand_state(options["state"])
+            function(terminal, *args, **options)
+
         try:
             with asking(_passphrase), nullcontext() if stays_root else as_owner(options["state"]):
-                code = run(lambda: function(terminal, *args, **options), terminal, "appliance,cpu")
+                code = run(called, terminal, "appliance,cpu")
         except click.Abort:  # Ctrl-C at a question, or nobody to ask
             terminal.note("hint: give the answer by an option where nobody can be asked (see --help)")
             code = EXIT_INTERRUPTED
@@ -63,8 +70,22 @@ def command(function: F, *, stays_root: bool = False) -> Callable[..., None]:
     return wrapper
 
 
-# Of the machine, and not of the state alone; `serve` is told by its unit whom to run as.
-machine_command = functools.partial(command, stays_root=True)
+# What begins a state, or says in its own words how a box is that has none.
+first_command = functools.partial(command, needs_state=False)
+# Of the machine, and not of the state alone.
+machine_command = functools.partial(command, stays_root=True, needs_state=False)
+# `serve` is told by its unit whom to run as.
+service_command = functools.partial(command, stays_root=True)
+
+
+def _demand_state(state: Path) -> None:
+    from bundler.format.errors import NotReady
+
+    if not state.is_dir():
+        raise NotReady(
+            f"there is no state at {state}",
+            "look for a typing error in --state or LIFEBOAT_STATE; `lifeboat-appliance install MEDIUM` begins a state",
+        )
 
 
 def first_line(file: Path) -> str:

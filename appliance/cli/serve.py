@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from appliance.cli.options import machine_command, programs_option
+from appliance.cli.options import programs_option, service_command
 from bundler.terminal import Terminal
 
 
@@ -20,7 +20,7 @@ from bundler.terminal import Terminal
 @programs_option
 @click.option("--dense", type=click.Choice(["exact", "chroma"]), default="exact", show_default=True, help="Search.")
 @click.option("--attended", is_flag=True, help="Ask for the passphrase of the seal, where nothing else opens it.")
-@machine_command
+@service_command
 def serve(
     terminal: Terminal,
     *,

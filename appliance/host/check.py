@@ -81,6 +81,8 @@ class Verdict:
 
 def look(root: Path, now: datetime, max_age_days: int) -> Verdict:
     """Looks at a box; whatever cannot be looked at is told as unknown."""
+    if not root.is_dir():
+        return Verdict(UNKNOWN, (f"there is no state at {root}",))
     layout = StateLayout(root)
     status: Status | Unread
     try:

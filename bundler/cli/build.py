@@ -72,10 +72,12 @@ def build(
     from bundler.format.limits import VOLUME_BYTES
     from bundler.lock import lock_path, read_lock, write_lock
     from bundler.profile.read import read_profile
+    from bundler.repository.places import require_place
     from bundler.repository.publish import Publisher
     from bundler.repository.sites import NewSite
     from bundler.work import work_folder
 
+    require_place(repository, "the repository")
     now, lock = datetime.now(UTC), lock_path(profile)
     read = read_profile(profile, _addresses(upstreams), tier)
     keyring = _ready(sourcing.keyring())

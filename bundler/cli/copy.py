@@ -88,9 +88,11 @@ def _copy(
     full: bool,
 ) -> None:
     from bundler.repository.copy import copy_for_sites
+    from bundler.repository.places import require_place
     from bundler.repository.publish import Publisher
     from bundler.repository.software import installer_sha256
 
+    require_place(medium, "a copy")
     now = datetime.now(UTC)
     publisher = Publisher(repository, keyring, now)
     with publisher.locked():
@@ -98,7 +100,9 @@ def _copy(
         script = installer_sha256(publisher.trusted())
     lines = []
     for done in copies:
-        lines.append(f"{done.site}: bundle {done.bundle}, {done.files} files, {size(done.written_bytes)} written")
+        lines.append(
+            f"{done.site}: bundle {done.bundle}, {done.files} files, {size(done.written_bytes)} written to {medium}"
+        )
         if done.left_out:
             terminal.warn(
                 f"{medium} does not hold the whole bundle: {len(done.left_out)} volumes "
@@ -139,8 +143,10 @@ def _push(
 def _pull(terminal: Terminal, source: str, medium: Path, sites: tuple[str, ...], home: Path) -> None:
     from bundler.inspection import NO_ROOT
     from bundler.repository.oci.pull import pull
+    from bundler.repository.places import require_place
     from bundler.repository.roots import Roots
 
+    require_place(medium, "a copy")
     roots = Roots(home)
     root = roots.all()[0] if roots.exist else None
     if root is None:
@@ -150,7 +156,7 @@ def _pull(terminal: Terminal, source: str, medium: Path, sites: tuple[str, ...],
     for warning in done.warnings:
         terminal.warn(warning)
     told = f"bundle {done.bundle} for {', '.join(done.sites)}: {done.files} files, "
-    told += f"{size(done.fetched_bytes)} fetched, {size(done.kept_bytes)} lay here"
+    told += f"{size(done.fetched_bytes)} fetched, {size(done.kept_bytes)} lay here, in {medium}"
     terminal.result(asdict(done), [done.reference, told])
 
 

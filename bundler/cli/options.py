@@ -50,7 +50,7 @@ repository_option = click.option(
     "--repository",
     type=click.Path(path_type=Path, file_okay=False),
     required=True,
-    help="Folder of the customer's repository; made if it is new.",
+    help="Folder of the customer's repository; made if it is new, in a folder that is there.",
 )
 passphrase_option = click.option(
     "--passphrase-file",

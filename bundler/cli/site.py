@@ -48,10 +48,12 @@ def add(
     """Make the site NAME and print its card; the repository is made if it is new."""
     from bundler.format.age import PQ_SUITE
     from bundler.format.site import check_site_id
+    from bundler.repository.places import require_place
     from bundler.repository.publish import Publisher
-    from bundler.repository.sites import NewSite, add_site, open_repository
+    from bundler.repository.sites import NEW, NewSite, add_site, open_repository
 
     check_site_id(name)
+    require_place(repository, "the repository")
     keyring = keyring_of(home, passphrase_file)
     keyring.ledger_identity()  # the passphrase is wrong now, not halfway
     publisher = Publisher(repository, keyring, datetime.now(UTC))
@@ -63,6 +65,7 @@ def add(
         codes["recovery_code"] = recovery.code
 
     with _card_file(card) as file, publisher.locked():
+        is_new = not publisher.exists
         identifier = open_repository(
             publisher, keyring, hand_out, suite=PQ_SUITE if post_quantum else None, recovery=not no_recovery
         )
@@ -70,6 +73,8 @@ def add(
         result = {"site": made.site, "code": made.code, "repository": identifier}
         terminal.result({**result, **codes}, [made.card])  # first: whatever becomes of the file, the code is not lost
         file.write(made.card.encode())
+    if is_new:
+        terminal.note(NEW.format(repository.absolute()))
 
 
 @contextmanager

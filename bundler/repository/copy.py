@@ -201,7 +201,8 @@ def check_space(files: Sequence[Selected], medium: Path) -> None:
     need = sum(file.target.length for file in lacking) + 64 * 2**20 * any(lacking)
     free = shutil.disk_usage(medium).free
     if need > free:
-        raise NoSpace(f"{medium} has {size(free)} free, {size(need)} are needed")
+        told = f"{medium} has {size(free)} free, {size(need)} are needed ({size(need - free)} more)"
+        raise NoSpace(told, "free that much there, or take a larger medium; what lies there already is not counted")
 
 
 def has_size(path: Path, length: int) -> bool:

@@ -53,6 +53,9 @@ class NewSite:
     card: str
 
 
+NEW = "made a new repository at {}"
+
+
 def open_repository(
     publisher: Publisher,
     keyring: Keyring,

@@ -13,4 +13,5 @@ def check_space(folder: Path, need_bytes: int) -> None:
     """Raises NoSpace where so many bytes do not fit any more."""
     free = shutil.disk_usage(folder).free
     if need_bytes > free:
-        raise NoSpace(f"{folder} has {size(free)} free, what comes needs {size(need_bytes)}", "free some space")
+        told = f"what comes needs {size(need_bytes)} ({size(need_bytes - free)} more)"
+        raise NoSpace(f"{folder} has {size(free)} free, {told}", "free that much there, or see `lifeboat cache prune`")

@@ -19,6 +19,7 @@ import h11
 
 from bundler.capture.stores.chroma_child import described_collection
 from bundler.capture.stores.chroma_folder import answers_of
+from bundler.capture.stores.chroma_ids import SeenIds
 from bundler.capture.stores.chroma_wire import Limits, TooLong, exchange
 from bundler.capture.stores.rows import ROWS_MAX, StoreFacts, facts_of, printable
 from bundler.confine import Confinement, run_confined
@@ -131,7 +132,7 @@ class ChromaServer:
     def _take(self, pages: Path, identifier: str, rows: int, *, wants_vectors: bool) -> int:
         """Writes all pages to a file, each behind its length; returns how many bytes came."""
         include = ["documents", "metadatas", *(["embeddings"] if wants_vectors else [])]
-        taken, until = 0, time.monotonic() + READ_S
+        taken, until, ids = 0, time.monotonic() + READ_S, SeenIds(PAGE_ROWS)
         with pages.open("wb") as file:
             for offset in range(0, rows, PAGE_ROWS):
                 body = {"limit": PAGE_ROWS, "offset": offset, "include": include}
@@ -144,6 +145,8 @@ class ChromaServer:
                 if taken > PAGES_BYTES_MAX:
                     raise SourceFailed(f"{self.url} sent more than {PAGES_BYTES_MAX} bytes of rows", _BY_FOLDER)
                 file.write(len(page).to_bytes(8, "little") + page)
+                if not ids.take(page):
+                    break
         return taken
 
     def _found(self) -> Mapping[str, Any]:

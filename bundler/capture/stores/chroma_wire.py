@@ -16,6 +16,9 @@ from urllib.parse import urlsplit
 
 import h11
 
+from bundler.patience import Passing
+from bundler.registries.reach import reach
+
 _BLOCK_BYTES = 1 << 18
 
 
@@ -49,6 +52,7 @@ def exchange(
         TooLong: The answer is longer than the limit.
         TimeoutError: It does not come in time; in words.
         OSError: The server cannot be reached.
+        SourceFailed: Nobody knows its name.
         h11.RemoteProtocolError: What came is not HTTP, or broke off.
     """
     until = time.monotonic() + limits.whole_s
@@ -65,7 +69,11 @@ def exchange(
 def _connected(url: str, timeout_s: float) -> socket.socket:
     parts = urlsplit(url)
     host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
-    connection = socket.create_connection((host, port), timeout=timeout_s)
+    try:
+        connection = reach(host, port, timeout_s, socket.create_connection, OSError)
+    except Passing as fault:
+        raise OSError(fault.fact) from fault
+    connection.settimeout(timeout_s)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if parts.scheme != "https":
         return connection

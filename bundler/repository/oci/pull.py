@@ -179,7 +179,8 @@ class _Pull:
         need = sum(file.target.length for file in lacking) - held + _SPARE_BYTES * bool(lacking)
         free = shutil.disk_usage(self._medium).free
         if need > free:
-            raise NoSpace(f"{self._medium} has {size(free)} free, {size(need)} are needed")
+            told = f"{self._medium} has {size(free)} free, {size(need)} are needed ({size(need - free)} more)"
+            raise NoSpace(told, "free that much there, or take a larger medium; what lies there already is not counted")
 
     def _settle(self, trusted: TrustedRepository, sites: Collection[str]) -> None:
         """Puts the metadata in place, its timestamp last, and removes what it no longer knows."""

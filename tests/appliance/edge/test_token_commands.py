@@ -20,6 +20,7 @@ Run = Callable[..., Result]
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
     """Runs a command on a state of its own."""
+    (tmp_path / "state").mkdir()
 
     def command(*words: str) -> Result:
         return CliRunner().invoke(main, [*words, "--state", str(tmp_path / "state")], catch_exceptions=False)
@@ -35,7 +36,7 @@ def store(tmp_path: Path) -> TokenStore:
 @pytest.fixture
 def pins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where a pin is kept of a box whose version has one provider."""
-    (tmp_path / "state").mkdir()
+    (tmp_path / "state").mkdir(exist_ok=True)
     monkeypatch.setattr("appliance.host.pin._providers", lambda _layout: ("azure",))
     return tmp_path / "state" / "pin.json"
 

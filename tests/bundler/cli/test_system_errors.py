@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from typing import BinaryIO
 import pytest
 from click.testing import Result
 
-from bundler.files import FileLayer
+from bundler.files import FileLayer, write_atomic
 from bundler.format.errors import BadInput, NoSpace, SystemFailed
 from bundler.terminal import EXIT_INTERRUPTED, disk_error, exit_code
 
@@ -43,6 +44,24 @@ def test_each_refusal_has_its_class(number: int, kind: type[Exception], code: in
     assert exit_code(told) == code
     assert told.fact.startswith("/media/usb/x: ")
     assert told.hint
+
+
+def test_a_full_disk_is_told_with_its_place_and_what_is_left(tmp_path: Path) -> None:
+    """The system names no file where a write fails, only where an open does."""
+
+    class Full(FileLayer):
+        def open_new(self, path: Path, mode: int) -> BinaryIO:
+            path.touch(mode)
+            return open("/dev/full", "wb", buffering=0)  # noqa: PTH123 - closed by `staged`
+
+    with pytest.raises(OSError, match="No space left") as refused:
+        write_atomic(tmp_path / "new" / "file", b"1", layer=Full())
+    told = disk_error(refused.value)
+    assert type(told) is NoSpace
+    start = f"{tmp_path}/new/file: the disk is full; {tmp_path}/new has "
+    assert re.fullmatch(re.escape(start) + r"[0-9.]+ [kMGT]?B free", told.fact)
+    assert disk_error(OSError(errno.ENOSPC, "full")).fact == "the disk is full"
+    assert "quota" in disk_error(OSError(errno.EDQUOT, "full")).fact
 
 
 def test_a_refusal_without_words_is_told_as_it_is() -> None:

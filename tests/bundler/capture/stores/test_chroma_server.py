@@ -192,6 +192,10 @@ def changed(ending: str, change: Callable[[Any, int], Any]) -> Change:
     return apply
 
 
+def both(first: Change, then: Change) -> Change:
+    return lambda path, status, body: then(path, *first(path, status, body))
+
+
 def more(page: Any, call: int) -> Any:
     return {**page, "documents": [f"{text} {call}" for text in page["documents"]]}
 
@@ -239,6 +243,25 @@ def test_rows_that_cannot_be_are_refused(server: str, tmp_path: Path, change: Ch
     """The same rules as for a file, in the confined child."""
     with fronted(Front(server, change)) as url, pytest.raises(BadInput, match=match):
         read(store(url, tmp_path), tmp_path)
+
+
+def test_a_page_that_repeats_itself_is_found_at_once(server: str, tmp_path: Path) -> None:
+    """Ids that came before end the read, and so does a page without rows: nobody asks for two million on end."""
+    many, pages = changed("/count", lambda value, _: 2_000_000), list[Any]()
+
+    def second(page: Any, call: int) -> Any:
+        pages.append(page)
+        return pages[min(call, 2) - 1]
+
+    repeating = changed("/get", second)
+    for change, error, match, asked in [
+        (repeating, BadInput, "the id 'n500' stands twice", 3),
+        (plain, SourceFailed, "counts 2000000 rows before, gives 1203", 4),
+    ]:
+        front = Front(server, both(many, change))
+        with fronted(front) as url, pytest.raises(error, match=match):
+            read(store(url, tmp_path), tmp_path)
+        assert sum(line.endswith("/get") for line in front.seen) == asked
 
 
 def test_a_busy_server_is_asked_again(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
