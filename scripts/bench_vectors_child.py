@@ -7,7 +7,6 @@ import resource
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -37,7 +36,7 @@ def main() -> None:
     print(json.dumps(told))
 
 
-def _store(name: str, folder: Path, url: str) -> Any:
+def _store(name: str, folder: Path, url: str) -> chroma_folder.ChromaFolder | ChromaServer | files.StoreFile:
     if name == "chroma":
         names = {"collection": "rows", "tenant": "default_tenant", "database": "default_database", "text_key": ""}
         return chroma_folder.open_folder(folder / "chroma", folder / "copy", **names)

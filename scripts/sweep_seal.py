@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from sweep_place import NOW, RECOVERY_CODE, Place
 
+Swept = tuple[str, Callable[[Place], None], bool, Callable[[Path], object]]
 SECRET, TOKEN = "sk-sweep-0123456789", "sweep"
 _BACKUP, _HANDED_ON, _SECOND = "backup.age", "handed-on.age", "second"
 
@@ -56,7 +56,7 @@ def restore(place: Place, install: Callable[..., None]) -> None:
     install(place, state=_SECOND, restore=restorer(place.root / _HANDED_ON, Terminal(quiet=True)))
 
 
-def sealed(root: Path, state: str = "state") -> Any:
+def sealed(root: Path, state: str = "state") -> object:
     """Opens everything that a seal holds, by this machine's slot; None where there is no seal yet."""
     from appliance.store.layout import StateLayout
     from appliance.store.seal import Seal
@@ -65,7 +65,7 @@ def sealed(root: Path, state: str = "state") -> Any:
     return (seal.contents(), seal.slots, seal.open()) if seal.enrolled else None
 
 
-def backed_up(root: Path) -> Any:
+def backed_up(root: Path) -> object:
     """Opens the backup with the recovery card; None where there is none."""
     from bundler.repository.recovery import hand_on_backup, open_recovery
 
@@ -75,7 +75,7 @@ def backed_up(root: Path) -> Any:
     return hand_on_backup(root / _BACKUP, recovery, "bristol")[0]
 
 
-def restored(root: Path, serving: Callable[..., int | None]) -> Any:
+def restored(root: Path, serving: Callable[..., int | None]) -> object:
     """What the restored box serves and holds; None where it does not serve yet, whatever else is there already."""
     from appliance.store.layout import StateLayout
 
@@ -85,7 +85,7 @@ def restored(root: Path, serving: Callable[..., int | None]) -> Any:
     return number, sealed(root, _SECOND), StateLayout(root / _SECOND).tokens.read_bytes()
 
 
-def commands(install: Callable[..., None], serving: Callable[..., int | None]) -> tuple[tuple[Any, ...], ...]:
+def commands(install: Callable[..., None], serving: Callable[..., int | None]) -> tuple[Swept, ...]:
     """The commands as the sweep takes them: name, what it does, whether it is swept, and what to look at."""
     return (
         ("furnish", furnish, False, sealed),
