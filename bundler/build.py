@@ -24,7 +24,7 @@ from bundler.profile.model import Profile
 from bundler.profile_sources import Sources
 from bundler.provenance.documents import Documents
 from bundler.provenance.licence_names import licence_warnings
-from bundler.provenance.licences import contradiction, issues, require, travels_no_more
+from bundler.provenance.licences import contradictions, issues, require, travels_no_more
 from bundler.repository.keyring import Keyring
 from bundler.repository.prune import hint
 from bundler.repository.publish import Publisher
@@ -78,7 +78,7 @@ def planned(
         stores=stores,
         templates=tuple(sources.templates(found)),
         refused=tuple(issues(delivered, sources.profile.licences)),
-        contradictions=tuple(f"{item.source}: {text}" for item in delivered if (text := contradiction(item))),
+        contradictions=tuple(f"{item.source}: {text}" for item in delivered for text in contradictions(item)),
         warnings=(*made.warnings, *licence_warnings(sources.profile)),
         mismatched=tuple(told for told in others if told),
     )

@@ -37,6 +37,7 @@ class Found:
         parts: The remote files that it was made of, where it is not one of them as it came.
         declared: The licence that the source itself states, or ""; where its file states another, both (`BOTH`).
         facts: What a model file says of itself, by name.
+        titles: The licences whose titles stand in the text of its licence (`models.licence_text`).
         signature: Whose signature of it was checked, and how; "" where none was asked for.
     """
 
@@ -52,6 +53,7 @@ class Found:
     declared: str = ""
     facts: tuple[tuple[str, str], ...] = ()
     signature: str = ""
+    titles: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ class Plan:
         templates: What is to be looked at in chat templates, and what changed in them.
         refused: What `[licences]` refuses; `build` stops there.
         mismatched: Vector stores that another embedding model made, by their dimensions; `build` stops there.
-        contradictions: Where profile and source state different licences.
+        contradictions: Where the source, or the text of the licence, says another licence than the profile.
     """
 
     profile: str

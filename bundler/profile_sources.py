@@ -15,7 +15,7 @@ from bundler.ingest.lines import read_records
 from bundler.knowledge import selftest
 from bundler.local import local_file, local_path, sized
 from bundler.lock import Lock, Pin, PinnedPart, no_lock
-from bundler.models import templates
+from bundler.models import licence_text, templates
 from bundler.models.signatures import Signatures
 from bundler.models.statements import stated
 from bundler.plan import Found, pins
@@ -139,6 +139,7 @@ class Sources:
             resolved=fetched.resolved,
             parts=parts,
             declared=fetched.licence or "",
+            titles=_titles(fetched.licence_text) if fetched.licence_text is not None else (),
         )
 
     def templates(self, found: Mapping[str, tuple[Found, Fetched]]) -> list[str]:
@@ -197,6 +198,11 @@ class Sources:
     def content(self) -> list[Found]:
         """Returns `local`, and what the vector stores hold; these are opened."""
         return self.local() + [opened.found(self.profile) for opened in self.stores().values()]
+
+
+def _titles(file: Path) -> tuple[str, ...]:
+    with file.open("rb") as text:
+        return licence_text.titles(text.read(licence_text.READ_BYTES).decode("utf-8", "replace"))
 
 
 def _case(row: Mapping[str, Any], _: int) -> Mapping[str, Any]:

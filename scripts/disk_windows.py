@@ -1,7 +1,7 @@
 """Windows of 32 bytes that must not lie on a disk, drawn from what a box keeps secret, and the search for them.
 
-The search looks at every offset of an image, so it finds what was deleted too. Three bytes of each window stand in a
-table that is asked first; what is left is compared whole.
+The search looks at every offset of an image, so it finds what was deleted too. Two bytes of each window stand in a
+table that is asked first, three of them in one that is asked then; what is left is compared whole.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 WINDOW_BYTES = 32
-_BLOCK_BYTES = 32 << 20
+_BLOCK_BYTES = 1 << 18  # what a search makes of it stays in the processor's cache
 _LEAST_DISTINCT = 12
 
 
@@ -38,8 +39,9 @@ class Search:
 
     def __init__(self, windows: Mapping[bytes, str]) -> None:
         self._windows = windows
-        self._prefixes = np.zeros(1 << 24, dtype=bool)
+        self._pairs, self._prefixes = np.zeros(1 << 16, dtype=bool), np.zeros(1 << 24, dtype=bool)
         for window in windows:
+            self._pairs[int.from_bytes(window[:2], "little")] = True
             self._prefixes[int.from_bytes(window[:3], "little")] = True
 
     def file(self, path: Path) -> tuple[Counter[str], int]:
@@ -57,13 +59,18 @@ class Search:
         values = np.frombuffer(block, dtype=np.uint8)
         if len(values) < WINDOW_BYTES:
             return
-        prefixes = values[:-2].astype(np.uint32)
-        prefixes |= values[1:-1].astype(np.uint32) << 8
-        prefixes |= values[2:].astype(np.uint32) << 16
-        for place in np.flatnonzero(self._prefixes[prefixes]):
+        for place in (*self._places(block, values, 0), *self._places(block, values, 1)):
             window = block[place : place + WINDOW_BYTES]
             if window in self._windows:
                 yield window
+
+    def _places(self, block: bytes, values: npt.NDArray[np.uint8], odd: int) -> list[int]:
+        """Returns the even or the odd offsets at which three bytes lie that a window begins with."""
+        pairs = np.frombuffer(block, dtype="<u2", count=(len(block) - odd - 1) // 2, offset=odd)
+        near = np.flatnonzero(self._pairs[pairs])
+        third = values[2 * near + odd + 2].astype(np.uint32) << 16
+        places: list[int] = (2 * near[self._prefixes[pairs[near] | third]] + odd).tolist()
+        return places
 
 
 def _blocks(descriptor: int, start: int, end: int) -> Iterator[bytes]:

@@ -120,7 +120,7 @@ class Story:
         if self._build is not None and self._build.is_running():
             log = self._build.log
             print(f"  (-) waiting for llama-cpp-python, which is being built: see {log}; Ctrl-C ends", flush=True)
-        wait_for(self._model_ready, 1800, "the local model")
+        wait_for(self._model_ready, 1800, "the local model, which joins once llama-cpp-python is there")
         answer = self._chat()
         body, facts = answer.body, answer.body["lifeboat"]
         digest = next(model for model in self._ready()["models"])["digest"]

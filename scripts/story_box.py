@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 SCRIPTS = Path(__file__).resolve().parent
 PROFILE = SCRIPTS.parent / "profiles" / "demo.toml"
 SITE = "demo-site"
+FIRST_WORD_S, WORD_S = 3, 15  # after so long a silence looks like a fault
 
 
 T = TypeVar("T")
@@ -113,10 +114,16 @@ class Box:
 
 
 def wait_for(look: Callable[[], T | None], seconds: float, what: str, *, every_s: float = 0.1) -> T:
-    """Looks until something is found, and returns it."""
-    end = time.monotonic() + seconds
+    """Looks until something is found, and returns it; who waits is told for what, and how long it may take."""
+    began = time.monotonic()
+    told = began + FIRST_WORD_S - WORD_S
     while not (found := look()):
-        demand(time.monotonic() < end, f"{what} did not come within {seconds:.0f} s")
+        now = time.monotonic()
+        demand(now < began + seconds, f"{what} did not come within {seconds:.0f} s")
+        if now >= told + WORD_S:
+            told = now
+            waited = f"{now - began:.0f} s so far, {seconds:.0f} s at most"
+            print(f"      waiting for {what}: {waited}", file=sys.stderr, flush=True)
         time.sleep(every_s)
     return found
 

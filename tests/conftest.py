@@ -66,6 +66,18 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_power_fails() -> Iterator[None]:
+    """Lets nothing in this process wait for the disk: that shows after a power failure alone, and no test cuts power.
+
+    The processes that tests start wait for it, as everywhere, and so do the tests of `bundler.files`.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("fsync", "fdatasync"):
+            patch.setattr(os, name, os.fstat)  # fails as they do where nothing is open
+        yield
+
+
 @pytest.fixture(scope="session")
 def repo_root() -> Path:
     return ROOT

@@ -84,7 +84,7 @@ def _lacking(base: Path, where: str, key: str, text: str) -> Iterator[str]:
     try:
         source = parse(text) if text else None
     except BadInput as error:
-        yield f"{where}: {key}: {error.fact}"
+        yield f"{where}: {key}: {error.fact}; {error.hint}" if error.hint else f"{where}: {key}: {error.fact}"
         return
     if isinstance(source, FileSource) and not (path := base / source.path).is_file():
         yield _told(where, key, text, "is not a file" if path.exists() else "does not exist", path)

@@ -111,6 +111,29 @@ def contradiction(found: Found) -> str:
     return f"the profile says {found.licence}, the source declares {differing[0][:_TEXT]}"
 
 
+def another_text(found: Found) -> str:
+    """Returns the licence that the text beside a source is by its title, where that is clearly another one, or "".
+
+    A text that holds several is clear only if none of them is stated, and a name that SPDX lacks may be the maker's own
+    word for a licence of its own. The GPL's text is part of the LGPL 3.0.
+    """
+    stated = {_plain(name) for way in _ways(found.licence) for name in way}
+    if not found.titles or not all(_IDENTIFIER.fullmatch(name) for name in stated):
+        return ""
+    covered = {*stated, *(name.removeprefix("l") for name in stated)}
+    if any(_plain(_own_name(title)) in covered for title in found.titles):
+        return ""
+    unknown = [name for name in stated if _is_unknown(_canonical(name))]
+    return "" if found.titles[0].startswith("LicenseRef-") and unknown else found.titles[0]
+
+
+def contradictions(found: Found) -> list[str]:
+    """Returns how the profile differs about the licence from the source, and from the text that comes with it."""
+    title = another_text(found)
+    text = f"the profile says {found.licence}, the text that comes with it is {title}" if title else ""
+    return [line for line in (contradiction(found), text) if line]
+
+
 def issues(found: Iterable[Found], rules: LicenceRules) -> list[str]:
     """Returns a line for everything that the rules refuse; without rules nothing is refused."""
     if rules.allow is None and not rules.deny:
@@ -120,6 +143,8 @@ def issues(found: Iterable[Found], rules: LicenceRules) -> list[str]:
         if item.part not in _OWN:
             stated = [item.licence] if item.licence else item.declared.split(BOTH)
             reasons = [*(refused(licence, rules) for licence in stated), contradiction(item)]
+            title = another_text(item)
+            reasons += [f"{reason}, by its text" for reason in [refused(title, rules) if title else ""] if reason]
             lines += [f"{item.source}: {reason}" for reason in reasons if reason]
     return lines
 
@@ -252,6 +277,11 @@ def _ways(licence: str) -> list[set[str]]:
     with suppress(_TooMuch, *_UNREADABLE):
         found = _expression(licence)
     return [{_own_name(name) for name in way} for way in found]
+
+
+def _plain(name: str) -> str:
+    """A licence without its exception, and without saying which versions of it hold."""
+    return _LATER.sub("", name.casefold().partition(" with ")[0])
 
 
 def _own_name(name: str) -> str:

@@ -23,6 +23,7 @@ from packageurl import PackageURL
 from bundler.format.manifest import Descriptor
 from bundler.lock import PinnedPart
 from bundler.plan import Found
+from bundler.provenance.licences import another_text
 from bundler.provenance.locator import address, known, purl
 from bundler.provenance.material import Material, Part, Wheel, source_of
 
@@ -147,6 +148,7 @@ def _properties(part: Part, found: Found | None) -> list[Property]:
     }
     if found is not None:
         stated |= {"lifeboat:licence-of-the-source": found.declared, "lifeboat:signature": found.signature}
+        stated |= {"lifeboat:licence-of-the-text": another_text(found)}
         stated |= {f"lifeboat:attached:{item.path}": item.sha256 for item in _attached(found)}
     return [Property(name=name, value=value) for name, value in stated.items() if value]
 

@@ -10,7 +10,7 @@ import http.client
 import io
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, cast
@@ -33,10 +33,14 @@ class Bound:
 
     Args:
         silence_s: How long nothing may come, and how long the head of the answer may take.
+
+    Attributes:
+        heard: Called whenever something has come.
     """
 
     def __init__(self, silence_s: float) -> None:
         self.silence_s = silence_s
+        self.heard: Callable[[], None] = lambda: None
         self.allow(HEAD_BYTES, silence_s)
 
     def allow(self, length_bytes: int, within_s: float) -> None:
@@ -61,6 +65,7 @@ class Bound:
             raise (self._late() if left_s <= self.silence_s else TimeoutError("nothing came for too long")) from None
         finally:
             connection.settimeout(before_s)
+        self.heard()
         self._left_bytes -= count or 0
         if self._left_bytes < 0:
             raise TooMuch("more comes than belongs to the answer")

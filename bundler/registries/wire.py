@@ -10,7 +10,7 @@ import base64
 import json
 import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -59,12 +59,16 @@ class Answer:
     _raw: urllib3.BaseHTTPResponse
     _bound: Bound
 
-    def blocks(self) -> Iterator[bytes]:
+    def blocks(self, heard: Callable[[], None] = lambda: None) -> Iterator[bytes]:
         """Yields the body, of any length.
+
+        Args:
+            heard: Called whenever bytes have come, of which a block takes many.
 
         Raises:
             Passing: The connection broke, said nothing for too long, or sent more marks of chunks than bytes.
         """
+        self._bound.heard = heard
         while True:
             self._allow(_BLOCK_BYTES, BLOCK_S)
             block = self._read(_BLOCK_BYTES)

@@ -20,13 +20,13 @@ from huggingface_hub.utils import hf_raise_for_status
 from bundler.format.errors import SourceFailed
 from bundler.format.secrets import masked
 from bundler.patience import Passing
+from bundler.silence import BYTES_S
 from bundler.sources.hub_listing import Entry, Listing, card_licence, is_commit, make_listing
 from bundler.sources.hub_part import PartFile
 from bundler.sources.hub_patience import PATIENCE, PROGRESS_BYTES, HubPatience
 from bundler.sources.hub_session import IS_FILE, hub_session, transport_errors
 from bundler.sources.hub_settings import HubSettings, origin
 from bundler.sources.hub_wire import one_step
-from bundler.sources.silence import BYTES_S
 from bundler.sources.source import UNRESOLVED
 
 KEPT = "keep one with `lifeboat keys token set`"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from bundler.format.limits import KIB, MIB
 from bundler.patience import Patience
-from bundler.sources.silence import ANSWER_S, Silence
+from bundler.silence import ANSWER_S, Silence
 
 MAY_PASS = frozenset({408, 425, 429, 500, 502, 503, 504})
 PROGRESS_BYTES = MIB

@@ -22,7 +22,7 @@ from typing import IO
 from bundler.format.errors import PartMissing, SourceFailed
 from bundler.format.oci import MANIFEST_BYTES
 from bundler.format.secrets import masked
-from bundler.sources.silence import Silence
+from bundler.silence import Silence
 
 PROGRAM = "skopeo"
 ASK_S = 120

@@ -13,6 +13,7 @@ import hashlib
 import io
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from email.message import EmailMessage
 from typing import IO, Any, cast
@@ -22,7 +23,7 @@ from bundler.format.limits import MIB
 
 MEMBERS = 100_000
 TEXT_BYTES = 16 * MIB  # of METADATA and RECORD
-LICENCE_BYTES = MIB
+LICENCE_BYTES, LICENCES_BYTES = MIB, 8 * MIB  # of one text, and of all of a wheel
 _LICENCE_FILE = re.compile(
     r"[^/]+\.dist-info/(licenses/)?(.+/)?(LICEN[CS]E|COPYING|NOTICE|AUTHORS)[^/]*", re.IGNORECASE
 )
@@ -51,7 +52,7 @@ def extract(
             digest = _copy(archive, entry, outputs["member"])
             _check_record(archive, members, entry.filename, digest)
             _copy_licences(archive, members, outputs["licence"])
-    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, zlib.error, csv.Error, UnicodeDecodeError, EOFError, NotImplementedError) as error:
         raise BadInput(f"the wheel of {wheel} is not a readable archive: {error}") from error
     return _licence(metadata)
 
@@ -61,6 +62,9 @@ def _members(archive: zipfile.ZipFile, wheel: str) -> dict[str, zipfile.ZipInfo]
     members = {entry.filename: entry for entry in entries}
     if len(entries) > MEMBERS or len(members) != len(entries):
         raise BadInput(f"the wheel of {wheel} has {len(entries)} members of {len(members)} names, at most {MEMBERS}")
+    # How much a member may grow is measured by its compressed size, which stands in the archive's own table.
+    if any(entry.header_offset + entry.compress_size > archive.start_dir for entry in entries):
+        raise BadInput(f"the wheel of {wheel} declares members that are longer than itself")
     return members
 
 
@@ -103,9 +107,11 @@ def _blocks(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Iterator[bytes]
 
 
 def _copy_licences(archive: zipfile.ZipFile, members: Mapping[str, zipfile.ZipInfo], target: IO[bytes]) -> None:
+    left = LICENCES_BYTES
     for name in sorted(members):
         if _LICENCE_FILE.fullmatch(name):
-            _check_size(members[name], LICENCE_BYTES)
+            _check_size(members[name], min(LICENCE_BYTES, left))
+            left -= members[name].file_size
             target.write(f"--- {name}\n".encode())
             for block in _blocks(archive, members[name]):
                 target.write(block)
@@ -132,7 +138,7 @@ def _metadata(
 ) -> EmailMessage:
     text = _text(archive, _dist_info(members, "METADATA"))
     message = cast("EmailMessage", email.parser.Parser(policy=email.policy.compat32).parsestr(text, headersonly=True))
-    name, version = str(message["Name"]), str(message["Version"])
+    name, version = (str(message.get(key, "without a name"))[:100] for key in ("Name", "Version"))
     if _same(name) != _same(request["dist"]) or version.lower() != request["version"].lower():
         raise BadInput(f"the wheel is {name} {version}, expected {request['dist']} {request['version']}")
     return message
@@ -154,10 +160,11 @@ def _base64(digest: bytes) -> str:
 
 
 def _licence(metadata: EmailMessage) -> str | None:
-    """Returns the licence expression, short licence field or classifier (PEP 639), or None."""
+    """Returns the licence expression, short licence field or classifier (PEP 639), or None; it shows as what it is."""
     for name in ("License-Expression", "License"):
-        value = metadata[name]
-        if value and "\n" not in str(value) and len(str(value)) <= _LICENCE_CHARS:
-            return str(value).strip()
+        value = str(metadata.get(name, "")).strip()
+        if value and value.isprintable() and len(value) <= _LICENCE_CHARS:
+            return value
     classifiers = [str(value) for value in metadata.get_all("Classifier", []) if str(value).startswith("License :: ")]
-    return classifiers[0].rpartition(" :: ")[2][:_LICENCE_CHARS] if classifiers else None
+    found = classifiers[0].rpartition(" :: ")[2][:_LICENCE_CHARS].strip() if classifiers else ""
+    return found if found.isprintable() and found else None

@@ -1,5 +1,6 @@
 import fcntl
 import os
+import posix
 import subprocess
 import sys
 import threading
@@ -19,6 +20,13 @@ from bundler.files import (
     write_atomic,
 )
 from bundler.format.errors import BadBundle, Busy, FileMissing
+
+
+@pytest.fixture(autouse=True)
+def waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here the disk is waited for."""
+    for name in ("fsync", "fdatasync"):
+        monkeypatch.setattr(os, name, getattr(posix, name))
 
 
 class Failing(FileLayer):

@@ -73,11 +73,13 @@ def _collection(request: Mapping[str, Any]) -> Any:
         client = chromadb.PersistentClient(str(folder), settings, request["tenant"], request["database"])
         names = sorted(item.name for item in client.list_collections())
     except BaseException as error:  # noqa: BLE001 - a panic of its Rust part is no Exception; all of them are told
-        raise BadInput(f"Chroma {chromadb.__version__} does not open it: {_told(error)}", _MEND) from None
+        hint = _NAMED if type(error).__name__ == "NotFoundError" else _MEND
+        raise BadInput(f"Chroma {chromadb.__version__} does not open it: {_told(error)}", hint) from None
     name = chosen(str(request["collection"]), names)
     return client.get_collection(name, embedding_function=None)
 
 
+_NAMED = "see `tenant` and `database` of the profile's entry"
 _MEND = "open it with the Chroma that wrote it, and copy it after that has ended"
 
 

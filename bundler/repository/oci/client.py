@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from typing import IO, TypeVar
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from io import RawIOBase
+from typing import IO, TypeVar, cast
 from urllib.parse import quote
 
 from bundler.format.errors import BadBundle, BadInput, SourceFailed
 from bundler.patience import Passing, Patience
 from bundler.registries.reference import Reference
-from bundler.registries.wire import LOGIN_HINT, Answer, Wire
+from bundler.registries.wire import CONNECT_S, LOGIN_HINT, READ_S, STORED_S, Answer, Wire
 from bundler.repository.oci.artifact import MANIFEST_BYTES, MANIFEST_TYPE, Blob
+from bundler.silence import ANSWER_S, BYTES_S, Silence, once
 
 _STORED = (201, 200, 202, 204)  # the first by the spec, the others by registries
 _WHO, _LATER = "the registry", "run the same command again later: it goes on where it was"
@@ -36,6 +38,7 @@ class Client:
 
     def __init__(self, reference: Reference, wire: Wire, patience: Patience) -> None:
         self.reference, self._wire, self._patience = reference, wire, patience
+        self._told = once(patience.told)
         self._base = f"/v2/{reference.name}"
 
     def manifest(self) -> tuple[bytes, str] | None:
@@ -59,7 +62,7 @@ class Client:
         def put() -> None:
             headers = {"Content-Type": MANIFEST_TYPE, "Content-Length": str(len(data))}
             path = f"{self._base}/manifests/{self.reference.tag}"
-            with self._wire.send("PUT", path, headers, data) as answer:
+            with self._silence(STORED_S), self._wire.send("PUT", path, headers, data) as answer:
                 if answer.status not in _STORED:
                     raise self._refused(answer, "the manifest")
 
@@ -130,9 +133,8 @@ class Client:
 
     def _manifest(self, wanted: str) -> tuple[bytes, str] | None:
         # An index would be given to who does not say that only a manifest will do.
-        with self._wire.send(
-            "GET", f"{self._base}/manifests/{wanted}", {"Accept": MANIFEST_TYPE}, follow=True
-        ) as answer:
+        path, headers = f"{self._base}/manifests/{wanted}", {"Accept": MANIFEST_TYPE}
+        with self._silence(READ_S), self._wire.send("GET", path, headers, follow=True) as answer:
             if answer.status == 404:
                 return None
             if answer.status != 200:
@@ -144,7 +146,8 @@ class Client:
         return data, digest
 
     def _has(self, blob: Blob) -> bool:
-        with self._wire.send("HEAD", f"{self._base}/blobs/{blob.digest}", follow=True) as answer:
+        path = f"{self._base}/blobs/{blob.digest}"
+        with self._silence(READ_S), self._wire.send("HEAD", path, follow=True) as answer:
             if answer.status in (401, 403):
                 raise self._refused(answer, blob.digest)
             length = str(blob.length_bytes)
@@ -155,13 +158,19 @@ class Client:
             place = self._wire.resolve(answer.url, answer.headers.get("Location", ""))
         place += f"{'&' if '?' in place else '?'}digest={quote(blob.digest)}"
         headers = {"Content-Type": "application/octet-stream", "Content-Length": str(blob.length_bytes)}
-        with body() as stream, self._wire.send("PUT", place, headers, stream) as answer:
+        with body() as stream, self._silence(STORED_S, BYTES_S) as silence:
+            sent = cast("IO[bytes]", _Sent(stream, silence))
+            self._store(place, headers, sent, blob)
+
+    def _store(self, place: str, headers: Mapping[str, str], body: IO[bytes], blob: Blob) -> None:
+        with self._wire.send("PUT", place, headers, body) as answer:
             if answer.status not in _STORED:
                 raise self._refused(answer, blob.digest)
 
     @contextmanager
     def _begin(self, query: str) -> Iterator[Answer]:
-        with self._wire.send("POST", f"{self._base}/blobs/uploads/{query}", {"Content-Length": "0"}) as answer:
+        path, headers = f"{self._base}/blobs/uploads/{query}", {"Content-Length": "0"}
+        with self._silence(READ_S), self._wire.send("POST", path, headers) as answer:
             if answer.status not in (201, 202):
                 raise self._refused(answer, "an upload")
             yield answer
@@ -169,21 +178,31 @@ class Client:
     def _range(self, blob: Blob, at: int) -> Iterator[bytes]:
         """Yields what one answer brings of a blob from `at` on; raises Passing where it ends early."""
         headers = {"Range": f"bytes={at}-{blob.length_bytes - 1}"} if at else {}
-        with self._wire.send("GET", f"{self._base}/blobs/{blob.digest}", headers, follow=True) as answer:
+        with ExitStack() as stack:
+            with self._silence(READ_S):
+                path = f"{self._base}/blobs/{blob.digest}"
+                answer = stack.enter_context(self._wire.send("GET", path, headers, follow=True))
             if answer.status not in (200, 206):
                 raise self._refused(answer, blob.digest)
             skipped = _begins_at(answer)
             if skipped > at:
                 raise SourceFailed(f"the registry answers with bytes from {skipped} on where {at} was asked for")
-            for block in answer.blocks():
+            silence = stack.enter_context(self._silence(READ_S, BYTES_S))
+            for block in answer.blocks(silence.heard):
                 fresh = block[max(0, at - skipped) :]  # a registry may ignore a range
                 skipped += len(block)
                 if len(fresh) > blob.length_bytes - at:
                     raise BadBundle(f"the registry returns more than the {blob.length_bytes} bytes of {blob.digest}")
                 at += len(fresh)
-                yield fresh
+                with silence.apart():
+                    yield fresh
             if at < blob.length_bytes:
                 raise Passing(f"an answer ended after {at} of {blob.length_bytes} bytes")
+
+    def _silence(self, answer_s: float, after_s: float = ANSWER_S) -> Silence:
+        """Returns what tells in the length of a block that the registry says nothing."""
+        given = f"{CONNECT_S:.0f} s to connect and {answer_s:.0f} s to answer, {self._patience.tries} times in a row"
+        return Silence(self.reference.host, given, self._told, after_s)
 
     def _refused(self, answer: Answer, what: str) -> Exception:
         fact = f"{self.reference.host} answers {answer.status} {answer.code()}".rstrip() + f" for {what}"
@@ -194,6 +213,17 @@ class Client:
         if answer.status == 413:
             return BadInput(fact, "the registry, or a gateway before it, wants smaller layers: --layer-size")
         return SourceFailed(fact)
+
+
+class _Sent(RawIOBase):
+    """The bytes of a body, whose going is heard of."""
+
+    def __init__(self, body: IO[bytes], silence: Silence) -> None:
+        self._body, self._silence = body, silence
+
+    def read(self, size: int = -1, /) -> bytes:
+        self._silence.heard()
+        return self._body.read(size)
 
 
 def _begins_at(answer: Answer) -> int:

@@ -28,7 +28,7 @@ from appliance.gateway.upstream import Client, Target
 from appliance.routes import present
 from bundler.format.service import RouteSpec
 
-TARGET = Target("m", "http://m/v1", "m", "", None, connect_s=9, first_token_s=0.05, whole_s=9, stall_s=0.01)
+TARGET = Target("m", "http://m/v1", "m", "", None, connect_s=9, first_token_s=0.01, whole_s=9, stall_s=0.01)
 TEXTS = st.text('aé🚣 \n"', min_size=1, max_size=12)
 ENDS = ("closed", "reset", "silent")
 WORDS: dict[str, Any] = {

@@ -13,6 +13,7 @@ import pytest
 
 from appliance.answer.jobs import BOUNDS, Jobs
 from appliance.edge.grant import Grant
+from appliance.records import delivery
 from appliance.records.cipher import Cipher
 from appliance.records.entry import JOB, Bounds
 from appliance.records.journal import Journal
@@ -52,6 +53,12 @@ def clock(worlds: Worlds, tmp_path: Path) -> dict[str, Any]:
 
     worlds.jobs = make
     return clock
+
+
+@pytest.fixture
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets a job that nobody could answer be tried again after half a second at most, where the box waits five."""
+    monkeypatch.setattr(delivery, "FIRST_S", 0.5)
 
 
 def post(world: World, text: str = "hello", headers: dict[str, str] | None = None, **options: Any) -> httpx.Response:
@@ -147,7 +154,7 @@ def test_a_token_of_a_verb_may_look_at_its_jobs(worlds: Worlds) -> None:
     assert world.http.get(where, headers=theirs).status_code == 200
 
 
-def test_a_job_waits_until_a_rung_serves(worlds: Worlds) -> None:
+def test_a_job_waits_until_a_rung_serves(worlds: Worlds, short_pauses: None) -> None:
     """Words of regret are no answer to who does not wait; the provider's return is."""
     world = worlds.make(change=taking())
     world.cloud.behaviour = "503"
@@ -223,7 +230,7 @@ def test_a_journal_that_cannot_be_used_promises_nothing(worlds: Worlds, tmp_path
     assert ended(world, post(world).headers["Location"])["status"] == "completed"
 
 
-def test_a_revoked_token_s_job_costs_nothing(worlds: Worlds) -> None:
+def test_a_revoked_token_s_job_costs_nothing(worlds: Worlds, short_pauses: None) -> None:
     """Nobody could fetch its answer, so no provider is asked."""
     world = worlds.make(change=taking())
     world.cloud.stop()

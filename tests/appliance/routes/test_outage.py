@@ -43,7 +43,7 @@ def _lapsed(world: World) -> None:
 @pytest.mark.parametrize("first_token_ms", [1_000])
 def test_the_log_tells_when_a_provider_was_away(worlds: Worlds, caplog: pytest.LogCaptureFixture) -> None:
     """Once when it is left alone and once when it serves again, with the reason in our words."""
-    world = worlds.make(settings=replace(SHORT, probe_s=0.05))
+    world = worlds.make(settings=replace(SHORT, probe_s=0.05, look_s=0.3))
     with caplog.at_level(logging.WARNING, "lifeboat.gateway"):
         _opened(world)
         _until(lambda: "provider alpha is left alone: it answered 503" in caplog.text)

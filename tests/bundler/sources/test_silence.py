@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from bundler.format.errors import SourceFailed
+from bundler.silence import ANSWER_S, BYTES_S, Silence, notice
 from bundler.sources import hub
 from bundler.sources.hub_patience import PATIENCE, HubPatience
 from bundler.sources.place import Place
-from bundler.sources.silence import ANSWER_S, BYTES_S, Silence, notice
 from bundler.sources.source import Fetched, HubSource, parse
 
 SOURCE, DATA = "hub:org/name/model.gguf", bytes(range(256)) * 40

@@ -108,6 +108,13 @@ def test_a_collection_must_be_named_where_there_are_several(folder: Path) -> Non
     assert chosen("", ["one"]) == "one"
 
 
+def test_a_tenant_that_is_not_there(folder: Path) -> None:
+    """It is the profile that is to be mended, and not the directory."""
+    with pytest.raises(BadInput, match=r"Tenant \[acme\] not found") as refused:
+        opened(folder, tenant="acme").look()
+    assert "`tenant`" in refused.value.hint
+
+
 def test_an_embedding_function_is_named_and_never_made(folder: Path) -> None:
     """A collection whose configuration names one that would dial out, or nobody knows, is read like any other."""
     with sqlite3.connect(folder / "chroma.sqlite3") as database:

@@ -45,6 +45,7 @@ class Stock:
     keyring: Keyring
     work: Path
     pauses: list[float] = field(default_factory=list)
+    told: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.writer = BundleWriter(self.publisher, self.keyring, QUIET, 2500 * KB)
@@ -66,7 +67,7 @@ class Stock:
         """Speaks to `HOST/NAME:TAG`; it counts its pauses and does not make them."""
         reference = parse(f"oci:{where}")
         scopes = (f"repository:{reference.name}:pull,push",)
-        patience = Patience(tries=3, sleep=self.pauses.append)
+        patience = Patience(tries=3, sleep=self.pauses.append, told=self.told.append)
         return Client(reference, Wire(reference.origin, login, scopes), patience)
 
     def push(self, where: str, *sites: str, cap: int = MIB, mount_from: str = "", login: Login | None = None) -> Pushed:
