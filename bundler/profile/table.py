@@ -25,6 +25,7 @@ class Table:
     def __init__(self, value: object, where: str, issues: list[str]) -> None:
         self._values: dict[str, Any] = dict(value) if isinstance(value, dict) else {}
         self._where, self._issues = where, issues
+        self._written = frozenset(self._values)
         self._asked: set[str] = set()
         self._missing: set[str] = set()
         if not isinstance(value, dict):
@@ -118,7 +119,7 @@ class Table:
     def close(self) -> None:
         """Notes every key that nobody asked for: a misspelt key must not be ignored in silence.
 
-        One that is near to a missing key is told with it, in one line.
+        One that is near to a missing key is told with it, in one line. A key that is written is not what is meant.
         """
         for key in self._values:
             meant = self._meant(key)
@@ -128,7 +129,7 @@ class Table:
             self.issue(f"{key} is not known: write {meant}" if meant else f"{key} is not known")
 
     def _meant(self, key: str) -> str:
-        for names in (self._missing, self._asked):
+        for names in (self._missing, self._asked - self._written):
             if near := get_close_matches(key, sorted(names), 1, _NEAR):
                 return near[0]
         return ""

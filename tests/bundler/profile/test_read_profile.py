@@ -73,6 +73,14 @@ def test_a_misspelt_key_is_told_in_one_line() -> None:
     )
 
 
+def test_a_key_that_is_written_is_not_what_another_means() -> None:
+    """`licences` beside `licence`: writing `licence` is no way out."""
+    text = '[[model]]\nname = "m"\nsource = "file:m.gguf"\nlicence = "MIT"\nlicences = "MIT"\n'
+    with pytest.raises(BadInputs) as caught:
+        parse(text)
+    assert caught.value.issues == ("[[model]] 1: licences is not known",)
+
+
 def test_a_missing_key_is_told_in_one_line() -> None:
     """It is missing, and nothing else is wrong with it."""
     with pytest.raises(BadInputs) as caught:
