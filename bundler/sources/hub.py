@@ -48,11 +48,12 @@ def fetch(source: HubSource, place: Place, patience: HubPatience = PATIENCE) -> 
         choice = choose(listing, source)
         _check_announced(source, choice, place.pins.get(str(source)))
         found = _delivered(source, hub, listing, choice)
-        text = listing.licence_text()
+        texts = listing.licence_texts()
         return replace(
             found,
             licence=listing.licence or None,
-            licence_text=hub.file(listing, text)[0] if text is not None else None,
+            licence_text=hub.file(listing, texts[0])[0] if texts else None,
+            licence_text_stands_out=len(texts) <= 1,
             resolved="" if is_commit(source.revision) else listing.commit,
         )
 

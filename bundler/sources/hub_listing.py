@@ -18,6 +18,8 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _LICENCE = re.compile(r"(licen[cs]e|copying)([._-][^/]*)?", re.IGNORECASE)
 
+_PLAIN = re.compile(r"licen[cs]e([.](txt|md))?", re.IGNORECASE)
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -59,11 +61,24 @@ class Listing:
     def find(self, path: str) -> Entry | None:
         return next((entry for entry in self.entries if entry.path == path), None)
 
-    def licence_text(self) -> Entry | None:
-        """Returns the file with the text of the licence, one for each repository, or None."""
+    def licence_texts(self) -> tuple[Entry, ...]:
+        """Returns the file with the text of the model's licence, or several by path where none stands out.
+
+        `LICENSE-MODEL` is the model's, whatever stands beside it; else `LICENSE` is, before `LICENSE-CODE`.
+        """
         found = [entry for entry in self.entries if _LICENCE.fullmatch(entry.path)]
         small = [entry for entry in found if entry.length_bytes <= LICENCE_TEXT_BYTES]
-        return min(small, key=lambda entry: (not entry.path.lower().startswith("licen"), entry.path), default=None)
+        best = min((_remoteness(entry.path) for entry in small), default=0)
+        return tuple(sorted((item for item in small if _remoteness(item.path) == best), key=lambda item: item.path))
+
+
+def _remoteness(path: str) -> int:
+    """How little a licence's file is known to be the model's by its name."""
+    if "model" in path.lower():
+        return 0
+    if _PLAIN.fullmatch(path):
+        return 1
+    return 2 if path.lower().startswith("licen") else 3
 
 
 def is_commit(text: object) -> bool:

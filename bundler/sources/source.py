@@ -121,6 +121,7 @@ class Fetched:
         sha256: Its digest; "" for a file of this machine, which is read once, when it is captured.
         licence: As its source declares it.
         licence_text: Where the text of its licence lies, or None where its source brings none.
+        licence_text_stands_out: Whether that text is its own; else it is one of several, and which holds is not known.
         resolved: What a branch, a tag or nothing stood for: a commit of a hub, a digest of a registry; "" where the
             source itself says it.
         parts: The remote files that `path` was made of, where it is not one of them as it came; of a registry what is
@@ -137,6 +138,7 @@ class Fetched:
     resolved: str = ""
     parts: tuple[Part, ...] = ()
     layout: Layout | None = None
+    licence_text_stands_out: bool = True
 
     @property
     def pinned(self) -> str:
