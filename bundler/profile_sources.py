@@ -95,7 +95,7 @@ class Sources:
             fetched = self.fetch(source, attached=True)
             fetched = fetched if part == "model" else hashed(fetched)
             if entry.licence_file:
-                fetched = replace(fetched, licence_text=local_file(self.profile, entry.licence_file))
+                fetched = _with_text(fetched, local_file(self.profile, entry.licence_file))
             signer = ""
             if entry.signer is not None:
                 fetched, signer = signatures.check(entry.signer, entry.source, fetched)
@@ -139,7 +139,7 @@ class Sources:
             resolved=fetched.resolved,
             parts=parts,
             declared=fetched.licence or "",
-            titles=_titles(fetched.licence_text) if fetched.licence_text is not None else (),
+            titles=_titles(fetched),
         )
 
     def templates(self, found: Mapping[str, tuple[Found, Fetched]]) -> list[str]:
@@ -200,9 +200,17 @@ class Sources:
         return self.local() + [opened.found(self.profile) for opened in self.stores().values()]
 
 
-def _titles(file: Path) -> tuple[str, ...]:
-    with file.open("rb") as text:
-        return licence_text.titles(text.read(licence_text.READ_BYTES).decode("utf-8", "replace"))
+def _with_text(fetched: Fetched, file: Path) -> Fetched:
+    return replace(fetched, licence_text=file, licence_text_stands_out=True)
+
+
+def _titles(fetched: Fetched) -> tuple[str, ...]:
+    """Returns none of a text that is not seen whole, or is one of several: the stated licence may be in the rest."""
+    if fetched.licence_text is None or not fetched.licence_text_stands_out:
+        return ()
+    with fetched.licence_text.open("rb") as file:
+        text = file.read(licence_text.READ_BYTES + 1)
+    return licence_text.titles(text.decode("utf-8", "replace")) if len(text) <= licence_text.READ_BYTES else ()
 
 
 def _case(row: Mapping[str, Any], _: int) -> Mapping[str, Any]:

@@ -1,7 +1,8 @@
 """Which licence a text is, where its title line says it beyond doubt. Pure.
 
-A title is a line of its own, or two lines that follow each other; a licence that is only spoken of is none. The words
-are those of the licences as their stewards publish them (SPDX licence list, `text`).
+A title is a line of its own, or two lines that follow each other; a licence that is only spoken of is none. It stands
+at the head: many licences (MIT, BSD, ISC) are printed without one, above the titles of what is bundled with them. The
+words are those of the licences as their stewards publish them (SPDX licence list, `text`).
 """
 
 from __future__ import annotations
@@ -39,23 +40,55 @@ _TITLES = (
 _KNOWN = tuple((re.compile(pattern), name) for pattern, name in _TITLES)
 # "Tongyi Qianwen LICENSE AGREEMENT": a maker's own licence, which is none of the above; only as the first line.
 _OWN = re.compile(r"(?:[A-Z0-9][A-Za-z0-9.-]* ){1,6}licen[cs]e agreement", re.IGNORECASE)
+# What stands above a title. Under anything else a title may be that of a part, and what is above it the licence.
+_ABOVE = re.compile(r"(?:copyright\b|\(c\)|\u00a9|all rights reserved\b|spdx-).*", re.IGNORECASE)
+_NEXT = re.compile(r"^--- .*$", re.MULTILINE)  # `sources.wheel_archive` writes it above each text of a wheel
+# How licences begin that are mostly printed without a title.
+_OPENINGS = (
+    ("permission is hereby granted, free of charge, to any person obtaining", ("MIT",)),
+    ("redistribution and use in source and binary forms", ("BSD-2-Clause", "BSD-3-Clause")),
+    ("permission to use, copy, modify, and", ("ISC", "0BSD")),
+    ("without any express or implied warranty. in no event will the authors be held liable", ("Zlib",)),
+)
 
 
 def titles(text: str) -> tuple[str, ...]:
-    """Returns the licences whose titles stand in a text, in order, each once.
+    """Returns the licences of a text that says by its title which one it is: the first, and all that stand under it.
 
-    A maker's own licence is `LicenseRef-` and its title. Of the GNU licences the text does not say whether later
-    versions hold, too: they are named without that.
+    Without a title at its head a text is none of them, whatever stands further down. Several texts, each below a line
+    `--- NAME`, must all have one. A maker's own licence is `LicenseRef-` and its title. Of the GNU licences the text
+    does not say whether later versions hold, too: they are named without that.
 
     Args:
-        text: Of a licence; what is behind `READ_BYTES` need not be in it.
+        text: Of a licence, whole: what is not seen may be what is stated.
     """
+    found = [_of_one(part) for part in _NEXT.split(text) if part.strip()]
+    return tuple(dict.fromkeys(name for names in found for name in names)) if all(found) else ()
+
+
+def can_be_told(name: str) -> bool:
+    """Whether a text of this licence says so by a title that is known here; a maker's own is known by its name alone.
+
+    Args:
+        name: An identifier, in any case of letters and without the versions that hold, such as `gpl-3.0`.
+    """
+    return any(re.fullmatch(re.escape(known).replace(r"\{\}", "[0-9.]+"), name, re.IGNORECASE) for _, known in _TITLES)
+
+
+def _of_one(text: str) -> list[str]:
+    """Returns the licence of a text by the title at its head, and what else it holds; nothing without that title."""
     lines = [line.strip(_DECORATION) for line in text.splitlines()]
     lines = [" ".join(line.split()) for line in lines if line and len(line) <= _LINE_CHARS]
     found = [_title(line, after) for line, after in pairwise([*lines, ""])]
     if lines and not found[0] and _is_own(lines[0]):
         found[0] = "LicenseRef-" + re.sub(r"[^A-Za-z0-9.]+", "-", lines[0])
-    return tuple(dict.fromkeys(name for name in found if name))
+    head = next((name for line, name in zip(lines, found, strict=True) if name or not _ABOVE.fullmatch(line)), "")
+    return [name for name in found if name] + _opened(text) if head else []
+
+
+def _opened(text: str) -> list[str]:
+    words = " ".join(text.casefold().split())
+    return [name for opening, names in _OPENINGS if opening in words for name in names]
 
 
 def _title(line: str, after: str) -> str:

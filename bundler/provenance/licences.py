@@ -20,11 +20,12 @@ from license_expression import ExpressionError, LicenseWithExceptionSymbol, Lice
 
 from bundler.format.errors import BadInputs
 from bundler.format.index import Asset
+from bundler.models.licence_text import can_be_told
 from bundler.plan import BOTH, Found
 from bundler.profile.model import LicenceRules
 
 # The parser stumbles over some texts instead of refusing them.
-_UNREADABLE = (ExpressionError, AttributeError, TypeError)
+_UNREADABLE = (ExpressionError, AssertionError, AttributeError, IndexError, TypeError)
 # Parts of the profile that come from somebody else; documents and FAQs are the customer's own.
 _OWN = ("documents", "faq", "router", "selftest", "vectors")
 # Kinds of assets that come from somebody else.
@@ -34,7 +35,7 @@ _IDENTIFIER = re.compile(r"[A-Za-z0-9.+:-]+")
 _LATER = re.compile(r"(\+|-only|-or-later)$")
 UNKNOWN = "no licence is known"
 _REFERENCES = ("LicenseRef-", "DocumentRef-")
-_OPERATORS = re.compile(r"\b(?:AND|OR|WITH)\b|[()]")
+_OPERATORS = re.compile(r"\b(?:AND|OR|WITH)\b|[()]", re.IGNORECASE)
 _TEXT = 500  # characters; nobody's expression is longer, and a long one takes the parser long
 # Each `AND (A OR B)` doubles them: 500 characters hold more ways than memory does.
 _WAYS = 256
@@ -82,7 +83,8 @@ def unknown_names(licence: str) -> list[str]:
         return [licence]
     except _UNREADABLE:
         parts = [part.strip() for part in _OPERATORS.split(licence)]
-        return [name for part in parts if part for name in ([licence] if part == licence else unknown_names(part))]
+        found = [name for part in parts if part for name in ([licence] if part == licence else unknown_names(part))]
+        return found or [licence]
     return sorted(name for name in names if _is_unknown(name) and not name.startswith(_REFERENCES))
 
 
@@ -117,14 +119,12 @@ def another_text(found: Found) -> str:
     A text that holds several is clear only if none of them is stated, and a name that SPDX lacks may be the maker's own
     word for a licence of its own. The GPL's text is part of the LGPL 3.0.
     """
-    stated = {_plain(name) for way in _ways(found.licence) for name in way}
-    if not found.titles or not all(_IDENTIFIER.fullmatch(name) for name in stated):
+    stated = {name for way in _ways(found.licence) for name in way}
+    if not found.titles or not all(_IDENTIFIER.fullmatch(_plain(name)) for name in stated):
         return ""
-    covered = {*stated, *(name.removeprefix("l") for name in stated)}
-    if any(_plain(_own_name(title)) in covered for title in found.titles):
+    if any(_covers(name, _own_name(title)) for name in stated for title in found.titles):
         return ""
-    unknown = [name for name in stated if _is_unknown(_canonical(name))]
-    return "" if found.titles[0].startswith("LicenseRef-") and unknown else found.titles[0]
+    return found.titles[0] if all(_clearly_not(_plain(name), found.titles[0]) for name in stated) else ""
 
 
 def contradictions(found: Found) -> list[str]:
@@ -277,6 +277,35 @@ def _ways(licence: str) -> list[set[str]]:
     with suppress(_TooMuch, *_UNREADABLE):
         found = _expression(licence)
     return [{_own_name(name) for name in way} for way in found]
+
+
+def _covers(stated: str, title: str) -> bool:
+    """Whether a text of that title may be the stated licence's: a later version of it, or one that only adds to it.
+
+    `MPL-2.0-no-copyleft-exception` has the text of the MPL-2.0; under `GPL-2.0-or-later` that of the GPL-3.0 may lie.
+    """
+    plain = _plain(stated)
+    for name in (plain, plain.removeprefix("l")):
+        if f"{name}-".startswith(f"{title}-"):
+            return True
+        family, _, version = name.rpartition("-")
+        if _later_too(stated) and title.rpartition("-")[0] == family and title.rpartition("-")[2] >= version:
+            return True
+    return False
+
+
+def _later_too(name: str) -> bool:
+    return name.partition(" with ")[0].endswith(("+", "-or-later"))
+
+
+def _clearly_not(plain: str, title: str) -> bool:
+    """Whether a stated name cannot be somebody's word for the licence of that title."""
+    if title.startswith("LicenseRef-"):  # SPDX has licences whose text is a "... License Agreement", too
+        return not _is_unknown(_canonical(plain)) and can_be_told(plain)
+    if not _is_unknown(_canonical(plain)) or can_be_told(plain):
+        return True
+    short = re.escape(re.sub(r"licen[cs]e$", "", _squeezed(plain)))
+    return not _is_unknown(_canonical(title)) and not re.fullmatch(rf"{short}[0-9]*(clause)?", _squeezed(_plain(title)))
 
 
 def _plain(name: str) -> str:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from click.testing import CliRunner, Result
 
 from bundler.cli import main
@@ -25,6 +26,17 @@ name = "cloud"
 base_url = "https://cloud.example/v1"
 model = "m"
 """
+
+
+def test_a_text_that_is_not_seen_whole_is_not_judged(tmp_path: Path, make_gguf: Any) -> None:
+    """Behind a mebibyte of one licence may stand the licence that is stated."""
+    (tmp_path / "ranks.gguf").write_bytes(make_gguf(tensor="cls.weight"))
+    (tmp_path / "profile.toml").write_text(PROFILE)
+    for rest, told in (("", True), ("words " * 2**18, False)):
+        (tmp_path / "LICENSE").write_text(f"MIT License\n{rest}")
+        words = ["plan", str(tmp_path / "profile.toml"), "--home", str(tmp_path / "home")]
+        planned = CliRunner().invoke(main, words, catch_exceptions=False)
+        assert (planned.exit_code, "the text that comes with it is MIT" in planned.stdout) == (0, told)
 
 
 def test_another_text_is_told_recorded_and_judged(tmp_path: Path, make_gguf: Any) -> None:
@@ -51,3 +63,21 @@ def test_another_text_is_told_recorded_and_judged(tmp_path: Path, make_gguf: Any
     profile.write_text(PROFILE + '[licences]\ndeny = ["AGPL-*"]\n')
     refused = run("build", str(profile), "--repository", repository, "--yes")
     assert (refused.exit_code, "AGPL-3.0-only is denied, by its text" in refused.stderr) == (3, True)
+
+
+def test_one_of_several_texts_of_a_hub_is_not_judged(
+    tmp_path: Path, local_hub: Any, make_gguf: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be the code's; the text that the profile names is, whatever the hub has."""
+    monkeypatch.setenv("HF_ENDPOINT", local_hub.endpoint)
+    model = {"ranks.gguf": make_gguf(tensor="cls.weight"), "LICENSE-CODE": b"MIT License\n"}
+    for name, files in (("one", model), ("two", {**model, "LICENSE-WEIGHTS": b"Acme terms\n"})):
+        local_hub.add(f"org/{name}", files)
+    (tmp_path / "LICENSE").write_text("MIT License\n")
+    beside = 'licence_file = "file:LICENSE"\n'
+    for name, named, told in (("one", "", True), ("two", "", False), ("two", beside, True)):
+        text = PROFILE.replace("file:ranks", f"hub:org/{name}/ranks").replace(beside, named)
+        (tmp_path / "profile.toml").write_text(text)
+        words = ["plan", str(tmp_path / "profile.toml"), "--home", str(tmp_path / "home")]
+        planned = CliRunner().invoke(main, words, catch_exceptions=False)
+        assert (planned.exit_code, "the text that comes with it is MIT" in planned.stdout) == (0, told)

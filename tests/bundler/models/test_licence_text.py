@@ -8,6 +8,8 @@ import pytest
 
 from bundler.models.licence_text import titles
 
+MIT = "Copyright (c) 2026 A\n\nPermission is hereby granted, free of charge, to any\nperson obtaining a copy\n"
+BSD = "Copyright 2026 A\nAll rights reserved.\n\nRedistribution and use in source and binary\nforms, with or without"
 TEXTS = Path("/usr/share/common-licenses")  # Debian's base-files
 
 
@@ -47,6 +49,15 @@ def test_a_text_is_what_its_title_says(file: str, expected: tuple[str, ...]) -> 
         ("Tongyi Qianwen LICENSE AGREEMENT\n", ("LicenseRef-Tongyi-Qianwen-LICENSE-AGREEMENT",)),
         ("Stability AI Community License Agreement\n", ("LicenseRef-Stability-AI-Community-License-Agreement",)),
         ("MIT License\n...\nApache License\nVersion 2.0, January 2004\nMIT License\n", ("MIT", "Apache-2.0")),
+        (f"{MIT}\nApache License\nVersion 2.0\n", ()),
+        (f"{BSD}\n\nParts:\nMIT License\n", ()),
+        ("Acme models\n\nApache License\nVersion 2.0\n", ()),
+        (f"Apache License\nVersion 2.0\n...\n{MIT}", ("Apache-2.0", "MIT")),
+        (f"MIT License\n{BSD}", ("MIT", "BSD-2-Clause", "BSD-3-Clause")),
+        ("MIT License\nPermission to use, copy,\n modify, and/or distribute this", ("MIT", "ISC", "0BSD")),
+        (f"--- a-1.dist-info/LICENSE\n{MIT}--- a-1.dist-info/NOTICE\nApache License\nVersion 2.0\n", ()),
+        (f"--- a-1.dist-info/LICENSE\nMIT License\n{MIT}", ("MIT",)),
+        ("--- a\nMIT License\n--- b\nCopyright B\nApache License\nVersion 2.0\n", ("MIT", "Apache-2.0")),
         ("A notice.\nTongyi Qianwen LICENSE AGREEMENT\n", ()),
         ("under the terms of this license agreement\n", ()),
         ("Licensed under the Apache License, Version 2.0\n", ()),
@@ -58,5 +69,5 @@ def test_a_text_is_what_its_title_says(file: str, expected: tuple[str, ...]) -> 
     ],
 )
 def test_only_a_title_counts(text: str, expected: tuple[str, ...]) -> None:
-    """A licence that is spoken of in a sentence is none, nor one of another version."""
+    """Not a licence that is spoken of, nor one of another version, nor a title under a text that has none itself."""
     assert titles(text) == expected

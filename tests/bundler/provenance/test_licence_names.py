@@ -14,6 +14,7 @@ from bundler.provenance.licence_names import licence_warnings, likely
 PROFILE = (
     '[bundle]\nname = "p"\ntitle = "P"\n[[model]]\nname = "local"\nsource = "hub:a/b@main/m.gguf"\nlicence = "{}"\n'
 )
+LIST = "take one of https://spdx.org/licenses, or write LicenseRef-NAME for a licence that is not listed there"
 
 
 def told(licence: str) -> list[str]:
@@ -52,15 +53,14 @@ def test_what_spdx_knows_is_no_warning(licence: str) -> None:
     [
         ("Apache 2", "Apache-2.0 is likely meant"),
         ("Apache 2 OR MIT", "Apache-2.0 is likely meant"),
+        ("Apache 2 or MIT", "Apache-2.0 is likely meant"),
         ("Apache-2.0 AND (MITT OR GPLv3)", "GPL-3.0-only or GPL-3.0-or-later, MIT is likely meant"),
-        (
-            "gemma",
-            "take one of https://spdx.org/licenses, or write LicenseRef-NAME for a licence that is not listed there",
-        ),
-        (
-            "x" * 600,
-            "take one of https://spdx.org/licenses, or write LicenseRef-NAME for a licence that is not listed there",
-        ),
+        ("(MIT", "MIT is likely meant"),
+        ("MIT AND", LIST),
+        ("MIT OR OR Apache-2.0", LIST),
+        ("()", LIST),
+        ("gemma", LIST),
+        ("x" * 600, LIST),
     ],
 )
 def test_a_licence_that_is_none_is_told_with_the_way_out(licence: str, way_out: str) -> None:

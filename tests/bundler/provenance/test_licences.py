@@ -39,6 +39,8 @@ MANY = " AND ".join(["(MIT OR ISC)"] * 28)
         ("BSD-3-Clause", MIT, "BSD-3-Clause is not allowed"),
         ("do as you please", MIT, "do as you please is not allowed"),
         ("(MIT", MIT, "(MIT is not allowed"),
+        ("()", MIT, "() is not allowed"),
+        ("(OR MIT OR ISC", MIT, "(OR MIT OR ISC is not allowed"),
         ("", MIT, UNKNOWN),
         ("", NO_GPL, UNKNOWN),
         (" ", NO_GPL, UNKNOWN),
@@ -221,13 +223,29 @@ def test_an_earlier_asset_without_a_licence_travels_no_more(kind: str, licence: 
         ("LGPL-3.0-only", ("GPL-3.0",), ""),
         ("AGPL-3.0-only", ("GPL-3.0",), "GPL-3.0"),
         ("LicenseRef-llama3.1", ("llama3.1",), ""),
+        ("LicenseRef-llama3.2", ("llama3.1",), "llama3.1"),
+        ("LicenseRef-Llama-3.1-Community", ("llama3.1",), ""),
+        ("LicenseRef-Gemma-Terms", ("gemma",), ""),
+        ("CNRI-Python", ("LicenseRef-CNRI-OPEN-SOURCE-LICENSE-AGREEMENT",), ""),
+        ("CNRI-Python", ("llama3.1",), "llama3.1"),
+        ("MPL-2.0-no-copyleft-exception", ("MPL-2.0",), ""),
+        ("GPL-2.0-or-later", ("GPL-3.0",), ""),
+        ("LGPL-2.1+", ("LGPL-3.0",), ""),
+        ("GPL-2.0-only", ("GPL-3.0",), "GPL-3.0"),
+        ("GPL-3.0-or-later", ("GPL-2.0",), "GPL-2.0"),
+        ("Apache2", ("Apache-2.0",), ""),
+        ("GPLv3", ("GPL-3.0",), ""),
+        ("BSD", ("BSD-3-Clause",), ""),
+        ("LicenseRef-MIT-License", ("MIT",), ""),
+        ("CC-BY", ("CC-BY-NC-4.0",), "CC-BY-NC-4.0"),
+        ("LicenseRef-acme", ("GPL-3.0",), "GPL-3.0"),
         ("tongyi-qianwen", ("LicenseRef-Tongyi-Qianwen-LICENSE-AGREEMENT",), ""),
         ("Apache License 2.0", ("Apache-2.0",), ""),
         ("", ("GPL-3.0",), ""),
     ],
 )
 def test_a_text_may_be_another_licence_than_the_stated_one(stated: str, text: tuple[str, ...], told: str) -> None:
-    """Only where it is clear: not of several, not of a maker's own name, and not of what is no expression."""
+    """Only where it is clear: not of several, not of another word for it, and not of what is no expression."""
     assert another_text(Found("model", "hub:a/b/c", 1, "", stated, titles=text)) == told
 
 
@@ -237,5 +255,7 @@ def test_a_text_is_refused_only_where_its_licence_is() -> None:
     assert issues([found], NO_GPL) == ["hub:a/b/c: GPL-3.0-only is denied, by its text"]
     assert issues([found], MIT) == ["hub:a/b/c: GPL-3.0-only is not allowed, by its text"]
     assert issues([replace(found, titles=("MIT",))], MIT) == []
+    named = replace(found, licence="LicenseRef-Gemma-Terms", titles=("gemma",))
+    assert issues([named], LicenceRules(("LicenseRef-Gemma-Terms",))) == []
     assert issues([found], LicenceRules()) == []
     assert contradictions(found) == ["the profile says Apache-2.0, the text that comes with it is GPL-3.0"]
