@@ -34,7 +34,8 @@ class Found:
         licence_text: Whether the text of the licence goes into the bundle with it.
         text_bytes: How much of it is plain text that gets vectors.
         resolved: What a branch or a tag stood for.
-        parts: The remote files that it was made of, where it is not one of them as it came.
+        parts: The remote files that it was made of, where it is not one of them as it came; of a registry what is
+            attached to it.
         declared: The licence that the source itself states, or ""; where its file states another, both (`BOTH`).
         facts: What a model file says of itself, by name.
         titles: The licences whose titles stand in the text of its licence (`models.licence_text`).

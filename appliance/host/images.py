@@ -208,10 +208,12 @@ def after_switch(layout: StateLayout, terminal: Terminal, now: datetime, *, want
     """
     try:
         if wanted is None and layout.no_images.exists():
-            return ["images: left alone, as at the last install; `lifeboat-appliance image load` loads them"]
+            return ["images: left alone, as was said last; `lifeboat-appliance image load` loads them"]
         if wanted is False:
             write_atomic(layout.no_images, b"", mode=0o600)
             return []
+        if wanted:  # before anything that can keep these from loading: the next rollback would take the old word
+            layout.no_images.unlink(missing_ok=True)
         record = Images(layout, terminal).load(now)
     except (LifeboatError, OSError) as error:
         fact = error.fact if isinstance(error, LifeboatError) else str(error)

@@ -11,7 +11,7 @@ from bundler.local import local_file
 from bundler.models.signatures import default_place
 from bundler.profile.model import EmbeddingEntry, ModelEntry, Profile
 from bundler.profile.vectors import FAISS, JSONL
-from bundler.sources.source import FileSource, parse
+from bundler.sources.source import FileSource, RegistrySource, Source, parse
 
 
 def source_issues(profile: Profile) -> list[str]:
@@ -40,9 +40,13 @@ def _beside(profile: Profile, where: str, entry: ModelEntry | EmbeddingEntry) ->
 
 def _signature_of(model: str) -> str:
     try:
-        return default_place(model, "")
-    except BadInput:  # the source itself is none, which is told by then
+        return "" if _is_image(parse(model)) else default_place(model, "")
+    except BadInput:  # the source itself is none, which is told by then, as it is of an image
         return ""
+
+
+def _is_image(source: Source | None) -> bool:
+    return isinstance(source, RegistrySource) and not source.member
 
 
 def _embedding(base: Path, where: str, entry: EmbeddingEntry) -> Iterator[str]:
@@ -86,6 +90,8 @@ def _lacking(base: Path, where: str, key: str, text: str) -> Iterator[str]:
     except BadInput as error:
         yield f"{where}: {key}: {error.fact}; {error.hint}" if error.hint else f"{where}: {key}: {error.fact}"
         return
+    if _is_image(source):
+        yield f"{where}: {key}: {text} names an image, and a file of an artifact is wanted: write {text}/FILE"
     if isinstance(source, FileSource) and not (path := base / source.path).is_file():
         yield _told(where, key, text, "is not a file" if path.exists() else "does not exist", path)
 

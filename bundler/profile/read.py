@@ -230,8 +230,8 @@ def _dependency(table: Table) -> DependencySpec:
 
 def _conflicts(profile: Profile) -> list[str]:
     others = [model.name for model in profile.models if model.serves != CHAT]
-    if others and profile.embedding is not None:
-        others.append(profile.embedding.name)
+    if profile.embedding is not None and (others or profile.embedding.name in [model.name for model in profile.models]):
+        others.append(profile.embedding.name)  # licences/NAME.txt and attached/NAME are files of one model
     names = [*(rung.name for rung in profile.ladder.rungs), *others]
     issues = _nothing(profile)
     issues += [f"the name {name!r} is used twice" for name in sorted({n for n in names if names.count(n) > 1})]

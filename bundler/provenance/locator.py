@@ -30,6 +30,12 @@ def purl(source: Source | None, resolved: str = "") -> PackageURL | None:
     return None
 
 
+def attached(source: RegistrySource, sha256: str) -> PackageURL:
+    """Returns the package URL of what a registry keeps beside an artifact: a manifest of its own, by its digest."""
+    name = source.name.rpartition("/")[2]
+    return PackageURL("oci", None, name, f"sha256:{sha256}", {"repository_url": source.name})
+
+
 def _named(path: str) -> str:
     """Returns a path up to its first glob: a subpath of a package URL names one file or folder."""
     return "/".join(takewhile(lambda part: not set(part) & set("*?["), path.split("/"))).rstrip("/")

@@ -12,8 +12,9 @@ from typing import Any
 
 from bundler.format.manifest import Descriptor, FileDigest, Volume
 from bundler.plan import Found
-from bundler.provenance.locator import known, purl
+from bundler.provenance.locator import attached, known, purl
 from bundler.provenance.material import Material
+from bundler.sources.source import RegistrySource
 
 STATEMENT, PREDICATE = "https://in-toto.io/Statement/v1", "https://slsa.dev/provenance/v1"
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
@@ -68,8 +69,9 @@ def _run(material: Material, versions: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _resolved(found: Found, digests: Mapping[str, str]) -> list[dict[str, Any]]:
-    """A source, and the remote files that it was made of."""
-    link = purl(known(found.source), found.resolved)
+    """A source, and the remote files that it was made of, or what a registry keeps beside it."""
+    source = known(found.source)
+    link = purl(source, found.resolved)
     uri = str(link) if link is not None else found.source
     told = {
         "source": found.source,
@@ -81,7 +83,8 @@ def _resolved(found: Found, digests: Mapping[str, str]) -> list[dict[str, Any]]:
     annotations = {name: value for name, value in told.items() if value}
     items = [{"name": found.part, "uri": uri, "digest": _digest(found, digests), "annotations": annotations}]
     for part in found.parts:
-        items.append({"name": part.path, "uri": uri, "digest": {"sha256": part.sha256}, "annotations": {}})
+        beside = str(attached(source, part.sha256)) if isinstance(source, RegistrySource) else uri
+        items.append({"name": part.path, "uri": beside, "digest": {"sha256": part.sha256}, "annotations": {}})
     return [{name: value for name, value in item.items() if value} for item in items]
 
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from typing import TypeVar
+from itertools import chain, zip_longest
+from typing import Any, TypeVar
 
 from bundler.format.errors import SourceFailed
 from bundler.patience import Passing, unresolved
@@ -47,7 +48,11 @@ def reach(host: str, port: int, within_s: float, connect: Callable[[Address, flo
 
 
 def resolved(host: str, port: int, within_s: float) -> list[Address]:
-    """Returns the addresses of a name, in the order of the system, 8 at most; raises as `reach`."""
+    """Returns the addresses of a name, 8 at most, in the order of the system, its families in turn (RFC 8305, 4).
+
+    Raises:
+        SourceFailed, Passing: As of `reach`.
+    """
     answer: Future[list[Address]] = Future()
     # The thread of a resolver that hangs is left behind: nothing ends it, and it keeps no program from ending.
     threading.Thread(target=_resolve, args=(host, port, answer), name="resolver", daemon=True).start()
@@ -63,8 +68,14 @@ def resolved(host: str, port: int, within_s: float) -> list[Address]:
 
 def _resolve(host: str, port: int, answer: Future[list[Address]]) -> None:
     try:
-        rows = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        found = dict.fromkeys((str(where[0]), int(where[1])) for *_, where in rows)
-        answer.set_result(list(found)[:_ADDRESSES])
+        answer.set_result(_in_turn(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))[:_ADDRESSES])
     except BaseException as error:  # noqa: BLE001 - it is raised where the answer is waited for
         answer.set_exception(error)
+
+
+def _in_turn(rows: Iterable[tuple[Any, ...]]) -> list[Address]:
+    """A machine may have an address of a family and no way out by it: eight of that one would hide the other."""
+    families: dict[int, dict[Address, None]] = {}
+    for family, *_, where in rows:
+        families.setdefault(family, {})[str(where[0]), int(where[1])] = None
+    return [address for address in chain(*zip_longest(*families.values())) if address is not None]

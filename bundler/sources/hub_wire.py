@@ -41,10 +41,14 @@ class Step:
         self._left -= 1
         left_s = self._until - time.monotonic()
         if self._left < 0 or left_s <= 0:
-            raise SourceFailed(
-                f"{host} has not told it within {STEP_ANSWERS} answers and {STEP_S:.0f} s", "is HF_ENDPOINT a hub?"
-            )
+            raise over(host)
         return left_s
+
+
+def over(host: str) -> SourceFailed:
+    """Returns what ends a step, and is tried no more."""
+    told = f"{host} has not told it within {STEP_ANSWERS} answers and {STEP_S:g} s"
+    return SourceFailed(told, "is HF_ENDPOINT a hub?")
 
 
 class Bound:
@@ -53,10 +57,11 @@ class Bound:
     Args:
         host: Who answers.
         within_s: How long the whole of it may take; of a file its head, and then each piece.
+        ends_step: Whether the whole step ends with that time.
     """
 
-    def __init__(self, host: str, within_s: float) -> None:
-        self._host, self._within_s = host, within_s
+    def __init__(self, host: str, within_s: float, *, ends_step: bool = False) -> None:
+        self._host, self._within_s, self._ends_step = host, within_s, ends_step
         self.renew()
 
     def renew(self) -> None:
@@ -68,7 +73,7 @@ class Bound:
 
         Raises:
             Passing: It was not all here in time.
-            SourceFailed: More came than was allowed.
+            SourceFailed: More came than was allowed, or the step ended.
         """
         left_s = self._until - time.monotonic()
         if left_s <= 0:
@@ -84,7 +89,9 @@ class Bound:
             raise SourceFailed(f"{self._host} sends more than belongs to an answer")
         return found
 
-    def _late(self) -> Passing:
+    def _late(self) -> Passing | SourceFailed:
+        if self._ends_step:
+            return over(self._host)
         return Passing(f"{self._host} had not answered whole within {self._within_s:g} s")
 
 
@@ -105,19 +112,18 @@ def one_step() -> Iterator[None]:
 def expect(host: str, within_s: float, *, is_file: bool) -> Bound:
     """Bounds the answers to what is sent next from this thread, until the next is expected."""
     step = _step.get()
-    if step is not None and not is_file:
-        within_s = min(within_s, step.left_s(host))
-    bound = Bound(host, within_s)
+    left_s = step.left_s(host) if step is not None and not is_file else within_s
+    bound = Bound(host, min(within_s, left_s), ends_step=left_s < within_s)
     _bound.set(bound)
     return bound
 
 
 def pieces(stream: Any) -> Iterator[bytes]:
-    """Yields a file's bytes, each piece in a time of its own."""
+    """Yields a file's bytes, each piece in a time of its own, in which who takes it is not counted."""
     bound = _bound.get()
     for piece in stream:
-        bound.renew()
         yield piece
+        bound.renew()
 
 
 def bind(client: httpx2.Client) -> None:

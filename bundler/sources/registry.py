@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
@@ -24,11 +25,13 @@ from bundler.sources.blobs import Blobs, digest_of
 from bundler.sources.layout import Layout
 from bundler.sources.place import Place
 from bundler.sources.referrers import PATIENCE, listed
-from bundler.sources.skopeo import Absent, Skopeo
+from bundler.sources.skopeo import Absent, Closed, Skopeo
 from bundler.sources.source import Fetched, Part, RegistrySource
 from bundler.sources.space import check_space
 
 _DOCKER = "application/vnd.docker."
+_LOG = logging.getLogger(__name__)
+_NONE_TAKEN = "no signatures are taken from there, and a lock that is made now says so"
 T = TypeVar("T")
 
 
@@ -176,14 +179,20 @@ class _Asked:
             fact = f"{self._source}: {len(wrong)} blobs are not what the manifest {digest} says, {wrong[0]}"
             raise SourceFailed(fact, "the registry is damaged; run it again, or take another source")
 
-    def attached(self, digests: Iterable[str]) -> Iterator[Attachment]:
+    def attached(self, digests: Iterable[str], *, spare: bool = False) -> Iterator[Attachment]:
         """Yields signatures and other statements about something: those of the lock, or what the registry has now.
+
+        Args:
+            digests: Of what they are about.
+            spare: Whether none are taken, with a warning, where the registry refuses to tell or the build is offline.
 
         Raises:
             SourceFailed: The registry cannot be asked, or lacks one that the lock pins.
         """
         pinned, taken_bytes = self.pinned_parts, 0
-        for tag, digest in (self._attached_now(dict.fromkeys(digests)) if pinned is None else pinned).items():
+        if pinned is None:
+            pinned = self._attached_now(dict.fromkeys(digests), spare=spare)
+        for tag, digest in pinned.items():
             leaves = self.leaves(digest)
             taken_bytes += sum(blob.length_bytes for leaf in leaves.values() for blob in leaf.blobs)
             bounded(f"{self._source} with its {tag}", taken_bytes)
@@ -191,22 +200,26 @@ class _Asked:
                 self.take(leaf_digest, leaf)
             yield Attachment(tag, self.manifest(digest).media_type, digest, len(self.read[digest]))
 
-    def _attached_now(self, digests: Iterable[str]) -> dict[str, str]:
+    def _attached_now(self, digests: Iterable[str], *, spare: bool) -> dict[str, str]:
         """Returns what the registry has attached; it is asked once a build, whatever sources name files of it."""
+        if spare and self.skopeo is None:
+            _LOG.warning("%s: this build is offline: %s", self._source, _NONE_TAKEN)
+            return {}
         wanted = tuple(digests)
         noted = self._note(" ".join((self._source.name, *wanted)), "attached")
         if noted.is_file():
             known: dict[str, str] = json.loads(noted.read_text())
             return known
-        found = self._listed_now(wanted)
+        found = self._listed_now(wanted, spare=spare)
         noted.write_text(json.dumps(found))
         return found
 
-    def _listed_now(self, digests: Iterable[str]) -> dict[str, str]:
+    def _listed_now(self, digests: Iterable[str], *, spare: bool) -> dict[str, str]:
         """Returns the digests of what is attached, by tag; what the registry lists under no tag gets a name of ours."""
         found: dict[str, str] = {}
         for digest in digests:
-            tagged = {tag: self._tagged(tag) for tag in (tag_of(digest, kind) for kind in LOOKED_FOR)}
+            tags = [tag_of(digest, kind) for kind in LOOKED_FOR]
+            tagged = {tag: self._tagged(tag, spare=spare) for tag in tags}
             found |= {tag: told for tag, told in tagged.items() if told is not None}
             self._reach(f"what refers to {digest}")
             for item in listed(self._source.name, digest, replace(PATIENCE, told=self._place.tell)):
@@ -217,11 +230,16 @@ class _Asked:
                 found[tag_of(digest, f".{item.hex[:12]}")] = item.digest
         return found
 
-    def _tagged(self, tag: str) -> str | None:
-        """Returns the digest of a tag, or None where the registry has it not."""
+    def _tagged(self, tag: str, *, spare: bool) -> str | None:
+        """Returns the digest of a tag, or None where the registry has it not; where `spare`, also where it refuses."""
         try:
             data = self._reach(tag).raw(f":{tag}")
         except Absent:
+            return None
+        except Closed as error:
+            if not spare:
+                raise
+            _LOG.warning("%s: %s", error.fact, _NONE_TAKEN)
             return None
         return self.blobs.keep(data)
 
@@ -282,7 +300,7 @@ def _stated(asked: _Asked, digests: Sequence[str]) -> Layout:
         digests: Of the index that was named, if any, and last of the manifest.
     """
     manifests = [asked.manifest(digest) for digest in digests]
-    attachments = tuple(asked.attached(digests))
+    attachments = tuple(asked.attached(digests, spare=True))
     top = Descriptor(manifests[-1].media_type, digests[-1], len(asked.read[digests[-1]]))
     return Layout(top, "", tuple(asked.digests), attachments, asked.blobs)
 

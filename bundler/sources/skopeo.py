@@ -41,6 +41,10 @@ class Absent(Exception):
     """The registry says that there is no such tag or digest."""
 
 
+class Closed(SourceFailed):
+    """The registry does not let us see it; some say so of what is not there."""
+
+
 @dataclass(frozen=True)
 class _Bounds:
     """What a transfer may write: the longest file, and all files that are under way; in bytes."""
@@ -80,7 +84,8 @@ class Skopeo:
 
         Raises:
             Absent: There is none.
-            SourceFailed: The registry cannot be asked, or does not let us.
+            Closed: The registry does not let us.
+            SourceFailed: It cannot be asked.
             PartMissing: skopeo is not installed.
         """
         return self._ask(reference, "--raw")
@@ -200,7 +205,7 @@ class Skopeo:
         if "policy.json" in words:
             return SourceFailed(fact, "skopeo follows /etc/containers/policy.json; a package of your system brings it")
         if _CLOSED.search(words):
-            return SourceFailed(fact, f"skopeo login {self.name.partition('/')[0]}")
+            return Closed(fact, f"skopeo login {self.name.partition('/')[0]}")
         if _ABSENT.search(words):
             return Absent(fact)
         return SourceFailed(fact, "see whether the registry is reached from here, and over TLS")

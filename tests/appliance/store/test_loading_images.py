@@ -19,7 +19,7 @@ from appliance.host import container_engine
 from appliance.host.container_engine import Engine, find_engine
 from appliance.host.images import Images, after_switch
 from appliance.store import image_record
-from bundler.files import write_atomic
+from bundler.files import exclusive, write_atomic
 from bundler.format.errors import BadBundle, PartMissing
 from bundler.format.oci import machine_platform
 from bundler.terminal import Terminal
@@ -202,7 +202,21 @@ def test_rollback_says_it_itself(make: Any, box: Any, podman: Any, monkeypatch: 
         layout = box(sink=make(text))
     done = CliRunner().invoke(main, ["rollback", "--state", str(layout.root), "--no-images"], catch_exceptions=False)
     assert (done.exit_code, "image" in done.output, podman.loads) == (0, False, [])
-    assert "left alone" in after_switch(layout, Terminal(quiet=True), NOW)[0]
+    assert "left alone, as was said last" in after_switch(layout, Terminal(quiet=True), NOW)[0]
+
+
+def test_images_that_are_asked_for_at_a_bad_moment_are_wanted_still(
+    make: Any, box: Any, podman: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`install` that meets another loading does not leave an older `--no-images` in force."""
+    monkeypatch.setattr(Images.__init__, "__defaults__", (lambda: podman,))
+    made = make("one")
+    layout = box(sink=made)
+    after_switch(layout, Terminal(quiet=True), NOW, wanted=False)
+    with exclusive(layout.run / "images.lock", "images are being loaded on this box"):
+        assert after_switch(layout, Terminal(quiet=True), NOW, wanted=True) == []
+    assert podman.image_id(made.reference("sink")) == ""
+    assert after_switch(layout, Terminal(quiet=True), NOW)[0].endswith("in podman, not started")
 
 
 def test_what_keeps_images_from_loading_keeps_nothing_else(

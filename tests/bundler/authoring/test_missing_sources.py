@@ -104,6 +104,18 @@ def test_a_folder_without_its_slash_is_told(tmp_path: Path) -> None:
     assert told == ["[embedding] minilm: source: file:minilm is a folder: write file:minilm/"]
 
 
+def test_an_artifact_without_a_file_is_told(tmp_path: Path) -> None:
+    """The build would refuse it: as a model, and as the place of a signature, which nothing else looks at."""
+    image = f"registry:registry.lan/acme/chat@sha256:{'0' * 64}"
+    words = f"{image} names an image, and a file of an artifact is wanted: write {image}/FILE"
+    path = _profile(tmp_path, SOUND.replace("file:local.gguf", image))
+    assert _told(path) == [f"[[model]] local: source: {words}"]
+    path.write_text(SOUND.replace("signer_key", f'signature = "{image}"\nsigner_key'))
+    assert _told(path) == [f"[[model]] local: signature: {words}"]
+    path.write_text(SOUND.replace("file:local.gguf", f"{image}/chat.gguf"))
+    assert _told(path) == []
+
+
 def test_what_is_no_source_is_told(tmp_path: Path) -> None:
     """A path without its scheme, which only the build met; a text of a licence does not come from a hub."""
     changed = SOUND.replace("file:local.gguf", "local.gguf").replace("file:MIT.txt", "hub:acme/texts/MIT.txt")

@@ -67,8 +67,10 @@ def test_a_build_says_that_it_began_a_repository(
 def test_a_site_of_a_new_repository_says_so(lifeboat: Run, tmp_path: Path, passphrase: Path) -> None:
     """`site add` begins one, too."""
     words = ("--no-recovery", "--repository", tmp_path / "new", "--passphrase-file", passphrase)
-    assert f"made a new repository at {tmp_path}/new" in lifeboat("site", "add", "paris", *words).stderr
-    assert "new repository" not in lifeboat("site", "add", "york", *words).stderr
+    done = lifeboat("site", "add", "paris", *words)
+    assert (done.exit_code, f"made a new repository at {tmp_path}/new" in done.stderr) == (0, True), done.stderr
+    again = lifeboat("site", "add", "york", *words)
+    assert (again.exit_code, "new repository" in again.stderr) == (0, False), again.stderr
 
 
 def test_a_copy_says_where_it_wrote(lifeboat: Run, tmp_path: Path, repository: Path, passphrase: Path) -> None:

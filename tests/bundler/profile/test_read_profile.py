@@ -103,6 +103,7 @@ def test_the_longest_body_fits_into_a_local_model() -> None:
         (FAQ.replace("[[faq]]", 'precision = "int4"\n[[faq]]'), "expected one of auto, fp32, int8, fp16"),
         ('[[faq]]\nname="f"\nsource="file:f"\n', "needs an \\[embedding\\]"),
         (FAQ + '[[documents]]\nname="f"\nsource="file:d"\n', "used twice"),
+        (FAQ + '[[model]]\nname="e"\nsource="file:m.gguf"\nlicence="MIT"\n', "the name 'e' is used twice"),
         (FAQ + '[ladder]\nchat=["f"]\n', "end with 'message'"),
         (FAQ + '[ladder]\nask=["g","message"]\n', "'g', which is not in the profile"),
         ('[[upstream]]\nname="u"\nbase_url="http://cloud.example/v1"\nmodel="m"\n', "must be https"),

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from packageurl import PackageURL
 from securesystemslib.dsse import Envelope
 from securesystemslib.exceptions import VerificationError
 
 from bundler.format.manifest import Descriptor
+from bundler.lock import PinnedPart
+from bundler.plan import Found
 from bundler.provenance import statement
 from bundler.provenance.envelope import signed
 from bundler.provenance.local_digests import digest_of
@@ -38,6 +42,19 @@ def test_the_full_statement_names_every_asset_and_every_source(material: Materia
         "a-00001": {"sha256": "9" * 64},
         "faq": {"sha256": "b" * 64},
     }
+
+
+def test_what_is_attached_to_a_model_is_no_part_of_it(material: Material) -> None:
+    """One address stands for one digest: a signature has its own, and not that of the file that it is about."""
+    name, top, signature = "registry.lan/acme/ranks", f"sha256:{'3' * 64}", "4" * 64
+    beside = (PinnedPart(f"sha256-{'3' * 64}.sig", 700, signature),)
+    model = Found("model", f"registry:{name}@{top}/ranks.gguf", 9, "5" * 64, "MIT", parts=beside)
+    told = json.loads(statement.full(replace(material, sources=(model,)), VERSIONS, "0" * 64))
+    first, second = told["predicate"]["buildDefinition"]["resolvedDependencies"]
+    assert (first["uri"].endswith("#ranks.gguf"), first["digest"]) == (True, {"sha256": "5" * 64})
+    assert second["digest"] == {"sha256": signature}
+    purl = PackageURL.from_string(second["uri"])
+    assert (purl.version, purl.subpath, purl.qualifiers) == (f"sha256:{signature}", None, {"repository_url": name})
 
 
 def test_the_open_statement_is_about_the_files_on_the_medium(material: Material, descriptor: Descriptor) -> None:

@@ -27,7 +27,12 @@ def _failing(errno: int) -> Resolver:
 
 def _naming(*addresses: str) -> Resolver:
     def resolve(host: str, port: int, *_: Any, **__: Any) -> Any:
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in addresses]
+        return [
+            (socket.AF_INET6, socket.SOCK_STREAM, 6, "", (address, port, 0, 0))
+            if ":" in address
+            else (socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))
+            for address in addresses
+        ]
 
     return resolve
 
@@ -93,6 +98,25 @@ def test_all_addresses_share_one_time(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(TimeoutError):
         reach("hub.test", 443, 800.0, connect, OSError)
     assert [address[0] for address, _ in tried] == [f"192.0.2.{number}" for number in range(8)]
+
+
+def test_eight_of_one_family_do_not_hide_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine whose IPv6 leads nowhere gets to the IPv4 address as the second; the system's first stays the first."""
+    many = [f"2001:db8::{number}" for number in range(1, 9)]
+    monkeypatch.setattr("socket.getaddrinfo", _naming(*many, "192.0.2.1"))
+    tried = list[str]()
+
+    def connect(address: Address, _: float) -> str:
+        tried.append(address[0])
+        if ":" in address[0]:
+            raise TimeoutError
+        return address[0]
+
+    assert reach("hub.test", 443, 800.0, connect, OSError) == "192.0.2.1"
+    assert tried == [many[0], "192.0.2.1"]
+    assert [address for address, _ in resolved("hub.test", 443, 60.0)] == [many[0], "192.0.2.1", *many[1:7]]
+    monkeypatch.setattr("socket.getaddrinfo", _naming("192.0.2.1", "192.0.2.2", many[0], "192.0.2.1"))
+    assert [address for address, _ in resolved("hub.test", 443, 60.0)] == ["192.0.2.1", many[0], "192.0.2.2"]
 
 
 def test_an_address_that_refuses_is_left_for_the_next(registry: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -151,3 +151,41 @@ def test_a_signature_whose_bytes_are_wrong_is_refused(push: Any, registry: Any, 
     registry.blob(payload["digest"]).write_bytes(b"another one")
     with pytest.raises(SourceFailed, match=push.name):
         fetch(f"registry:{push.host}/{push.name}:1/model.gguf", place)
+
+
+def test_a_model_in_the_cache_needs_no_network_without_a_lock(
+    push: Any, front: Any, model: Any, place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Named by its digest; whether it is signed is not known then, which is told."""
+    source = f"registry:{front.host}/{push.name}@{model()['digest']}/model.gguf"
+    fetch(source, replace(place, attached=False))
+    front.reset()
+    found = fetch(source, replace(place, offline=True))
+    assert (found.path.read_bytes(), found.layout, found.parts, front.seen) == (MODEL, None, (), [])
+    assert f"{source}: this build is offline: no signatures are taken" in caplog.text
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_registry_that_refuses_tags_that_are_not_there_delivers_the_model(
+    push: Any, front: Any, model: Any, place: Place, load_script: Any, caplog: pytest.LogCaptureFixture, status: int
+) -> None:
+    """Some do so to tell nobody what there is; the tags that it does show are taken."""
+    made = model()
+    push.artifact([push.blob(b"{}", "text/plain")], f"{_tag(made)}.att")
+    refused = load_script("registry_front").Answer(status, {}, b'{"errors":[{"code":"DENIED","message":"no"}]}')
+    front.fault = lambda seen: refused if seen.path.endswith((f"{_tag(made)}.sig", _tag(made))) else None
+    found = fetch(f"registry:{front.host}/{push.name}:1/model.gguf", place)
+    assert (found.path.read_bytes(), _tags(found)) == (MODEL, [f"{_tag(made)}.att"])
+    assert caplog.text.count("no signatures are taken from there") == 2
+
+
+def test_a_registry_that_fails_at_a_tag_is_not_passed_over(
+    push: Any, front: Any, model: Any, place: Place, load_script: Any
+) -> None:
+    """A signature that is not asked for whole might be there."""
+    made = model()
+    broken = load_script("registry_front").Answer(500)
+    front.fault = lambda seen: broken if seen.path.endswith(".sig") else None
+    with pytest.raises(SourceFailed, match=r"\.sig"):
+        fetch(f"registry:{front.host}/{push.name}:1/model.gguf", place)
+    assert front.asked("GET", f"{_tag(made)}.sig")

@@ -8,12 +8,15 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from bundler.format.errors import SourceFailed
-from bundler.sources import hub, hub_wire
+from bundler.silence import Silence
+from bundler.sources import hub, hub_client, hub_wire
+from bundler.sources.hub_part import PartFile
 from bundler.sources.hub_patience import HubPatience
 from bundler.sources.place import Place
 from bundler.sources.source import HubSource, parse
@@ -105,6 +108,20 @@ def test_a_file_whose_first_byte_never_comes(
         _pull(place, replace(DRIPS, whole_s=5.0, tries=1))
 
 
+def test_a_listing_ends_with_its_time(
+    dripping: Callable[..., str], place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it runs out inside a page, the work ends as between two: no try begins at the first page again."""
+    told = list[str]()
+    monkeypatch.setattr(hub_wire, "STEP_S", 0.5)
+    monkeypatch.setenv("HF_ENDPOINT", dripping(OK + b"Content-Length: 100000\r\n\r\n", b" ", 0.02))
+    with pytest.raises(SourceFailed) as ended:
+        _pull(replace(place, say=told.append), replace(DRIPS, whole_s=600.0), f"hub:org/name@{'0' * 40}/model.gguf")
+    assert ended.value.fact == "127.0.0.1 has not told it within 1000 answers and 0.5 s"
+    assert ended.value.hint == "is HF_ENDPOINT a hub?"
+    assert [line for line in told if "again in" in line] == []
+
+
 def test_a_file_may_take_its_time(local_hub: Any, fault: Any, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a file it is each piece that must come in time, and not the whole."""
     local_hub.add("org/name", {"model.gguf": DATA[:60]})
@@ -112,6 +129,34 @@ def test_a_file_may_take_its_time(local_hub: Any, fault: Any, place: Place, monk
     monkeypatch.setenv("HF_ENDPOINT", local_hub.endpoint)
     found = _pull(place, replace(DRIPS, whole_s=5.0, tries=1))
     assert found.path.read_bytes() == DATA[:60]
+
+
+def test_a_disk_that_stalls_is_not_the_hub(
+    local_hub: Any, fault: Any, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two minutes for each piece, spent here, end nothing, and are not told as the hub's silence."""
+    now, heard, apart = [0.0], list[Silence](), list[bool]()
+    write, hear = PartFile.write, Silence.heard
+
+    def written(part: PartFile, data: bytes) -> None:
+        now[0] += 130
+        apart.append(heard[-1]._is_apart)
+        write(part, data)
+
+    def recorded(silence: Silence) -> None:
+        heard.append(silence)
+        hear(silence)
+
+    for module in (hub_wire, hub_client):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(PartFile, "write", written)
+    monkeypatch.setattr(Silence, "heard", recorded)
+    local_hub.add("org/name", {"model.gguf": DATA[:20]})
+    local_hub.break_(fault("drip", stall_s=0.02))
+    monkeypatch.setenv("HF_ENDPOINT", local_hub.endpoint)
+    assert _pull(place, HubPatience(tries=1)).path.read_bytes() == DATA[:20]
+    assert len(apart) > 1
+    assert all(apart)
 
 
 def test_pages_without_an_end(
@@ -145,7 +190,7 @@ def test_a_hub_that_nobody_knows(place: Place, quick: HubPatience, monkeypatch: 
     assert "hub.test: told by the resolver; again in" in told[0]
 
 
-def _pull(place: Place, patience: HubPatience) -> Any:
-    source = parse(SOURCE)
+def _pull(place: Place, patience: HubPatience, text: str = SOURCE) -> Any:
+    source = parse(text)
     assert isinstance(source, HubSource)
     return hub.fetch(source, place, patience)
