@@ -12,6 +12,7 @@ from itertools import pairwise
 
 READ_BYTES = 1 << 20
 _LINE_CHARS = 200
+_LONG = "..."  # in place of a longer line, which is no title, and under which there is none
 _DECORATION = " \t#*=_-\ufeff"
 _DATE = r"(?:,? [a-z]+ (?:[0-9]{1,2}, )?[0-9]{4}|,? [0-9]{1,2} [a-z]+ [0-9]{4})?"
 _TITLES = (
@@ -78,17 +79,20 @@ def can_be_told(name: str) -> bool:
 def _of_one(text: str) -> list[str]:
     """Returns the licence of a text by the title at its head, and what else it holds; nothing without that title."""
     lines = [line.strip(_DECORATION) for line in text.splitlines()]
-    lines = [" ".join(line.split()) for line in lines if line and len(line) <= _LINE_CHARS]
+    lines = [" ".join(line.split()) if len(line) <= _LINE_CHARS else _LONG for line in lines if line]
     found = [_title(line, after) for line, after in pairwise([*lines, ""])]
     if lines and not found[0] and _is_own(lines[0]):
         found[0] = "LicenseRef-" + re.sub(r"[^A-Za-z0-9.]+", "-", lines[0])
     head = next((name for line, name in zip(lines, found, strict=True) if name or not _ABOVE.fullmatch(line)), "")
-    return [name for name in found if name] + _opened(text) if head else []
+    named = [name for name in found if name]
+    return named + _untitled(text, named) if head else []
 
 
-def _opened(text: str) -> list[str]:
+def _untitled(text: str, named: list[str]) -> list[str]:
+    """Returns what a text may hold that stands under no title of its own; `named` has one name for each title."""
     words = " ".join(text.casefold().split())
-    return [name for opening, names in _OPENINGS if opening in words for name in names]
+    more = [names for opening, names in _OPENINGS if words.count(opening) > sum(name in names for name in named)]
+    return [name for names in more for name in names]
 
 
 def _title(line: str, after: str) -> str:
