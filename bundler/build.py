@@ -69,7 +69,9 @@ def planned(
     opened = sources.stores()
     stores = tuple(f"{name}: {store.facts.line}" for name, store in opened.items())
     dimensions = converted.facts.dimensions if converted is not None else 0
-    others = [other_dimensions(store.entry, store.facts, dimensions) for store in opened.values() if store.facts.rows]
+    # A server may hold rows and tell no dimension; what its rows have is found when they are read.
+    told = [store for store in opened.values() if store.facts.rows and store.facts.dimensions]
+    others = [other_dimensions(store.entry, store.facts, dimensions) for store in told]
     delivered, tier = [item for item, _ in found.values()], sources.profile.tier
     return replace(
         made,
@@ -80,7 +82,7 @@ def planned(
         refused=tuple(issues(delivered, sources.profile.licences)),
         contradictions=tuple(f"{item.source}: {text}" for item in delivered for text in contradictions(item)),
         warnings=(*made.warnings, *licence_warnings(sources.profile)),
-        mismatched=tuple(told for told in others if told),
+        mismatched=tuple(line for line in others if line),
     )
 
 

@@ -2,14 +2,20 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from bundler.build import planned
 from bundler.format.errors import BadInput, LifeboatError, SourceFailed
+from bundler.lock import no_lock
+from bundler.plan import Embedding
 from bundler.profile.model import Profile
 from bundler.profile.read import parse_profile
+from bundler.profile_sources import Sources
 from bundler.stores import open_store, specs
 
 
@@ -51,3 +57,15 @@ def test_what_is_wrong_names_the_store(tmp_path: Path, options: Any, kind: type[
     with pytest.raises(kind) as refused:
         open_store(made, made.vectors[0], tmp_path / "work")
     assert re.search(match, refused.value.fact)
+
+
+@pytest.mark.parametrize(("told", "refused"), [(0, False), (384, False), (4, True)])
+def test_only_dimensions_that_a_store_tells_are_planned_with(tmp_path: Path, told: int, *, refused: bool) -> None:
+    """A server may hold rows and say nothing of their size: they are read before anything is said of their model."""
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"id": "a", "text": "x", "vector": [1, 0, 0, 0]}) + "\n")
+    made = profile(tmp_path, source="file:rows.jsonl", metric="l2")
+    opened = open_store(made, made.vectors[0], tmp_path / "work")
+    opened = replace(opened, facts=replace(opened.facts, dimensions=told))
+    sources = Sources(made, tmp_path, tmp_path, lambda _: None, opened={"notes": opened})
+    converted: Any = SimpleNamespace(facts=SimpleNamespace(dimensions=384), planned=lambda: Embedding("minilm", 1))
+    assert bool(planned(sources, {}, converted, no_lock()).mismatched) is refused

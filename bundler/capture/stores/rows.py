@@ -40,7 +40,7 @@ class StoreFacts:
         version: Of the store or of its format, as it says of itself.
         collection: Its name in the store; "" where a file is one collection.
         metric: One of METRICS: how the store ranks.
-        dimensions: Of a vector; 0 where it has no rows.
+        dimensions: Of a vector; 0 where it has no rows, or a server does not tell before they are read.
         rows: How many.
         details: What else the store says of itself: index parameters, migrations, its embedding function by name.
     """
