@@ -35,7 +35,7 @@ _IDENTIFIER = re.compile(r"[A-Za-z0-9.+:-]+")
 _LATER = re.compile(r"(\+|-only|-or-later)$")
 UNKNOWN = "no licence is known"
 _REFERENCES = ("LicenseRef-", "DocumentRef-")
-_OPERATORS = re.compile(r"\b(?:AND|OR|WITH)\b|[()]", re.IGNORECASE)
+_OPERATORS = re.compile(r"(?<![^\s()])(?:AND|OR|WITH)(?![^\s()])|[()]", re.IGNORECASE)
 _TEXT = 500  # characters; nobody's expression is longer, and a long one takes the parser long
 # Each `AND (A OR B)` doubles them: 500 characters hold more ways than memory does.
 _WAYS = 256
@@ -119,12 +119,22 @@ def another_text(found: Found) -> str:
     A text that holds several is clear only if none of them is stated, and a name that SPDX lacks may be the maker's own
     word for a licence of its own. The GPL's text is part of the LGPL 3.0.
     """
-    stated = {name for way in _ways(found.licence) for name in way}
+    title = _unstated(found)
+    return title if title and all(_clearly_not(_plain(name), title) for name in _stated(found)) else ""
+
+
+def _unstated(found: Found) -> str:
+    """Returns the licence that the text is by its title where it holds none that is stated, or ""."""
+    stated = _stated(found)
     if not found.titles or not all(_IDENTIFIER.fullmatch(_plain(name)) for name in stated):
         return ""
     if any(_covers(name, _own_name(title)) for name in stated for title in found.titles):
         return ""
-    return found.titles[0] if all(_clearly_not(_plain(name), found.titles[0]) for name in stated) else ""
+    return found.titles[0]
+
+
+def _stated(found: Found) -> set[str]:
+    return {name for way in _ways(found.licence) for name in way}
 
 
 def contradictions(found: Found) -> list[str]:
@@ -143,10 +153,18 @@ def issues(found: Iterable[Found], rules: LicenceRules) -> list[str]:
         if item.part not in _OWN:
             stated = [item.licence] if item.licence else item.declared.split(BOTH)
             reasons = [*(refused(licence, rules) for licence in stated), contradiction(item)]
-            title = another_text(item)
-            reasons += [f"{reason}, by its text" for reason in [refused(title, rules) if title else ""] if reason]
+            reasons += [_refused_by_text(item, rules)]
             lines += [f"{item.source}: {reason}" for reason in reasons if reason]
     return lines
+
+
+def _refused_by_text(found: Found, rules: LicenceRules) -> str:
+    """Returns why the text is refused, or ""; what is denied stays so under a name of the profile's own."""
+    title = another_text(found)
+    reason = refused(title, rules) if title else ""
+    if not title and (own := _unstated(found)) and _is_denied(own, rules):
+        reason = f"{own} is denied"
+    return f"{reason}, by its text" if reason else ""
 
 
 def require(found: Sequence[Found], rules: LicenceRules) -> None:

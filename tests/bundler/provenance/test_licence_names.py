@@ -57,6 +57,8 @@ def test_what_spdx_knows_is_no_warning(licence: str) -> None:
         ("Apache-2.0 AND (MITT OR GPLv3)", "GPL-3.0-only or GPL-3.0-or-later, MIT is likely meant"),
         ("(MIT", "MIT is likely meant"),
         ("MIT AND", LIST),
+        ("GPL-3.0-or-later AND", "GPL-3.0-or-later is likely meant"),
+        ("MIT and (GPL-3.0-or-later", LIST),
         ("MIT OR OR Apache-2.0", LIST),
         ("()", LIST),
         ("gemma", LIST),

@@ -249,6 +249,25 @@ def test_a_text_may_be_another_licence_than_the_stated_one(stated: str, text: tu
     assert another_text(Found("model", "hub:a/b/c", 1, "", stated, titles=text)) == told
 
 
+@pytest.mark.parametrize(
+    ("stated", "titles", "deny", "told"),
+    [
+        ("LicenseRef-mine", ("llama3.1",), "llama*", ["hub:a/b/c: llama3.1 is denied, by its text"]),
+        ("LicenseRef-mine", ("llama3.1",), "gemma", []),
+        ("LicenseRef-llama3.1", ("llama3.1",), "gemma", []),
+        ("LicenseRef-mine", (), "*", ["hub:a/b/c: LicenseRef-mine is denied"]),
+        ("MIT", ("MIT", "GPL-3.0"), "GPL-*", []),
+    ],
+)
+def test_a_denied_text_stays_so_under_a_name_of_ones_own(
+    stated: str, titles: tuple[str, ...], deny: str, told: list[str]
+) -> None:
+    """What the profile calls it may be its own word, and is no contradiction; the deny list judges the text."""
+    found = Found("model", "hub:a/b/c", 1, "", stated, titles=titles)
+    assert issues([found], LicenceRules(None, (deny,))) == told
+    assert contradictions(found) == []
+
+
 def test_a_text_is_refused_only_where_its_licence_is() -> None:
     """The gate judges what the text says; without it the difference is told and nothing more."""
     found = Found("model", "hub:a/b/c", 1, "", "Apache-2.0", titles=("GPL-3.0",))
