@@ -1,4 +1,4 @@
-"""A place to fetch to, and a hub's faults by short words."""
+"""A place to fetch to, a registry to push to, and a hub's faults by short words."""
 
 from __future__ import annotations
 
@@ -35,6 +35,21 @@ def fault(load_script: Callable[[str], Any]) -> Any:
 def place(tmp_path: Path) -> Place:
     (tmp_path / "work").mkdir()
     return Place(tmp_path, tmp_path / "cache", tmp_path / "wheels", tmp_path / "work")
+
+
+@pytest.fixture
+def front(registry: Any) -> Any:
+    """A front that counts, before the registry."""
+    found = registry.front()
+    found.reset()
+    return found
+
+
+@pytest.fixture
+def push(registry: Any, load_script: Any, request: pytest.FixtureRequest) -> Any:
+    """Pushes to a repository of this test's own."""
+    name = "".join(letter for letter in request.node.name.lower() if letter.isalnum())
+    return load_script("oci_images").Pusher(registry.host, name)
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import gzip
 import io
 import shutil
 import tarfile
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,20 +20,6 @@ pytestmark = pytest.mark.skipif(
 WEIGHT, TITLE = "application/vnd.cncf.model.weight.v1", "org.opencontainers.image.title"
 FILEPATH, OLD_FILEPATH = "org.cncf.model.filepath", "org.cnai.model.filepath"
 MODEL = b"GGUF" + bytes(range(256)) * 300
-
-
-@pytest.fixture
-def push(registry: Any, load_script: Any, request: pytest.FixtureRequest) -> Any:
-    """Pushes to a repository of this test's own."""
-    name = "".join(letter for letter in request.node.name.lower() if letter.isalnum())
-    return load_script("oci_images").Pusher(registry.host, name)
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Place:
-    work = tmp_path / "work"
-    work.mkdir()
-    return Place(tmp_path, tmp_path / "cache", tmp_path / "wheels", work)
 
 
 def _source(push: Any, member: str) -> str:

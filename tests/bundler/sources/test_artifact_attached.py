@@ -28,21 +28,6 @@ MODEL = b"GGUF" + bytes(range(256)) * 300
 
 
 @pytest.fixture
-def push(registry: Any, load_script: Any, request: pytest.FixtureRequest) -> Any:
-    """Pushes to a repository of this test's own."""
-    name = "".join(letter for letter in request.node.name.lower() if letter.isalnum())
-    return load_script("oci_images").Pusher(registry.host, name)
-
-
-@pytest.fixture
-def front(registry: Any) -> Any:
-    """A front that counts, before the registry."""
-    found = registry.front()
-    found.reset()
-    return found
-
-
-@pytest.fixture
 def model(push: Any) -> Callable[..., dict[str, Any]]:
     """Pushes an artifact of two files under the tag `1`."""
 

@@ -34,27 +34,6 @@ def oci(load_script: Any) -> Any:
     return load_script("oci_images")
 
 
-@pytest.fixture
-def front(registry: Any) -> Any:
-    """A front that counts, before the registry."""
-    found = registry.front()
-    found.reset()
-    return found
-
-
-@pytest.fixture
-def push(registry: Any, oci: Any, request: pytest.FixtureRequest) -> Any:
-    """Pushes to a repository of this test's own."""
-    return oci.Pusher(registry.host, request.node.name.replace("[", "-").replace("]", "").lower())
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Place:
-    work = tmp_path / "work"
-    work.mkdir()
-    return Place(tmp_path, tmp_path / "cache", tmp_path / "wheels", work)
-
-
 def _pinned(place: Place, source: str, fetched: Fetched, work: Path) -> Place:
     """The place of a later build, whose lock knows the source."""
     parts = tuple(PinnedPart(part.path, part.length_bytes, part.sha256) for part in fetched.parts)
