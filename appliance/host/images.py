@@ -65,13 +65,14 @@ class Images:
             BadBundle: The version was changed on this disk.
             Busy: Images are being loaded.
         """
+        # Who asks for images wants those of the next version too, whatever keeps these from loading.
+        self._layout.no_images.unlink(missing_ok=True)
         secrets = Seal(self._layout.keys).open()
         version = versions.read_current(self._layout, secrets)
         with (
             exclusive(self._layout.run / "images.lock", "images are being loaded on this box"),
             versions.open_version(self._layout, secrets, version) as bundle,
         ):
-            self._layout.no_images.unlink(missing_ok=True)  # who loads images wants those of the next version, too
             before = image_record.read(self._layout)
             specs = bundle.index.service.images
             if not specs and before is None:
@@ -212,8 +213,6 @@ def after_switch(layout: StateLayout, terminal: Terminal, now: datetime, *, want
         if wanted is False:
             write_atomic(layout.no_images, b"", mode=0o600)
             return []
-        if wanted:  # before anything that can keep these from loading: the next rollback would take the old word
-            layout.no_images.unlink(missing_ok=True)
         record = Images(layout, terminal).load(now)
     except (LifeboatError, OSError) as error:
         fact = error.fact if isinstance(error, LifeboatError) else str(error)
