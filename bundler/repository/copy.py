@@ -199,6 +199,11 @@ def check_space(files: Sequence[Selected], medium: Path) -> None:
     lacking = [file for file in files if not has_size(paths.inside(medium, file.path), file.target.length)]
     # A replaced file lies beside the new one until the rename.
     need = sum(file.target.length for file in lacking) + 64 * 2**20 * any(lacking)
+    require_space(medium, need)
+
+
+def require_space(medium: Path, need: int) -> None:
+    """Raises `NoSpace` where a medium lacks so many bytes."""
     free = shutil.disk_usage(medium).free
     if need > free:
         told = f"{medium} has {size(free)} free, {size(need)} are needed ({size(need - free)} more)"

@@ -17,12 +17,12 @@ from pathlib import Path
 
 from bundler.files import DISK, FileLayer, exclusive, make_folder, read_limited, remove_staged, write_atomic
 from bundler.format import paths
-from bundler.format.errors import BadBundle, BadInput, NoSpace, SourceFailed
+from bundler.format.errors import BadBundle, BadInput, SourceFailed
 from bundler.format.limits import TARGETS_BYTES
 from bundler.format.manifest import is_bundle_id
 from bundler.format.trust.medium import check_file, load_repository
 from bundler.format.trust.verify import TrustedRepository
-from bundler.repository.copy import has_size, own_folders, prune, reads_back
+from bundler.repository.copy import has_size, own_folders, prune, reads_back, require_space
 from bundler.repository.delivery import write_delivery
 from bundler.repository.oci.artifact import Stored, decode
 from bundler.repository.oci.client import Client
@@ -177,10 +177,7 @@ class _Pull:
         lacking = [file for file in content if not has_size(paths.inside(self._medium, file.path), file.target.length)]
         held = sum(self._partials.held(files[file.path], file.target) for file in lacking)
         need = sum(file.target.length for file in lacking) - held + _SPARE_BYTES * bool(lacking)
-        free = shutil.disk_usage(self._medium).free
-        if need > free:
-            told = f"{self._medium} has {size(free)} free, {size(need)} are needed ({size(need - free)} more)"
-            raise NoSpace(told, "free that much there, or take a larger medium; what lies there already is not counted")
+        require_space(self._medium, need)
 
     def _settle(self, trusted: TrustedRepository, sites: Collection[str]) -> None:
         """Puts the metadata in place, its timestamp last, and removes what it no longer knows."""
